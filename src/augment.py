@@ -1,0 +1,107 @@
+"""Training augmentation on whole batches: random resized crop, flip and mixup, each seeded per image.
+
+A bilinear crop-and-resize is linear in the rows and in the columns of an image, so a batch of them is two batched
+matrix products. That is exact, runs on any device, and needs no loop over images.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Int
+from scipy.stats import beta
+from torch import Tensor
+
+from src.seeding import uniform
+
+# what a random number is for: the same image must not use one draw twice
+_CROP, _MIX = 1, 2
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strengths of the training augmentation.
+
+    scale: smallest and largest share of the area that a crop keeps.  ratio: smallest and largest width / height.
+    flip: probability of a horizontal flip.  mixup: alpha of Zhang et al. 2018's Beta(alpha, alpha), 0 for none.
+    """
+
+    scale: tuple[float, float] = (0.35, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    mixup: float = 0.0
+
+    def __post_init__(self):
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale must be an increasing pair in (0, 1], not {self.scale}")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"ratio must be an increasing pair above 0, not {self.ratio}")
+        if not 0 <= self.flip <= 1 or self.mixup < 0:
+            raise ValueError(f"flip must be in [0, 1] and mixup at least 0, not {self.flip} and {self.mixup}")
+
+
+def augment_pixels(
+    pixels: Float[Tensor, "n c h w"], sample_ids: Int[Tensor, " n"], augmentation: Augmentation, *, seed: int, epoch: int
+) -> Float[Tensor, "n c h w"]:
+    """Random resized crop and horizontal flip, drawn from (seed, epoch, sample id); values stay in [0, 1]."""
+    height, width = pixels.shape[-2:]
+    draws = uniform(sample_ids, seed, epoch, _CROP, draws=5)
+    boxes = random_boxes(draws[:, :4], height, width, augmentation)
+    return resized_crop(pixels, boxes, flipped=draws[:, 4] < augmentation.flip)
+
+
+def random_boxes(
+    draws: Float[Tensor, "n 4"], height: int, width: int, augmentation: Augmentation
+) -> Int[Tensor, "n 4"]:
+    """Crop boxes (top, left, height, width) in whole pixels inside the image.
+
+    Area uniform in `scale`, aspect ratio log-uniform in `ratio`, position uniform (Szegedy et al. 2015). A box that
+    would leave the image is cut to it rather than drawn again, so that every image uses four numbers.
+    """
+    low, high = augmentation.scale
+    area = (low + draws[:, 0] * (high - low)) * height * width
+    log_low, log_high = torch.log(torch.tensor(augmentation.ratio)).tolist()
+    ratio = torch.exp(log_low + draws[:, 1] * (log_high - log_low))
+    box_height = (area / ratio).sqrt().round().clamp(1, height)
+    box_width = (area * ratio).sqrt().round().clamp(1, width)
+    top = (draws[:, 2] * (height - box_height + 1)).floor()
+    left = (draws[:, 3] * (width - box_width + 1)).floor()
+    return torch.stack([top, left, box_height, box_width], dim=1).long()
+
+
+def resized_crop(
+    pixels: Float[Tensor, "n c h w"], boxes: Int[Tensor, "n 4"], *, flipped: Tensor | None = None
+) -> Float[Tensor, "n c h w"]:
+    """Cut each image to its box (top, left, height, width) and resize it back, bilinearly; flip where `flipped`."""
+    height, width = pixels.shape[-2:]
+    top, left, box_height, box_width = boxes.unbind(1)
+    rows = _resampling_matrix(top, box_height, height)  # n, h, h
+    columns = _resampling_matrix(left, box_width, width)  # n, w, w
+    if flipped is not None:
+        columns = torch.where(flipped[:, None, None], columns.flip(1), columns)
+    half = torch.matmul(pixels, columns.transpose(1, 2)[:, None])  # n, c, h, w: columns resampled
+    return torch.matmul(rows[:, None], half)
+
+
+def _resampling_matrix(start: Tensor, length: Tensor, size: int) -> Float[Tensor, "n size size"]:
+    """Bilinear weights that stretch `length` pixels from `start` over `size`: row = output, column = input pixel."""
+    outputs = torch.arange(size, device=start.device, dtype=torch.float32)
+    centres = (outputs + 0.5) * (length[:, None] / size) - 0.5  # pixel centres, as in align_corners=False
+    centres = centres.clamp(min=0).minimum(length[:, None] - 1.0) + start[:, None]
+    return (1 - (centres[:, :, None] - outputs).abs()).clamp(min=0)
+
+
+def mix_partners(
+    sample_ids: Int[Tensor, " n"], set_size: int, alpha: float, seed: int, epoch: int
+) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+    """For each sample the position of the image it is mixed with, and its own share, from Beta(alpha, alpha)."""
+    draws = uniform(sample_ids, seed, epoch, _MIX, draws=2)
+    partners = (draws[:, 0] * set_size).long().clamp(max=set_size - 1)
+    return partners, _beta_quantiles(alpha, draws.device)[(draws[:, 1] * 1024).long()]
+
+
+@lru_cache
+def _beta_quantiles(alpha: float, device: torch.device) -> Float[Tensor, " 1024"]:
+    """Mid-quantiles of Beta(alpha, alpha): a uniform number picks one, so the share is seeded like all the rest."""
+    levels = (torch.arange(1024, dtype=torch.float64) + 0.5) / 1024
+    return torch.from_numpy(beta.ppf(levels.numpy(), alpha, alpha)).float().to(device)

@@ -1,0 +1,112 @@
+"""Batches of pixels in [0, 1], the same for a seed whatever the batch size, order or device."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from src.augment import Augmentation, augment_pixels, mix_partners
+from src.data import ImageSet
+from src.seeding import uniform
+
+BACKENDS = ("memory", "ffcv")
+
+
+class Batch(NamedTuple):
+    pixels: Float[Tensor, "n 3 h w"]  # in [0, 1]
+    labels: Tensor  # int64 [n]; with mixup float32 [n, k], the share of each class
+    sample_ids: Int[Tensor, " n"]  # index in the official split
+
+
+@dataclass
+class MemoryLoader:
+    """Iterates over a whole set held as one uint8 tensor on `device`; set `epoch` before each pass that is random.
+
+    Order, crops, flips and mixup depend on (seed, epoch, sample id) alone. `batches(skip=k)` starts at the k-th
+    batch, for training that resumes in the middle of an epoch.
+    """
+
+    images: Tensor  # uint8 [n, 3, h, w]; or features that a frozen backbone made of them, taken as they are
+    labels: Tensor  # int64 [n]
+    sample_ids: Tensor  # int64 [n]
+    n_classes: int
+    batch_size: int
+    augmentation: Augmentation | None = None
+    shuffle: bool = False
+    seed: int = 0
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+    def order(self) -> Int[Tensor, " n"]:
+        """Positions in the order of this epoch: as stored, or sorted by a random number of each sample."""
+        if not self.shuffle:
+            return torch.arange(len(self.labels), device=self.labels.device)
+        return uniform(self.sample_ids, self.seed, self.epoch, draws=1)[:, 0].argsort(stable=True)
+
+    def batches(self, *, skip: int = 0) -> Iterator[Batch]:
+        for positions in self.order().split(self.batch_size)[skip:]:
+            yield self._batch(positions)
+
+    def _batch(self, positions: Tensor) -> Batch:
+        pixels, labels, ids = self._augmented(positions)
+        if self.augmentation and self.augmentation.mixup:
+            partners, shares = mix_partners(ids, len(self.labels), self.augmentation.mixup, self.seed, self.epoch)
+            other_pixels, other_labels, _ = self._augmented(partners)
+            pixels = torch.lerp(other_pixels, pixels, shares[:, None, None, None])
+            one_hot = torch.eye(self.n_classes, device=pixels.device)
+            labels = torch.lerp(one_hot[other_labels], one_hot[labels], shares[:, None])
+        return Batch(pixels, labels, ids)
+
+    def _augmented(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ids = self.sample_ids[positions]
+        pixels = self.images[positions]
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.float() / 255
+        if self.augmentation:
+            pixels = augment_pixels(pixels, ids, self.augmentation, seed=self.seed, epoch=self.epoch)
+        return pixels, self.labels[positions], ids
+
+
+def make_loader(
+    image_set: ImageSet,
+    *,
+    batch_size: int,
+    augment: bool | Augmentation = False,
+    shuffle: bool = False,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    backend: str = "memory",
+):
+    """Batches of `image_set` as `Batch(pixels, labels, sample_ids)` on `device`.
+
+    augment: True for random resized crop and flip with the default strengths, or an `Augmentation`.
+    backend: "memory" (default) holds the set as one uint8 tensor on `device`; "ffcv" reads it through FFCV, which
+    must be installed.  Both give the same batches.  Raises ValueError for an unknown backend or batch size below 1.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown loader backend {backend!r}; choose from {', '.join(BACKENDS)}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    options = dict(
+        labels=torch.from_numpy(image_set.labels).to(device),
+        sample_ids=torch.from_numpy(image_set.sample_ids).to(device),
+        n_classes=len(image_set.classes),
+        batch_size=batch_size,
+        augmentation=(Augmentation() if augment is True else augment) or None,
+        shuffle=shuffle,
+        seed=seed,
+    )
+    if backend == "ffcv":
+        from src.loaders_ffcv import FfcvLoader  # optional requirement, imported on demand
+
+        return FfcvLoader(image_set=image_set, device=torch.device(device), **options)
+    images = torch.from_numpy(image_set.images).permute(0, 3, 1, 2).contiguous().to(device)
+    return MemoryLoader(images=images, **options)

@@ -1,0 +1,8 @@
+"""Where things lie in the repository. Importing this creates nothing."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+RESULTS = ROOT / "results"
+FIGURES = ROOT / "figures"

@@ -1,0 +1,84 @@
+"""Seeds, devices, and the facts about a run that a result must carry."""
+
+import os
+import platform
+import random
+import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
+
+from src.paths import ROOT
+
+RECORDED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "datasets", "ffcv")
+
+
+def seed_everything(seed: int) -> torch.Generator:
+    """Seed Python, numpy and torch (all devices) and return a CPU generator with the same seed."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises ValueError when the named device is not on this machine: a run asked to use a GPU never falls back.
+    """
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, is_here in here.items() if is_here))
+    if not here.get(name.split(":")[0], False):
+        choices = ", ".join(kind for kind, is_here in here.items() if is_here)
+        raise ValueError(f"device {name!r} is not on this machine; choose from auto, {choices}")
+    return torch.device(name)
+
+
+def device_label(device: torch.device) -> str:
+    """The card's name for a GPU, the processor's for a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _processor_name()
+
+
+def _processor_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except FileNotFoundError:  # not Linux
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):  # no git, or a downloaded archive
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def provenance(device: torch.device | str = "cpu") -> dict:
+    """What a reader needs to know where a number comes from: time, commit, machine, threads and versions."""
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": None if changes is None else bool(changes),
+        "device": device_label(torch.device(device)),
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "platform": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "packages": {package: _version(package) for package in RECORDED_PACKAGES},
+    }

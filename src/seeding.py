@@ -1,0 +1,44 @@
+"""Random numbers that belong to an image, not to its place in a batch.
+
+Every random manipulation, crop or attack start is drawn from (seed, …, sample_id). Batch size, order, shard and
+device then change nothing, which a sequential generator cannot offer and a generator per image is too slow for.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & ((1 << (64 - bits)) - 1)  # logical shift: torch shifts signed integers arithmetically
+
+
+def _splitmix64(x: Tensor) -> Tensor:
+    x = x + _GOLDEN
+    x = (x ^ _shift_right(x, 30)) * _MIX_1
+    x = (x ^ _shift_right(x, 27)) * _MIX_2
+    return x ^ _shift_right(x, 31)
+
+
+def _to_key(value: int) -> int:
+    return int(np.uint64(value % 2**64).astype(np.int64))
+
+
+def uniform(sample_ids: Int[Tensor, " n"], *keys: int, draws: int) -> Float[Tensor, "n draws"]:
+    """Uniform numbers in [0, 1) for each sample id, the same whatever else is in the batch.
+
+    sample_ids: indices in the official split, int64.  keys: what tells this use from others, e.g. (seed, epoch);
+    their order matters.  draws: numbers per sample.  Returns float32 on the device of `sample_ids`.
+    Source: splitmix64 as a counter-based generator (Steele, Lea & Flood 2014), 24 high bits of each output.
+    """
+    state = _splitmix64(sample_ids.long())
+    for key in keys:
+        state = _splitmix64(state ^ _to_key(int(key)))
+    counters = torch.arange(draws, device=sample_ids.device) * _GOLDEN
+    bits = _shift_right(_splitmix64(state[:, None] + counters), 40)
+    return bits.float() / 2**24

@@ -1,0 +1,263 @@
+"""Training that can be killed at any moment and goes on to bit-identical weights.
+
+Everything random is a function of (seed, epoch, sample id) or lies in torch's generator, which the checkpoint holds, so
+a resumed run repeats the uninterrupted one exactly on the CPU with the same number of threads.
+"""
+
+import copy
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from src import checkpoints
+from src.augment import Augmentation
+from src.data import ImageSet
+from src.evaluation import hits, logits_of, predict
+from src.loaders import Batch, MemoryLoader, make_loader
+from src.models import PixelModel
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the card of its weights repeats every field.
+
+    lr: peak learning rate, reached linearly after `warmup` (a share of all steps), then a cosine to zero.
+    optimiser: "adamw" or "sgd" (Nesterov, momentum 0.9).  weight_decay: on matrices and kernels only.
+    crop_scale: smallest share of the area a random crop keeps, 1 for no crops and flips at all.
+    mixup: alpha of the mixing, 0 for none.  ema: decay per step of an average of the weights, 0 for none.
+    dtype: "float32", or "bfloat16" for autocast.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 1e-3
+    optimiser: str = "adamw"
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    label_smoothing: float = 0.1
+    crop_scale: float = 0.5
+    mixup: float = 0.0
+    ema: float = 0.0
+    gradient_clip: float = 1.0
+    dtype: str = "float32"
+    seed: int = 0
+
+    def augmentation(self) -> Augmentation | bool:
+        return self.crop_scale < 1 and Augmentation(scale=(self.crop_scale, 1.0), mixup=self.mixup)
+
+
+def train(
+    model: nn.Module,
+    train_set: ImageSet,
+    recipe: Recipe,
+    *,
+    val_set: ImageSet | None = None,
+    checkpoint: Path | str | None = None,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train all of `model` in place by `recipe`; return its history, one row per epoch.
+
+    val_set: a held-out part of the training data, measured after each epoch; never the test split.
+    checkpoint: a file to go on from, saved after each epoch and every minute; refused (ValueError) when another
+    recipe or data set made it.
+    History columns: epoch, loss and accuracy (as trained: augmented, mixed), val_loss and val_accuracy, lr, seconds.
+    """
+    model.to(device)
+    loader = make_loader(
+        train_set,
+        batch_size=recipe.batch_size,
+        augment=recipe.augmentation(),
+        shuffle=True,
+        seed=recipe.seed,
+        device=device,
+    )
+    val_loader = make_loader(val_set, batch_size=500, device=device) if val_set else None
+    return _fit(model, loader, val_loader, recipe, checkpoint=checkpoint, progress=progress)
+
+
+def fine_tune(
+    model: PixelModel,
+    train_set: ImageSet,
+    recipe: Recipe,
+    *,
+    mode: str = "linear",
+    val_set: ImageSet | None = None,
+    checkpoint: Path | str | None = None,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Give `model` a new classifier for the classes of `train_set` and train it in place; return the history.
+
+    mode: "linear" trains the classifier on a frozen backbone, "full" trains everything.  Without augmentation
+    (`crop_scale` 1) the frozen features are computed once, so that an epoch of "linear" takes seconds.
+    Other arguments and the history are those of `train`.
+    """
+    if mode not in ("linear", "full"):
+        raise ValueError(f"unknown mode {mode!r} of fine-tuning; choose from linear, full")
+    replace_classifier(model, len(train_set.classes), seed=recipe.seed)
+    rest = dict(val_set=val_set, checkpoint=checkpoint, device=device, progress=progress)
+    if mode == "full":
+        return train(model, train_set, recipe, **rest)
+    model.to(device).eval()
+    frozen = FrozenBackbone(model)
+    if recipe.augmentation():
+        return train(nn.Sequential(frozen, model.classifier), train_set, recipe, **rest)
+    loader = _feature_loader(frozen, train_set, recipe, device=device, progress=progress)
+    val_loader = _feature_loader(frozen, val_set, recipe, device=device, progress=progress) if val_set else None
+    return _fit(model.classifier, loader, val_loader, recipe, checkpoint=checkpoint, progress=progress)
+
+
+def replace_classifier(model: PixelModel, n_classes: int, *, seed: int) -> None:
+    """Put a new linear layer of `n_classes` on top, with zero bias and small normal weights drawn from `seed`."""
+    old = model.classifier
+    new = nn.Linear(old.in_features, n_classes)
+    nn.init.normal_(new.weight, std=0.01, generator=torch.Generator().manual_seed(seed))
+    nn.init.zeros_(new.bias)
+    model.replace_classifier(new.to(old.weight.device))
+
+
+class FrozenBackbone(nn.Module):
+    """What the classifier of `model` is fed for given pixels, without gradients and always in eval mode."""
+
+    def __init__(self, model: PixelModel):
+        super().__init__()
+        self._model = (model,)  # in a tuple: its parameters are not ours to train or to save
+
+    @torch.no_grad()
+    def forward(self, pixels: Tensor) -> Tensor:
+        (model,) = self._model
+        seen = []
+        hook = model.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            model.eval()(pixels)
+        finally:
+            hook.remove()
+        return seen[0]
+
+
+def _feature_loader(
+    backbone: FrozenBackbone, image_set: ImageSet, recipe: Recipe, *, device: torch.device | str, progress: bool
+) -> MemoryLoader:
+    loader = make_loader(image_set, batch_size=recipe.batch_size, device=device)
+    batches = tqdm(loader, desc="features", disable=not progress, leave=False)
+    loader.images = torch.cat([backbone(batch.pixels) for batch in batches])
+    loader.shuffle, loader.seed = True, recipe.seed
+    return loader
+
+
+def _fit(
+    model: nn.Module,
+    loader: MemoryLoader,
+    val_loader: MemoryLoader | None,
+    recipe: Recipe,
+    *,
+    checkpoint: Path | str | None,
+    progress: bool,
+    checkpoint_seconds: float = 60,
+) -> pd.DataFrame:
+    """The loop behind `train` and `fine_tune`: steps, checkpoints, validation, and the averaged weights at the end."""
+    torch.manual_seed(recipe.seed)  # dropout and the like
+    n_steps = recipe.epochs * len(loader)
+    parts = {"model": model, "optimiser": _make_optimiser(model, recipe)}
+    if recipe.ema:
+        parts["average"] = copy.deepcopy(model).requires_grad_(False)
+    identity = {"recipe": asdict(recipe), "n_train": len(loader.labels), "n_classes": loader.n_classes}
+    state = checkpoints.restore(checkpoint, identity, **parts)
+    last_save = time.monotonic()
+
+    with tqdm(total=n_steps, initial=state.epoch * len(loader) + state.step, disable=not progress) as bar:
+        while state.epoch < recipe.epochs:
+            loader.epoch = state.epoch
+            model.train()
+            tick = time.monotonic()
+            for batch in loader.batches(skip=state.step):
+                step = state.epoch * len(loader) + state.step
+                lr = _set_learning_rate(parts["optimiser"], recipe, step, n_steps)
+                state.count(*_training_step(model, parts["optimiser"], batch, recipe), len(batch.labels))
+                if recipe.ema:
+                    _update_average(parts["average"], model, recipe.ema, step)
+                tick, spent = time.monotonic(), time.monotonic() - tick
+                state.seconds += spent
+                bar.update()
+                bar.set_postfix_str(f"epoch {state.epoch + 1}, loss {state.loss:.3f}, accuracy {state.accuracy:.3f}")
+                if checkpoint and tick - last_save > checkpoint_seconds:
+                    checkpoints.save(checkpoint, identity, state, **parts)
+                    last_save = time.monotonic()
+            state.finish_epoch(**_validate(parts.get("average", model), val_loader), lr=lr)
+            if checkpoint:
+                checkpoints.save(checkpoint, identity, state, **parts)
+    if recipe.ema:
+        model.load_state_dict(parts["average"].state_dict())
+    model.eval()
+    return pd.DataFrame(state.history)
+
+
+def _make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW or SGD; biases, norms and embeddings of one dimension are spared the weight decay."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr)
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
+    raise ValueError(f"unknown optimiser {recipe.optimiser!r}; choose from adamw, sgd")
+
+
+def _set_learning_rate(optimiser: torch.optim.Optimizer, recipe: Recipe, step: int, n_steps: int) -> float:
+    """Linear warm-up, then half a cosine to zero (Loshchilov & Hutter 2017), from the step alone: no state to resume."""
+    warmup = max(1, round(recipe.warmup * n_steps))
+    if step < warmup:
+        factor = (step + 1) / warmup
+    else:
+        factor = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
+    for group in optimiser.param_groups:
+        group["lr"] = recipe.lr * factor
+    return recipe.lr * factor
+
+
+def _training_step(
+    model: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, recipe: Recipe
+) -> tuple[float, int]:
+    """One step; returns the loss and how many images were right (against the larger share of a mixed label)."""
+    with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
+        logits = model(batch.pixels).float()
+    loss = F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
+    if not loss.isfinite():
+        raise FloatingPointError(f"the loss became {loss.item()}; lower the learning rate ({recipe.lr})")
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    if recipe.gradient_clip:
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
+    optimiser.step()
+    labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
+    return loss.item(), int((logits.argmax(1) == labels).sum())
+
+
+@torch.no_grad()
+def _update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average of weights and buffers, with a shorter memory in the first steps."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
+
+
+def _validate(model: nn.Module, val_loader: MemoryLoader | None) -> dict[str, float]:
+    if val_loader is None:
+        return {}
+    table = predict(model, val_loader)
+    logits, labels = torch.tensor(logits_of(table)), torch.tensor(table["label"].to_numpy())
+    return {"val_loss": F.cross_entropy(logits, labels).item(), "val_accuracy": float(hits(table).mean())}

@@ -1,0 +1,112 @@
+"""The recipes of the shipped weights, and the command that makes them again.
+
+    python -m src.zoo cnn cifar10                    # or: make train MODEL=cnn DATASET=cifar10
+    python -m src.zoo vit cifar100 --size small
+
+Recipes and epochs were chosen on images held out of the training set; the test split is used once, for the card.
+"""
+
+import argparse
+from dataclasses import asdict, replace
+
+import pandas as pd
+import torch
+
+from src.data import load_images
+from src.evaluation import accuracy, predict
+from src.loaders import make_loader
+from src.models import COMPACT, PixelModel, build_model, describe_task
+from src.paths import ROOT
+from src.runtime import pick_device, provenance, seed_everything
+from src.training import Recipe, train
+from src.weights import save_weights, weights_path
+
+N_HELD_OUT = 5_000
+
+# (model, data set, size) -> recipe; sizes are those of src.models.SIZES
+RECIPES: dict[tuple[str, str, str], Recipe] = {
+    ("mlp", "fashion_mnist", "small"): Recipe(epochs=60, lr=1e-3, weight_decay=0.1, crop_scale=0.7, mixup=0.2),
+    ("cnn", "fashion_mnist", "small"): Recipe(
+        epochs=12, lr=0.2, optimiser="sgd", weight_decay=5e-4, crop_scale=0.7, gradient_clip=0
+    ),
+    ("vit", "fashion_mnist", "small"): Recipe(epochs=15, lr=1e-3, crop_scale=0.7),
+    ("vit", "cifar100", "small"): Recipe(epochs=8, batch_size=64, lr=1e-3, crop_scale=0.5),
+}
+# what a model of these data is trained on, where that is not the set of that name
+TRAINED_ON = {"fashion_mnist": "fashion_mnist_full"}
+
+
+def train_and_save(
+    name: str, dataset: str, *, size: str, recipe: Recipe, label: str = "default", device: str = "auto"
+) -> dict:
+    """Train a compact model by `recipe`, write its weights and card, and return the card.
+
+    Goes on from checkpoints/<file>.pt when a run was interrupted, and deletes that file when it is done.
+    """
+    device = pick_device(device)
+    path = weights_path(name, name, dataset, label)
+    checkpoint = ROOT / "checkpoints" / f"{path.stem}.pt"
+    data_name = TRAINED_ON.get(dataset, dataset)
+    train_set, held_out = load_images(data_name, "train").split_off(N_HELD_OUT, seed=0)
+
+    seed_everything(recipe.seed)
+    model = build_model(name, dataset, weights=None, size=size)
+    history = train(model, train_set, recipe, val_set=held_out, checkpoint=checkpoint, device=device)
+    card = make_card(model, dataset, recipe, history, test_set=load_images(data_name, "test"), device=device)
+    card["data"] = f"{data_name}, {len(train_set):,} training images, {len(held_out):,} more held out"
+    card = save_weights(model.net, path, card, half=True)
+    checkpoint.unlink(missing_ok=True)
+    return card
+
+
+def make_card(
+    model: PixelModel, dataset: str, recipe: Recipe, history: pd.DataFrame, *, test_set, device: torch.device
+) -> dict:
+    """What a reader must know about trained weights; `save_weights` adds file, storage and checksum."""
+    task = describe_task(dataset)
+    measured = accuracy(predict(model, make_loader(test_set, batch_size=500, device=device))).iloc[0]
+    return {
+        "model": model.name,
+        "size": model.size,
+        "dataset": dataset,
+        "n_classes": len(test_set.classes),
+        "mean": list(task.mean),
+        "std": list(task.std),
+        "recipe": asdict(recipe),
+        "test": {
+            "n": int(measured["n"]),
+            "accuracy": float(measured["accuracy"]),
+            "interval": [round(float(measured["low"]), 4), round(float(measured["high"]), 4)],
+        },
+        "history": history.round(5).to_dict("list"),
+        "seconds": round(float(history["seconds"].sum()), 1),
+        "provenance": provenance(device),
+        "licence": "MIT",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train a compact model and write its weights and card.")
+    parser.add_argument("model", choices=COMPACT)
+    parser.add_argument("dataset", help="fashion_mnist, cifar10 or cifar100")
+    parser.add_argument("--size", choices=("small", "base"), help="default: the data set's usual size")
+    parser.add_argument("--label", default="default", help="name of the weights, e.g. seed1 (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    asked = parser.parse_args()
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    size = asked.size or build_model(asked.model, asked.dataset, weights=None).size
+    key = (asked.model, asked.dataset, size)
+    if key not in RECIPES:
+        choices = "; ".join(" ".join(known) for known in RECIPES)
+        parser.error(f"no recipe for {' '.join(key)}; there are: {choices}. Add one to RECIPES in src/zoo.py.")
+    recipe = replace(RECIPES[key], seed=asked.seed)
+    card = train_and_save(*key[:2], size=size, recipe=recipe, label=asked.label, device=asked.device)
+    low, high = card["test"]["interval"]
+    print(f"{card['file']}: {card['test']['accuracy']:.2%} [{low:.2%}, {high:.2%}] on {card['test']['n']:,} test images")
+
+
+if __name__ == "__main__":
+    main()
