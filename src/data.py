@@ -1,102 +1,40 @@
-"""Images by name: `load_images("cifar10", "test")` gives an `ImageSet`, checked, or one clear error."""
+"""Images by name: `load_images("cifar10", "test")` gives an `ImageSet`, checked, or one clear error.
+
+A named set is looked for where its record in `src.catalogue` says. A place that does not have it is passed
+over; a place that has it broken is an error, never a reason to go on to the next.
+"""
 
 import difflib
 import os
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from src import image_files
+from src.beton import read_beton, read_sidecar
 from src.catalogue import DATASETS, DatasetRecord
-from src.image_files import RawImages
+from src.image_files import SPLIT_NAMES, HubError, RawImages
+from src.image_set import ImageSet
 from src.paths import DATA
 
 __all__ = ["DATASETS", "DatasetRecord", "ImageSet", "load_images"]
-
-SPLITS = ("train", "test")
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Images with labels, as the models are shown them.
-
-    images: uint8 [n, h, w, 3].  labels: int64 [n], indices into classes.  sample_ids: int64 [n], unique, the index in
-    the official split, kept by every selection.  Raises ValueError on construction if any of this does not hold.
-    """
-
-    name: str
-    split: str
-    images: np.ndarray = field(repr=False)
-    labels: np.ndarray = field(repr=False)
-    classes: tuple[str, ...]
-    sample_ids: np.ndarray = field(repr=False)
-
-    def __post_init__(self) -> None:
-        n = len(self.images)
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3 or n == 0:
-            raise ValueError(f"images are {self.images.dtype} {self.images.shape}, expected uint8 [n, h, w, 3] with n > 0")
-        for what, values in (("labels", self.labels), ("sample_ids", self.sample_ids)):
-            if values.dtype != np.int64 or values.shape != (n,):
-                raise ValueError(f"{what} are {values.dtype} {values.shape}, expected int64 ({n},)")
-        if not isinstance(self.classes, tuple) or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes must be a tuple of different names, not {self.classes!r}")
-        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
-        if wrong.size:
-            i = wrong[0]
-            raise ValueError(f"label {self.labels[i]} of image {i} is outside 0 to {len(self.classes) - 1}")
-        if len(np.unique(self.sample_ids)) != n:
-            raise ValueError(f"sample_ids are not unique: {n - len(np.unique(self.sample_ids))} repeated")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, rows: np.ndarray) -> "ImageSet":
-        """The images at these positions, in this order, with their sample ids."""
-        return replace(self, images=self.images[rows], labels=self.labels[rows], sample_ids=self.sample_ids[rows])
-
-    def subset(self, n: int, seed: int) -> "ImageSet":
-        """n images, as even over the classes as can be, in the set's order; a smaller n draws part of a larger one."""
-        if not 0 < n <= len(self):
-            raise ValueError(f"cannot draw {n} of the {len(self)} images of {self.name} {self.split}")
-        return self.take(np.sort(self._draw_order(seed, even=True)[:n]))
-
-    def split_off(self, amount: int | float, seed: int) -> tuple["ImageSet", "ImageSet"]:
-        """(rest, held out): disjoint, both with the class shares of the whole. For validation, from train.
-
-        amount: a number of images (int), or a fraction in (0, 1) (float).
-        """
-        n = round(amount * len(self)) if isinstance(amount, float) else amount
-        if not 0 < n < len(self):
-            raise ValueError(f"cannot hold out {amount} of the {len(self)} images of {self.name} {self.split}")
-        order = self._draw_order(seed, even=False)
-        return self.take(np.sort(order[n:])), self.take(np.sort(order[:n]))
-
-    def _draw_order(self, seed: int, *, even: bool) -> np.ndarray:
-        """Positions in an order whose every beginning is spread over the classes: in equal numbers, or by share."""
-        rng = np.random.default_rng(seed)
-        counts = np.bincount(self.labels, minlength=len(self.classes))
-        shuffled = rng.permutation(len(self))
-        by_class = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
-        rank = np.empty(len(self))  # place of each image in its class's shuffled order
-        rank[by_class] = np.concatenate([np.arange(count) for count in counts])
-        turn = rng.permutation(len(self.classes))[self.labels]  # which class comes first at equal rank
-        return np.lexsort((turn, rank if even else (rank + 0.5) / counts[self.labels]))
 
 
 def load_images(name: str, split: str, *, source: str | None = None) -> ImageSet:
     """All images of one split, "train" or "test".
 
     name: a key of DATASETS, or hub:owner/name, folder:PATH (a sub-folder a class) or beton:PATH.
-    source: None looks a named set up where its record says, in order: the embedded files, $ZOOM_DATA/<name>, the hub.
-        "embedded", "local" ($ZOOM_DATA), "hub", "beton" (fetched by `make betons`) or "idx:FOLDER" (MNIST's format)
-        takes that place alone.
+    source: where a named set is to be taken from.  None looks where its record says, in order: the files
+        embedded in the repository, $ZOOM_DATA/<name>, the hub.  Or one of "embedded", "local" ($ZOOM_DATA),
+        "hub", "beton" (fetched by `make betons`), "idx:FOLDER" (MNIST's format).
     Raises ValueError for an unknown name, split or source and for files that are not what the name says,
-    FileNotFoundError where nothing was found, RuntimeError where the hub cannot be reached; each says what was tried.
+    FileNotFoundError where nothing was found, RuntimeError where the hub cannot be reached; each says what
+    was tried and what to do.
     """
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+    if split not in SPLIT_NAMES:
+        raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLIT_NAMES)}")
     kind, _, rest = name.partition(":")
     if kind in _BY_PREFIX and rest:
         if source is not None:
@@ -111,126 +49,151 @@ def load_images(name: str, split: str, *, source: str | None = None) -> ImageSet
     return _named(DATASETS[name], split, _find(DATASETS[name], split, source))
 
 
+class _NotThere(Exception):
+    """This place does not have the set."""
+
+
 def _find(record: DatasetRecord, split: str, source: str | None) -> RawImages:
-    """The record's files from the first place that has them; a place that has them broken raises."""
-    tried: list[str] = []
+    """The record's files from the first place that has them."""
+    kind_of_error, tried = FileNotFoundError, []
     for place in record.sources if source is None else (source,):
         kind, _, folder = place.partition(":")
-        if kind not in _BY_SOURCE or bool(folder) != (kind == "idx"):
-            choices = ", ".join([*(key for key in _BY_SOURCE if key != "idx"), "idx:FOLDER"])
-            raise ValueError(f"unknown source {source!r}; choose from {choices}")
-        raw = _BY_SOURCE[kind](record, split, tried, folder)
-        if raw is not None:
-            return raw
-    raise FileNotFoundError(_not_found(record, split, tried))
+        if kind not in _PLACES or bool(folder) != (kind == "idx"):
+            choices = ", ".join("idx:FOLDER" if key == "idx" else key for key in _PLACES)
+            raise ValueError(f"unknown source {place!r}; choose from {choices}")
+        try:
+            return _PLACES[kind](record, split, folder)
+        except _NotThere as reason:
+            tried.append(str(reason))
+        except HubError as reason:
+            kind_of_error = RuntimeError
+            tried.append(str(reason))
+    places = "; ".join(f"({i}) {place}" for i, place in enumerate(tried, 1))
+    advice = _advise(record, source)
+    raise kind_of_error(f"{record.name} {split} was not found. Tried: {places}. What to do: {advice}.")
 
 
-def _not_found(record: DatasetRecord, split: str, tried: list[str]) -> str:
-    listed = "; ".join(f"({i}) {place}" for i, place in enumerate(tried, 1))
-    return (
-        f"{record.name} {split} was not found. Tried: {listed}. What to do: set ZOOM_DATA to a folder that holds "
-        f"{record.name}/ in the hub's parquet layout, or go online for the hub data set {record.hub_id}"
-        + (', or run `make betons` and pass source="beton".' if record.betons else ".")
-    )
+def _advise(record: DatasetRecord, source: str | None) -> str:
+    if "embedded" in record.sources and source in (None, "embedded"):
+        return f"restore data/{record.name}/ from git, or run data/{record.name}/make_subset.py"
+    if source is not None and source.startswith("idx:"):
+        return "name a folder with MNIST's four files, such as that of Debian's package dataset-fashion-mnist"
+    ways = [
+        f"set ZOOM_DATA to a folder that holds {record.name}/ in the hub's parquet layout",
+        f"go online once for the hub data set {record.hub_id} (a copy is kept)",
+    ]
+    if record.betons:
+        ways.append('run `make betons` and pass source="beton"')
+    return ", or ".join(ways)
 
 
-def _embedded(record: DatasetRecord, split: str, tried: list[str], _: str) -> RawImages | None:
+def _embedded(record: DatasetRecord, split: str, _: str) -> RawImages:
     folder = DATA / record.name
-    files = image_files.find_parquet(folder, split) if "embedded" in record.sources and folder.is_dir() else []
-    if files:
-        return image_files.read_parquet(files, record.image_column, record.label_column)
-    tried.append(f"the repository's data/{record.name} (no {split} files embedded there)")
-    return None
+    here = "embedded" in record.sources and folder.is_dir()
+    files = image_files.find_parquet(folder, split) if here else []
+    if not files:
+        raise _NotThere(f"{folder} in the repository (no {split} files embedded there)")
+    return image_files.read_parquet(files, record.image_column, record.label_column)
 
 
-def _local(record: DatasetRecord, split: str, tried: list[str], _: str) -> RawImages | None:
+def _local(record: DatasetRecord, split: str, _: str) -> RawImages:
     parent = os.environ.get("ZOOM_DATA")
     if not parent:
-        tried.append("a local folder (the environment variable ZOOM_DATA is not set)")
-        return None
+        raise _NotThere("a local folder (the environment variable ZOOM_DATA is not set)")
     if not Path(parent).is_dir():
-        raise FileNotFoundError(f"ZOOM_DATA={parent} is not a folder (seen from {Path.cwd()}); correct or unset it")
+        raise FileNotFoundError(f"ZOOM_DATA={parent} is no folder, seen from {Path.cwd()}; correct it")
     folder = Path(parent) / record.name
     if not folder.is_dir():
-        tried.append(f"{folder} (no such folder)")
-        return None
-    files = image_files.find_parquet(folder, record.splits[split])
-    if files:
+        raise _NotThere(f"$ZOOM_DATA: {folder} (no such folder)")
+    if files := image_files.find_parquet(folder, record.splits[split]):
         return image_files.read_parquet(files, record.image_column, record.label_column)
-    files = image_files.find_idx(folder, split)
-    if files:
+    if files := image_files.find_idx(folder, split):
         return image_files.read_idx(files)
-    raise FileNotFoundError(f"{folder} holds no {record.splits[split]}-*.parquet; complete it, or move it away")
+    raise FileNotFoundError(f"{folder} holds no {record.splits[split]}-*.parquet; complete or remove it")
 
 
-def _hub(record: DatasetRecord, split: str, tried: list[str], _: str) -> RawImages:
-    try:
-        return image_files.read_hub(record.hub_id, record.splits[split], (record.image_column, record.label_column))
-    except RuntimeError as error:
-        tried.append(str(error))
-        raise RuntimeError(_not_found(record, split, tried)) from error
+def _hub(record: DatasetRecord, split: str, _: str) -> RawImages:
+    columns = (record.image_column, record.label_column)
+    return image_files.read_hub(record.hub_id, record.splits[split], columns)
 
 
-def _own_beton(record: DatasetRecord, split: str, tried: list[str], _: str) -> RawImages | None:
+def _own_beton(record: DatasetRecord, split: str, _: str) -> RawImages:
     if split not in record.betons:
-        raise ValueError(f"the study has no beton of {record.name} {split}")
+        raise _NotThere(f"the study's betons (there is none of {record.name} {split})")
     path = DATA / record.name / record.betons[split]
     if not path.is_file():
-        tried.append(f"{path} (no such file)")
-        return None
-    return _beton(str(path), split)
+        raise _NotThere(f"{path} (no such file)")
+    return _read_beton(path)
 
 
-def _idx(record: DatasetRecord, split: str, tried: list[str], folder: str) -> RawImages | None:
+def _idx(record: DatasetRecord, split: str, folder: str) -> RawImages:
     files = image_files.find_idx(Path(folder), split)
     if not files:
-        tried.append(f"{folder} (no two idx files of {split})")
-    return image_files.read_idx(files) if files else None
+        raise _NotThere(f"{folder} (no images file and labels file of {split})")
+    return image_files.read_idx(files)
 
 
-def _beton(path: str, split: str) -> RawImages:
-    from src.beton import read_beton, read_sidecar
+def _named_beton(name: str, split: str) -> RawImages:
+    """A beton file, or the one for this split (train*.beton; test*.beton or val*.beton) of a folder."""
+    path = Path(name)
+    if path.is_dir():
+        files = [file for file in path.glob("*.beton") if file.name.startswith(SPLIT_NAMES[split])]
+        if len(files) != 1:
+            found = sorted(file.name for file in path.glob("*.beton"))
+            raise FileNotFoundError(f"{path} should hold one beton of {split}; it holds {found}")
+        path = files[0]
+    elif path.exists() and not path.name.startswith(SPLIT_NAMES[split]):
+        warnings.warn(f"{path} is returned as {split}, although its name does not say so", stacklevel=3)
+    return _read_beton(path)
 
+
+def _read_beton(path: Path) -> RawImages:
     images, labels = read_beton(path)
     classes = (read_sidecar(path) or {}).get("classes")
-    return RawImages(path, images, labels, tuple(classes) if classes else None, None)
+    return RawImages(str(path), images, labels, tuple(classes) if classes else None, None)
 
 
 def _named(record: DatasetRecord, split: str, raw: RawImages) -> ImageSet:
-    """Pads, and refuses files that hold another data set than the record's."""
+    """Pads; refuses files that hold another data set than the record's, or part of it."""
     side, (h, w) = record.side - 2 * record.pad, raw.images.shape[1:3]
     if (h, w) != (side, side):
-        raise ValueError(f"{raw.where}: images are {w}x{h} pixels, {record.name} has {side}x{side}")
+        raise ValueError(f"{raw.where}: image 0 is {w}x{h} pixels, {record.name} has {side}x{side}")
     if raw.classes and len(raw.classes) != record.n_classes:
         raise ValueError(f"{raw.where}: {len(raw.classes)} classes, {record.name} has {record.n_classes}")
     if raw.classes and not _mostly_equal(raw.classes, record.classes):
-        raise ValueError(f"{raw.where}: classes {raw.classes[:5]}… are not those of {record.name} {record.classes[:5]}…")
+        found, expected = ", ".join(raw.classes[:4]), ", ".join(record.classes[:4])
+        raise ValueError(f"{raw.where}: classes {found}, …; those of {record.name} are {expected}, …")
     if len(raw.labels) != record.sizes[split]:
-        raise ValueError(f"{raw.where}: {len(raw.labels)} images, {record.name} {split} has {record.sizes[split]}")
-    pad = ((0, 0), (record.pad, record.pad), (record.pad, record.pad), (0, 0))
-    return _checked(record.name, split, raw._replace(images=np.pad(raw.images, pad)), record.classes)
+        n = record.sizes[split]
+        raise ValueError(f"{raw.where}: {len(raw.labels)} images, {record.name} {split} has {n}")
+    if record.pad:
+        border = (record.pad, record.pad)
+        raw = raw._replace(images=np.pad(raw.images, ((0, 0), border, border, (0, 0))))
+    return _checked(record.name, split, raw, record.classes)
 
 
 def _mostly_equal(found: tuple[str, ...], expected: tuple[str, ...]) -> bool:
-    """Same names in the same order; a tenth may be spelt otherwise ("cra" for crab, "T - shirt / top" on the hub)."""
-    return sum(a.lower() == b.lower() for a, b in zip(found, expected, strict=True)) >= 0.9 * len(expected)
+    """Same names in the same order; a tenth may be spelt otherwise (the hub has "T - shirt / top")."""
+    same = sum(a.lower() == b.lower() for a, b in zip(found, expected, strict=True))
+    return same >= 0.9 * len(expected)
 
 
 def _checked(name: str, split: str, raw: RawImages, classes: tuple[str, ...] | None) -> ImageSet:
+    """The set; classes that no file names are called 0, 1, …"""
     if classes is None:
         classes = tuple(str(i) for i in range(int(raw.labels.max(initial=0)) + 1))
     ids = np.arange(len(raw.labels)) if raw.sample_ids is None else raw.sample_ids
     try:
         return ImageSet(name, split, raw.images, raw.labels, classes, ids)
     except ValueError as error:
-        raise ValueError(f"{raw.where}: {error}") from error
+        raise ValueError(f"{raw.where}: {error}") from None
 
 
-_BY_SOURCE: dict[str, Callable[[DatasetRecord, str, list[str], str], RawImages | None]] = {
+_PLACES: dict[str, Callable[[DatasetRecord, str, str], RawImages]] = {
     "embedded": _embedded, "local": _local, "hub": _hub, "beton": _own_beton, "idx": _idx,
 }  # fmt: skip
 _BY_PREFIX: dict[str, Callable[[str, str], RawImages]] = {
     "hub": image_files.read_hub,
     "folder": lambda path, split: image_files.read_image_folder(Path(path), split),
-    "beton": _beton,
+    "beton": _named_beton,
 }

@@ -6,3 +6,4 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 RESULTS = ROOT / "results"
 FIGURES = ROOT / "figures"
+CHECKPOINTS = ROOT / "checkpoints"

@@ -1,0 +1,82 @@
+"""`ImageSet`: images with labels and sample ids, checked when made; draws from it respect the classes."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet:
+    """Images with labels, as the models are shown them.
+
+    labels: indices into classes.  sample_ids: unique, indices in the official split, kept by every selection.
+    Raises ValueError when made with other shapes or types, no images, or labels outside the classes.
+    """
+
+    name: str
+    split: str
+    images: UInt8[np.ndarray, "n h w 3"]
+    labels: Int64[np.ndarray, " n"]
+    classes: tuple[str, ...]
+    sample_ids: Int64[np.ndarray, " n"]
+
+    def __post_init__(self) -> None:
+        n, found = len(self.images), f"{self.images.dtype} {tuple(self.images.shape)}"
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3 or n == 0:
+            raise ValueError(f"images are {found}, expected uint8 [n, h, w, 3] with n > 0")
+        for what, values in (("labels", self.labels), ("sample_ids", self.sample_ids)):
+            if values.dtype != np.int64 or values.shape != (n,):
+                raise ValueError(f"{what} are {values.dtype} {tuple(values.shape)}, expected int64 ({n},)")
+        if not isinstance(self.classes, tuple) or len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes must be a tuple of different names, not {self.classes!r}")
+        outside = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
+        if outside.size:
+            label, top = self.labels[outside[0]], len(self.classes) - 1
+            raise ValueError(f"label {label} of image {outside[0]} is outside 0 to {top}")
+        repeated = n - len(np.unique(self.sample_ids))
+        if repeated:
+            raise ValueError(f"sample_ids are not unique: {repeated} repeated")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        n, h, w, _ = self.images.shape
+        return f"<ImageSet {self.name} {self.split}: {n} images of {w}x{h}, {len(self.classes)} classes>"
+
+    def take(self, rows: np.ndarray) -> "ImageSet":
+        """The images at these positions, in this order, with their sample ids."""
+        images, labels, ids = self.images[rows], self.labels[rows], self.sample_ids[rows]
+        return replace(self, images=images, labels=labels, sample_ids=ids)
+
+    def subset(self, n: int, seed: int) -> "ImageSet":
+        """n images, in numbers as equal over the classes as can be, in the order of the set.
+
+        With one seed, a smaller draw is part of a larger one.
+        """
+        if not 0 < n <= len(self):
+            raise ValueError(f"cannot draw {n} of the {len(self)} images of {self.name} {self.split}")
+        return self.take(np.sort(self._draw_order(seed, even=True)[:n]))
+
+    def split_off(self, amount: float, seed: int) -> tuple["ImageSet", "ImageSet"]:
+        """(rest, held out): disjoint, both with the class shares of the whole. For validation, from train.
+
+        amount: a number of images (int), or a fraction in (0, 1) (float).
+        """
+        n = round(amount * len(self)) if isinstance(amount, float) else amount
+        if not 0 < n < len(self):
+            raise ValueError(f"cannot split {amount} off the {len(self)} images of {self.name} {self.split}")
+        order = self._draw_order(seed, even=False)
+        return self.take(np.sort(order[n:])), self.take(np.sort(order[:n]))
+
+    def _draw_order(self, seed: int, *, even: bool) -> np.ndarray:
+        """Positions, shuffled so that every beginning has the classes in equal numbers, or by their share."""
+        rng = np.random.default_rng(seed)
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        shuffled = rng.permutation(len(self))
+        by_class = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
+        rank = np.empty(len(self))  # place of each image in the shuffled order of its class
+        rank[by_class] = np.concatenate([np.arange(count) for count in counts])
+        turn = rng.permutation(len(self.classes))[self.labels]  # which class goes first at equal rank
+        return np.lexsort((turn, rank if even else (rank + 0.5) / counts[self.labels]))
