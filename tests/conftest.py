@@ -1,0 +1,48 @@
+"""What the tests share: small sets of real images, one thread, and the place of CIFAR if it is here."""
+
+import os
+
+import pytest
+import torch
+
+from src.data import ImageSet, load_images
+from src.paths import ROOT
+
+SHARED = ROOT.parent / "shared" / "data"
+if "ZOOM_DATA" not in os.environ and SHARED.is_dir():
+    os.environ["ZOOM_DATA"] = str(SHARED)
+
+torch.set_num_threads(1)  # sums differ in the last bit with the number of threads
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs_cifar: skipped where CIFAR-10 and CIFAR-100 are not in $ZOOM_DATA")
+
+
+def pytest_collection_modifyitems(items):
+    place = os.environ.get("ZOOM_DATA")
+    if place and all(os.path.isdir(os.path.join(place, name)) for name in ("cifar10", "cifar100")):
+        return
+    where = f"ZOOM_DATA={place} holds not both" if place else f"ZOOM_DATA is not set and {SHARED} is not there: no"
+    skip = pytest.mark.skip(reason=f"{where} cifar10/ and cifar100/")
+    for item in items:
+        if item.get_closest_marker("needs_cifar"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def clothes() -> ImageSet:
+    """500 embedded training images, 50 a class, 32 pixels a side."""
+    return load_images("fashion_mnist", "train").subset(500, seed=0)
+
+
+@pytest.fixture(scope="session")
+def few_clothes(clothes) -> ImageSet:
+    """100 of the 500, 10 a class."""
+    return clothes.subset(100, seed=1)
+
+
+@pytest.fixture
+def noise() -> torch.Tensor:
+    """Colour noise, 40 images [3, 24, 32] in [0, 1]: every pixel differs, and height and width too."""
+    return torch.rand(40, 3, 24, 32, generator=torch.Generator().manual_seed(0))
