@@ -1,11 +1,15 @@
 """The state of a training run on disk: written whole, read back exactly."""
 
-import os
+import hashlib
+import json
+import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
+
+from src.files import written_whole
 
 
 @dataclass
@@ -41,36 +45,39 @@ class Progress:
         self.step, self.loss_sum, self.n_right, self.n_seen, self.seconds = 0, 0.0, 0, 0, 0.0
 
 
-def save(path: Path | str, identity: dict, progress: Progress, **parts: nn.Module | torch.optim.Optimizer) -> None:
-    """Write identity, progress, the state of every part and torch's generators to `path`, aside first, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+def file_of(folder: Path | str | None, identity: dict) -> Path | None:
+    """The file of one run in a folder of checkpoints, named after what identifies the run; None without a folder.
+
+    A run with another recipe, start or data set has another file, so none can go on from a stranger's checkpoint.
+    """
+    if folder is None:
+        return None
+    return Path(folder) / f"{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}.pt"
+
+
+def save(path: Path | None, progress: Progress, **parts: nn.Module | torch.optim.Optimizer) -> None:
+    """Write progress, the state of every part and torch's generators to `path`, whole; nothing when it is None."""
+    if path is None:
+        return
     generators = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         generators["cuda"] = torch.cuda.get_rng_state()
     states = {name: part.state_dict() for name, part in parts.items()}
-    with open(partial, "wb") as file:
-        torch.save(
-            {"identity": identity, "progress": asdict(progress), "states": states, "generators": generators}, file
-        )
-        file.flush()
-        os.fsync(file.fileno())  # a rename may reach the disk before the data does
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        torch.save({"progress": asdict(progress), "states": states, "generators": generators}, partial)
 
 
-def restore(path: Path | str | None, identity: dict, **parts: nn.Module | torch.optim.Optimizer) -> Progress:
+def restore(path: Path | None, **parts: nn.Module | torch.optim.Optimizer) -> Progress:
     """Fill the parts from `path` and return how far that run was; a new `Progress` when there is no such file yet.
 
-    Raises ValueError when the checkpoint belongs to a run with another identity, naming what differs.
+    Raises ValueError when the file is damaged.
     """
-    if path is None or not Path(path).exists():
+    if path is None or not path.exists():
         return Progress()
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    different = [key for key in identity if saved["identity"].get(key) != identity[key]]
-    if different:
-        details = "; ".join(f"{key}: {saved['identity'].get(key)} there, {identity[key]} here" for key in different)
-        raise ValueError(f"{path} belongs to another run ({details}); delete it or name another checkpoint")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is not a whole checkpoint; delete it to start that run again") from error
     for name, part in parts.items():
         part.load_state_dict(saved["states"][name])
     torch.set_rng_state(saved["generators"]["cpu"])

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 
@@ -15,9 +15,10 @@ from tqdm.auto import tqdm
 def predict(model: nn.Module, loader: Iterable, *, progress: str | None = None) -> pd.DataFrame:
     """One row per image of the loader, in its order.
 
-    Columns: sample_id, label, prediction (class indices), confidence (softmax of the prediction) and logit_0 …
-    logit_{k-1} (float32).  progress: text for a progress bar.  The model comes back in the mode it had.
-    Raises ValueError when a logit is not finite.
+    Columns: sample_id, label, prediction (class indices), confidence (softmax of the prediction), label_rank (how many
+    classes come before the label, 0 to k - 1) and logit_0 … logit_{k-1} (float32).  Of equal logits the class of lower
+    index comes first.  progress: text for a progress bar.  The model comes back in the mode it had.  Raises ValueError
+    when a logit is not finite, or when a label is mixed or beyond the model's classes.
     """
     was_training = model.training
     model.eval()
@@ -32,11 +33,23 @@ def predict(model: nn.Module, loader: Iterable, *, progress: str | None = None) 
     if not logits.isfinite().all():
         bad = int((~logits.isfinite().all(1)).nonzero()[0])
         raise ValueError(f"the model gave a logit that is not finite, first for sample_id {sample_ids[bad]}")
-    confidence, prediction = logits.softmax(1).max(1)
-    head = {"sample_id": sample_ids, "label": labels, "prediction": prediction, "confidence": confidence}
+    if labels.ndim != 1 or labels.max() >= logits.shape[1]:
+        found = f"labels up to {labels.max()}" if labels.ndim == 1 else "mixed labels"
+        raise ValueError(f"{found} cannot be judged by a model of {logits.shape[1]} classes")
+    prediction = logits.argmax(1)
+    confidence = logits.softmax(1).gather(1, prediction[:, None])[:, 0]
+    label_rank = _rank(logits, labels)
+    head = dict(sample_id=sample_ids, label=labels, prediction=prediction, confidence=confidence, label_rank=label_rank)
     columns = {name: values.numpy() for name, values in head.items()}
     columns |= {f"logit_{k}": logits[:, k].numpy() for k in range(logits.shape[1])}
     return pd.DataFrame(columns)
+
+
+def _rank(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many classes come before the label: those of a larger logit, or of an equal one and a lower index."""
+    own = logits.gather(1, labels[:, None])
+    earlier = torch.arange(logits.shape[1]) < labels[:, None]
+    return ((logits > own) | ((logits == own) & earlier)).sum(1)
 
 
 def logits_of(table: pd.DataFrame) -> np.ndarray:
@@ -45,16 +58,19 @@ def logits_of(table: pd.DataFrame) -> np.ndarray:
     return table[names].to_numpy()
 
 
-def hits(table: pd.DataFrame, *, k: int = 1) -> np.ndarray:
-    """Whether the label is among the k largest logits, bool [n]; ties with the label count against the model.
+def without_logits(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without its logit columns, as results keep it: enough for accuracies, tests and confusion matrices."""
+    return table.drop(columns=[name for name in table.columns if name.startswith("logit_")])
 
-    k = 1 needs only the columns label and prediction.
+
+def hits(table: pd.DataFrame, *, k: int = 1) -> np.ndarray:
+    """Whether the label is among the k largest logits, bool [n].
+
+    k = 1 needs the columns label and prediction, a larger k the column label_rank.
     """
     if k == 1:
         return (table["label"] == table["prediction"]).to_numpy()
-    logits, labels = logits_of(table), table["label"].to_numpy()
-    of_label = logits[np.arange(len(labels)), labels]
-    return (logits >= of_label[:, None]).sum(1) <= k
+    return (table["label_rank"] < k).to_numpy()
 
 
 def wilson_interval(successes, trials, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +78,9 @@ def wilson_interval(successes, trials, *, level: float = 0.95) -> tuple[np.ndarr
     return proportion_confint(successes, trials, alpha=1 - level, method="wilson")
 
 
-def accuracy(table: pd.DataFrame, *, by: str | list[str] | None = None, k: int = 1, level: float = 0.95) -> pd.DataFrame:
+def accuracy(
+    table: pd.DataFrame, *, by: str | list[str] | None = None, k: int = 1, level: float = 0.95
+) -> pd.DataFrame:
     """Top-k accuracy per group with its Wilson interval: columns of `by`, then n, correct, accuracy, low, high.
 
     by: a column or columns to group by; None for one row.  Accuracies are fractions in [0, 1].
@@ -70,7 +88,9 @@ def accuracy(table: pd.DataFrame, *, by: str | list[str] | None = None, k: int =
     groups = [by] if isinstance(by, str) else list(by or [])
     hit_table = table[groups].assign(hit=hits(table, k=k))
     if groups:
-        counted = hit_table.groupby(groups, observed=True)["hit"].agg(n="size", correct="sum").reset_index()
+        counted = (
+            hit_table.groupby(groups, observed=True, dropna=False)["hit"].agg(n="size", correct="sum").reset_index()
+        )
     else:
         counted = pd.DataFrame({"n": [len(hit_table)], "correct": [int(hit_table["hit"].sum())]})
     low, high = wilson_interval(counted["correct"], counted["n"], level=level)

@@ -10,9 +10,7 @@ class _Bottleneck(nn.Module):
     def __init__(self, width: int, expansion: int):
         super().__init__()
         # indices 0 and 2 carry weights: the published checkpoints call them block.0 and block.2
-        self.block = nn.Sequential(
-            nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
-        )
+        self.block = nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x)

@@ -1,8 +1,8 @@
 """Every model by name. A built model takes pixels in [0, 1] and gives logits: resizing and normalisation are inside.
 
-    build_model("cnn", "cifar10")                              # this study's weights
-    build_model("vit", "cifar10", weights=None)                # the same network, untrained
-    build_model("timm:convnext_atto", "cifar100")              # any timm model, ImageNet weights, new head
+build_model("cnn", "cifar10")                              # this study's weights
+build_model("vit", "cifar10", weights=None)                # the same network, untrained
+build_model("timm:convnext_atto", "cifar100")              # any timm model, ImageNet weights, new head
 """
 
 import difflib
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -22,7 +21,7 @@ from src import published
 from src.catalogue import DATASETS
 from src.data import ImageSet
 from src.mlp import BottleneckMLP, bottleneck_mlp
-from src.weights import find_weights, load_state, read_card, read_weights
+from src.weights import find_weights, fingerprint, load_state, read_card, read_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -41,13 +40,15 @@ WEIGHTS_OF = {"fashion_mnist_full": "fashion_mnist"}  # one test set, one set of
 
 
 class PixelModel(nn.Module):
-    """A network behind its preprocessing: pixels in [0, 1] -> resize to `input_side` -> normalise -> `net` -> logits."""
+    """A network behind its preprocessing: pixels in [0, 1], resized to `input_side`, normalised; `net`'s logits."""
 
     def __init__(self, net: nn.Module, *, mean, std, input_side: int | None = None, name: str = ""):
         super().__init__()
         self.net = net
         self.input_side = input_side
         self.name = name
+        self.size = ""  # of a compact model, a key of SIZES
+        self.source: dict[str, str] = {}  # of trained weights, file name -> sha256
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -67,8 +68,15 @@ class PixelModel(nn.Module):
 
 
 def classifier_name(net: nn.Module) -> str:
-    """Name of the layer that gives the logits: `linear_out` of an MLP, or what timm records for its models."""
-    return "linear_out" if isinstance(net, BottleneckMLP) else net.default_cfg["classifier"]
+    """Name of the layer that gives the logits: `linear_out` of an MLP, or what timm records for its models.
+
+    Raises ValueError when that is not one linear layer, as in a distilled ViT with two or a network that ends in a
+    convolution.
+    """
+    name = "linear_out" if isinstance(net, BottleneckMLP) else net.default_cfg["classifier"]
+    if not isinstance(name, str) or not isinstance(net.get_submodule(name), nn.Linear):
+        raise ValueError(f"{type(net).__name__} has no single linear classifier but {name!r}; it cannot be fine-tuned")
+    return name
 
 
 def compact_mlp(n_classes: int, side: int, *, blocks: int, width: int) -> nn.Module:
@@ -95,6 +103,8 @@ def compact_cnn(n_classes: int, side: int, *, width: int) -> nn.Module:
 
 def compact_vit(n_classes: int, side: int, *, embed_dim: int, depth: int, num_heads: int) -> nn.Module:
     """A ViT (Dosovitskiy et al. 2021) on 4×4 patches with mean pooling in place of a class token."""
+    if side % 4:
+        raise ValueError(f"vit cuts images into patches of 4x4 pixels, which does not work for {side} pixels a side")
     net = VisionTransformer(
         img_size=side,
         patch_size=4,
@@ -134,7 +144,7 @@ class Task:
 
 
 def describe_task(dataset: str | ImageSet) -> Task:
-    """The task of a named data set or of any loaded `ImageSet` (whose normalisation is ImageNet's if it has no name)."""
+    """The task of a named data set, or of any loaded `ImageSet`, with ImageNet's normalisation if its name is new."""
     name = dataset if isinstance(dataset, str) else dataset.name
     if name in DATASETS:
         record = DATASETS[name]
@@ -144,7 +154,10 @@ def describe_task(dataset: str | ImageSet) -> Task:
             f"unknown data set {dataset!r}; choose from {', '.join(DATASETS)}, or pass the loaded ImageSet itself, "
             "which tells its classes and image size"
         )
-    return Task(name, len(dataset.classes), dataset.images.shape[1])
+    height, width = dataset.images.shape[1:3]
+    if height != width:
+        raise ValueError(f"{name} has images of {width}x{height} pixels; models take square ones")
+    return Task(name, len(dataset.classes), height)
 
 
 def build_model(
@@ -173,6 +186,10 @@ def build_model(
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(f"unknown model {name!r}{hint}; choose from {', '.join(MODELS)}, or timm:<name>")
     model.name = name
+    if weights is not None and not model.source:
+        complete = name in PUBLISHED and weights == "default"  # otherwise the head is new, and random
+        values = model.net.state_dict().values()
+        model.source = {name: fingerprint(*values) if complete else published.backbone_fingerprint(model.net)}
     return model.eval()
 
 
@@ -190,6 +207,7 @@ def _build_compact(name: str, task: Task, weights: str | Path | None, size: str 
     model.size = size
     if path:
         load_state(model.net, _whole_state(path, model.net), source=str(path))
+        model.source = {path.name: card["sha256"]} | card.get("backbone", {})
     return model
 
 
@@ -206,6 +224,9 @@ def _whole_state(path: Path, net: nn.Module) -> dict[str, Tensor]:
     state, card = read_weights(path), read_card(path)
     if "backbone" not in card:
         return state
-    backbone = read_weights(path.parent / card["backbone"])
+    ((file, checksum),) = card["backbone"].items()
+    if read_card(path.parent / file)["sha256"] != checksum:
+        raise ValueError(f"{path.name} is a head for {file} as it was before; run 01_vit_finetuning.ipynb again")
+    backbone = read_weights(path.parent / file)
     head = classifier_name(net)
     return {key: value for key, value in backbone.items() if not key.startswith(f"{head}.")} | state

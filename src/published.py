@@ -4,6 +4,8 @@ A first use downloads the original file, checks that it fits, and keeps it as sa
 sha256 under <family>_models/downloads/ (not committed); later uses read that and verify it.
 """
 
+import difflib
+import pickle
 from pathlib import Path
 
 import timm
@@ -13,9 +15,10 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from src.download import download_drive_file
+from src.files import sha256
 from src.mlp import bottleneck_mlp
 from src.paths import ROOT
-from src.weights import find_weights, load_state, read_weights, save_weights, sha256
+from src.weights import find_weights, fingerprint, load_state, read_card, read_weights, save_weights
 
 # Bachmann et al. 2023, B_12-Wi_1024: ImageNet-21k, then fine-tuned
 MLP_DRIVE_IDS = {
@@ -58,16 +61,31 @@ def build_vit(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module
     net = build_timm(name, n_classes, pretrained=wanted)
     if weights == "default":
         head = find_weights("vit", name, dataset, "default")
+        if read_card(head).get("backbone") != {name: backbone_fingerprint(net)}:
+            raise ValueError(
+                f"{head.name} was trained on another backbone than timm now gives for {name}; run 01 again"
+            )
         backbone = {key: value for key, value in net.state_dict().items() if not key.startswith("head.")}
         load_state(net, backbone | read_weights(head), source=str(head))
     return net
 
 
+def backbone_fingerprint(net: nn.Module) -> str:
+    """Checksum of a timm network's weights without its classifier (or classifiers), which may be new and random."""
+    names = net.default_cfg["classifier"]
+    heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+    return fingerprint(*(value for key, value in net.state_dict().items() if not key.startswith(heads)))
+
+
 def build_timm(name: str, n_classes: int, *, pretrained: bool) -> nn.Module:
     """Any timm network with a new head of `n_classes`; pretrained weights come from the hub (timm caches them)."""
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
-        raise ValueError(f"timm has no model {name!r}; near names: {', '.join(near) or 'none'} (see timm.list_models())")
+        near = difflib.get_close_matches(name, timm.list_models(), n=5)
+        raise ValueError(
+            f"timm has no model {name!r}; near names: {', '.join(near) or 'none'} (see timm.list_models())"
+        )
+    if pretrained and not timm.models.is_model_pretrained(name):
+        raise ValueError(f"timm has no pretrained weights for {name!r}; build it untrained with weights=None")
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=n_classes)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -95,16 +113,25 @@ def _load_once(net: nn.Module, kept: Path, fetch, *, source: str) -> None:
     """Fill `net` from `kept`, or from what `fetch` downloads, which is then kept as safetensors with its checksum."""
     if not kept.exists():
         original = fetch()
-        state = torch.load(original, map_location="cpu", weights_only=True)
-        load_state(net, _plain_state(state), source=source)
+        load_state(net, _plain_state(original, source), source=source)
         save_weights(net, kept, {"source": source, "source_sha256": sha256(Path(original))})
     load_state(net, read_weights(kept), source=str(kept))
 
 
-def _plain_state(state: dict) -> dict[str, Tensor]:
-    """The state dict inside a checkpoint: bare, under "model" or "state_dict", with or without DataParallel's prefix."""
+def _plain_state(original: Path | str, source: str) -> dict[str, Tensor]:
+    """The state dict in a checkpoint: bare, under "model" or "state_dict", with or without DataParallel's prefix.
+
+    Raises ValueError for a file that is damaged, that would run code when unpickled, or that holds no state dict.
+    """
+    try:
+        state = torch.load(original, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{source} ({original}) is damaged, or holds more than tensors and is refused") from error
     for key in ("model", "state_dict"):
-        state = state.get(key, state)
+        state = state.get(key, state) if isinstance(state, dict) else state
+    tensors = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
+    if not tensors:
+        raise ValueError(f"{source} ({original}) holds no state dict of tensors")
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 

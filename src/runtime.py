@@ -4,7 +4,7 @@ import os
 import platform
 import random
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -31,7 +31,11 @@ def pick_device(name: str = "auto") -> torch.device:
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, is_here in here.items() if is_here))
-    if not here.get(name.split(":")[0], False):
+    kind, _, index = name.partition(":")
+    found = here.get(kind, False)
+    if found and index:
+        found = index.isdecimal() and int(index) < (torch.cuda.device_count() if kind == "cuda" else 1)
+    if not found:
         choices = ", ".join(kind for kind, is_here in here.items() if is_here)
         raise ValueError(f"device {name!r} is not on this machine; choose from auto, {choices}")
     return torch.device(name)
@@ -72,7 +76,7 @@ def provenance(device: torch.device | str = "cpu") -> dict:
     """What a reader needs to know where a number comes from: time, commit, machine, threads and versions."""
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": None if changes is None else bool(changes),
         "device": device_label(torch.device(device)),

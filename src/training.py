@@ -22,6 +22,9 @@ from src.data import ImageSet
 from src.evaluation import hits, logits_of, predict
 from src.loaders import Batch, MemoryLoader, make_loader
 from src.models import PixelModel
+from src.weights import fingerprint
+
+CHECKPOINT_SECONDS = 60  # between checkpoints within an epoch; each epoch ends with one as well
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Recipe:
     optimiser: "adamw" or "sgd" (Nesterov, momentum 0.9).  weight_decay: on matrices and kernels only.
     crop_scale: smallest share of the area a random crop keeps, 1 for no crops and flips at all.
     mixup: alpha of the mixing, 0 for none.  ema: decay per step of an average of the weights, 0 for none.
-    dtype: "float32", or "bfloat16" for autocast.
+    dtype: "float32", or "bfloat16" for autocast.  Raises ValueError for a value that means nothing.
     """
 
     epochs: int = 10
@@ -49,8 +52,22 @@ class Recipe:
     dtype: str = "float32"
     seed: int = 0
 
-    def augmentation(self) -> Augmentation | bool:
-        return self.crop_scale < 1 and Augmentation(scale=(self.crop_scale, 1.0), mixup=self.mixup)
+    def __post_init__(self):
+        for name, choices in (("optimiser", ("adamw", "sgd")), ("dtype", ("float32", "bfloat16"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose from {', '.join(choices)}")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("warmup", "label_smoothing", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        self.augmentation()  # checks crop_scale and mixup
+
+    def augmentation(self) -> Augmentation | None:
+        if self.crop_scale != 1:
+            return Augmentation(scale=(self.crop_scale, 1.0), mixup=self.mixup)
+        return Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, mixup=self.mixup) if self.mixup else None
 
 
 def train(
@@ -59,28 +76,27 @@ def train(
     recipe: Recipe,
     *,
     val_set: ImageSet | None = None,
-    checkpoint: Path | str | None = None,
+    checkpoint_folder: Path | str | None = None,
     device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> pd.DataFrame:
     """Train all of `model` in place by `recipe`; return its history, one row per epoch.
 
     val_set: a held-out part of the training data, measured after each epoch; never the test split.
-    checkpoint: a file to go on from, saved after each epoch and every minute; refused (ValueError) when another
-    recipe or data set made it.
+    checkpoint_folder: where the state is kept, after each epoch and every minute, and gone on from; see `checkpoints`.
     History columns: epoch, loss and accuracy (as trained: augmented, mixed), val_loss and val_accuracy, lr, seconds.
     """
     model.to(device)
     loader = make_loader(
         train_set,
         batch_size=recipe.batch_size,
-        augment=recipe.augmentation(),
+        augment=recipe.augmentation() or False,
         shuffle=True,
         seed=recipe.seed,
         device=device,
     )
     val_loader = make_loader(val_set, batch_size=500, device=device) if val_set else None
-    return _fit(model, loader, val_loader, recipe, checkpoint=checkpoint, progress=progress)
+    return _fit(model, loader, val_loader, recipe, checkpoint_folder=checkpoint_folder, progress=progress)
 
 
 def fine_tune(
@@ -90,7 +106,7 @@ def fine_tune(
     *,
     mode: str = "linear",
     val_set: ImageSet | None = None,
-    checkpoint: Path | str | None = None,
+    checkpoint_folder: Path | str | None = None,
     device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -103,7 +119,7 @@ def fine_tune(
     if mode not in ("linear", "full"):
         raise ValueError(f"unknown mode {mode!r} of fine-tuning; choose from linear, full")
     replace_classifier(model, len(train_set.classes), seed=recipe.seed)
-    rest = dict(val_set=val_set, checkpoint=checkpoint, device=device, progress=progress)
+    rest = dict(val_set=val_set, checkpoint_folder=checkpoint_folder, device=device, progress=progress)
     if mode == "full":
         return train(model, train_set, recipe, **rest)
     model.to(device).eval()
@@ -111,8 +127,9 @@ def fine_tune(
     if recipe.augmentation():
         return train(nn.Sequential(frozen, model.classifier), train_set, recipe, **rest)
     loader = _feature_loader(frozen, train_set, recipe, device=device, progress=progress)
+    loader.shuffle = True
     val_loader = _feature_loader(frozen, val_set, recipe, device=device, progress=progress) if val_set else None
-    return _fit(model.classifier, loader, val_loader, recipe, checkpoint=checkpoint, progress=progress)
+    return _fit(model.classifier, loader, val_loader, recipe, checkpoint_folder=checkpoint_folder, progress=progress)
 
 
 def replace_classifier(model: PixelModel, n_classes: int, *, seed: int) -> None:
@@ -130,6 +147,8 @@ class FrozenBackbone(nn.Module):
     def __init__(self, model: PixelModel):
         super().__init__()
         self._model = (model,)  # in a tuple: its parameters are not ours to train or to save
+        checksum = bytes.fromhex(fingerprint(*model.state_dict().values()))
+        self.register_buffer("checksum", torch.tensor(list(checksum)))  # a checkpoint belongs to one backbone
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
@@ -146,10 +165,9 @@ class FrozenBackbone(nn.Module):
 def _feature_loader(
     backbone: FrozenBackbone, image_set: ImageSet, recipe: Recipe, *, device: torch.device | str, progress: bool
 ) -> MemoryLoader:
-    loader = make_loader(image_set, batch_size=recipe.batch_size, device=device)
+    loader = make_loader(image_set, batch_size=recipe.batch_size, seed=recipe.seed, device=device)
     batches = tqdm(loader, desc="features", disable=not progress, leave=False)
     loader.images = torch.cat([backbone(batch.pixels) for batch in batches])
-    loader.shuffle, loader.seed = True, recipe.seed
     return loader
 
 
@@ -159,9 +177,8 @@ def _fit(
     val_loader: MemoryLoader | None,
     recipe: Recipe,
     *,
-    checkpoint: Path | str | None,
+    checkpoint_folder: Path | str | None,
     progress: bool,
-    checkpoint_seconds: float = 60,
 ) -> pd.DataFrame:
     """The loop behind `train` and `fine_tune`: steps, checkpoints, validation, and the averaged weights at the end."""
     torch.manual_seed(recipe.seed)  # dropout and the like
@@ -169,8 +186,12 @@ def _fit(
     parts = {"model": model, "optimiser": _make_optimiser(model, recipe)}
     if recipe.ema:
         parts["average"] = copy.deepcopy(model).requires_grad_(False)
-    identity = {"recipe": asdict(recipe), "n_train": len(loader.labels), "n_classes": loader.n_classes}
-    state = checkpoints.restore(checkpoint, identity, **parts)
+    identity = asdict(recipe) | {
+        "start": fingerprint(*model.state_dict().values()),
+        "data": fingerprint(loader.images, loader.labels, loader.sample_ids),
+    }
+    checkpoint = checkpoints.file_of(checkpoint_folder, identity)
+    state = checkpoints.restore(checkpoint, **parts)
     last_save = time.monotonic()
 
     with tqdm(total=n_steps, initial=state.epoch * len(loader) + state.step, disable=not progress) as bar:
@@ -180,7 +201,8 @@ def _fit(
             tick = time.monotonic()
             for batch in loader.batches(skip=state.step):
                 step = state.epoch * len(loader) + state.step
-                lr = _set_learning_rate(parts["optimiser"], recipe, step, n_steps)
+                for group in parts["optimiser"].param_groups:
+                    group["lr"] = learning_rate(recipe, step, n_steps)
                 state.count(*_training_step(model, parts["optimiser"], batch, recipe), len(batch.labels))
                 if recipe.ema:
                     _update_average(parts["average"], model, recipe.ema, step)
@@ -188,12 +210,12 @@ def _fit(
                 state.seconds += spent
                 bar.update()
                 bar.set_postfix_str(f"epoch {state.epoch + 1}, loss {state.loss:.3f}, accuracy {state.accuracy:.3f}")
-                if checkpoint and tick - last_save > checkpoint_seconds:
-                    checkpoints.save(checkpoint, identity, state, **parts)
+                if tick - last_save > CHECKPOINT_SECONDS:
+                    checkpoints.save(checkpoint, state, **parts)
                     last_save = time.monotonic()
+            lr = parts["optimiser"].param_groups[0]["lr"]
             state.finish_epoch(**_validate(parts.get("average", model), val_loader), lr=lr)
-            if checkpoint:
-                checkpoints.save(checkpoint, identity, state, **parts)
+            checkpoints.save(checkpoint, state, **parts)
     if recipe.ema:
         model.load_state_dict(parts["average"].state_dict())
     model.eval()
@@ -209,21 +231,15 @@ def _make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     if recipe.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr)
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
-    raise ValueError(f"unknown optimiser {recipe.optimiser!r}; choose from adamw, sgd")
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
 
 
-def _set_learning_rate(optimiser: torch.optim.Optimizer, recipe: Recipe, step: int, n_steps: int) -> float:
-    """Linear warm-up, then half a cosine to zero (Loshchilov & Hutter 2017), from the step alone: no state to resume."""
+def learning_rate(recipe: Recipe, step: int, n_steps: int) -> float:
+    """Linear warm-up, then half a cosine to zero (Loshchilov & Hutter 2017), of a step from 0: no state to resume."""
     warmup = max(1, round(recipe.warmup * n_steps))
     if step < warmup:
-        factor = (step + 1) / warmup
-    else:
-        factor = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
-    for group in optimiser.param_groups:
-        group["lr"] = recipe.lr * factor
-    return recipe.lr * factor
+        return recipe.lr * (step + 1) / warmup
+    return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
 
 
 def _training_step(

@@ -2,15 +2,19 @@
 
 import hashlib
 import json
-import os
+from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from src.evaluation import accuracy
+from src.files import sha256, written_whole
 from src.paths import ROOT
+from src.runtime import provenance
 
 
 def weights_path(family: str, name: str, dataset: str, label: str = "default") -> Path:
@@ -39,10 +43,12 @@ def find_weights(family: str, name: str, dataset: str, weights: str | Path) -> P
     )
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def fingerprint(*tensors: Tensor) -> str:
+    """A short checksum of the values, to tell one start or one data set from another."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()[:16]
 
 
 def card_path(path: Path) -> Path:
@@ -57,29 +63,58 @@ def read_card(path: Path) -> dict:
     return json.loads(card.read_text())
 
 
+def make_card(
+    model: nn.Module, dataset: str, recipe, history: pd.DataFrame, test_table: pd.DataFrame, *, data: str, device
+) -> dict:
+    """What a reader must know about trained weights; `save_weights` adds file, storage, size and checksum.
+
+    model: a compact PixelModel.  recipe: the `Recipe` it was trained by.  history: what training returned.
+    test_table: of `predict` on the test images.  data: a sentence on what it was trained on.
+    """
+    test = accuracy(test_table).iloc[0]
+    return {
+        "model": model.name,
+        "size": model.size,
+        "dataset": dataset,
+        "data": data,
+        "mean": model.mean.flatten().tolist(),
+        "std": model.std.flatten().tolist(),
+        "recipe": asdict(recipe),
+        "test": {"n": int(test["n"]), "accuracy": test["accuracy"], "interval": [test["low"], test["high"]]},
+        "history": history.round(5).to_dict("list"),
+        "seconds": round(float(history["seconds"].sum()), 1),
+        "provenance": provenance(device),
+        "licence": "MIT",
+    }
+
+
 def save_weights(net: nn.Module, path: Path, card: dict, *, half: bool = False) -> dict:
     """Write a network's state as safetensors with its card; both appear whole or not at all. Returns the card.
 
-    half: store floating-point tensors as float16 (loading gives float32 again).  The card gains file, storage and
-    sha256.
+    half: store floating-point tensors as float16 (loading gives float32 again).  The card gains file, storage,
+    n_parameters and sha256.  Raises ValueError when a weight is not finite, or too large for float16.
     """
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     if half:
         state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(state, partial)
-    card = card | {
-        "file": path.name,
-        "storage": "float16" if half else "float32",
-        "n_parameters": sum(parameter.numel() for parameter in net.parameters()),
-        "sha256": sha256(partial),
-    }
-    partial_card = card_path(path).with_suffix(".json.partial")
-    partial_card.write_text(json.dumps(card, indent=2) + "\n")
-    os.replace(partial, path)
-    os.replace(partial_card, card_path(path))
+    broken = [key for key, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"{path.name} is not written: {', '.join(broken[:3])} would hold values that are not finite")
+    with written_whole(card_path(path)) as card_file, written_whole(path) as state_file:
+        save_file(state, state_file)
+        card = card | {
+            "file": path.name,
+            "storage": "float16" if half else "float32",
+            "n_parameters": sum(parameter.numel() for parameter in net.parameters()),
+            "sha256": sha256(state_file),
+        }
+        card_file.write_text(json.dumps(card, indent=2) + "\n")
     return card
+
+
+def save_head(classifier: nn.Linear, name: str, path: Path, card: dict) -> dict:
+    """Write a linear classifier alone, as layer `name`; its card must name the `backbone` file it belongs on."""
+    return save_weights(nn.ModuleDict({name: classifier}), path, card)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -91,7 +126,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if found != expected:
         raise ValueError(
             f"{path} is not the file its card describes (sha256 {found[:12]}…, card {expected[:12]}…); "
-            "it was cut short or altered: restore it with `git checkout`, or train it again"
+            "it was cut short or altered: restore it with `git checkout`, train it again, or, if it is in a downloads/ "
+            "folder, remove it to have it fetched again"
         )
     try:
         state = load_file(path)

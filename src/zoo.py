@@ -7,19 +7,18 @@ Recipes and epochs were chosen on images held out of the training set; the test 
 """
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import replace
 
-import pandas as pd
 import torch
 
 from src.data import load_images
-from src.evaluation import accuracy, predict
+from src.evaluation import predict
 from src.loaders import make_loader
-from src.models import COMPACT, PixelModel, build_model, describe_task
-from src.paths import ROOT
-from src.runtime import pick_device, provenance, seed_everything
+from src.models import COMPACT, build_model
+from src.paths import CHECKPOINTS
+from src.runtime import pick_device, seed_everything
 from src.training import Recipe, train
-from src.weights import save_weights, weights_path
+from src.weights import make_card, save_weights, weights_path
 
 N_HELD_OUT = 5_000
 
@@ -41,48 +40,21 @@ def train_and_save(
 ) -> dict:
     """Train a compact model by `recipe`, write its weights and card, and return the card.
 
-    Goes on from checkpoints/<file>.pt when a run was interrupted, and deletes that file when it is done.
+    An interrupted run goes on from its file in checkpoints/ (`make clean` removes them).
     """
     device = pick_device(device)
     path = weights_path(name, name, dataset, label)
-    checkpoint = ROOT / "checkpoints" / f"{path.stem}.pt"
     data_name = TRAINED_ON.get(dataset, dataset)
     train_set, held_out = load_images(data_name, "train").split_off(N_HELD_OUT, seed=0)
 
     seed_everything(recipe.seed)
     model = build_model(name, dataset, weights=None, size=size)
-    history = train(model, train_set, recipe, val_set=held_out, checkpoint=checkpoint, device=device)
-    card = make_card(model, dataset, recipe, history, test_set=load_images(data_name, "test"), device=device)
-    card["data"] = f"{data_name}, {len(train_set):,} training images, {len(held_out):,} more held out"
+    history = train(model, train_set, recipe, val_set=held_out, checkpoint_folder=CHECKPOINTS, device=device)
+    test_table = predict(model, make_loader(load_images(data_name, "test"), batch_size=500, device=device))
+    data = f"{data_name}: {len(train_set):,} training images; {len(held_out):,} more held out to choose the recipe"
+    card = make_card(model, dataset, recipe, history, test_table, data=data, device=device)
     card = save_weights(model.net, path, card, half=True)
-    checkpoint.unlink(missing_ok=True)
     return card
-
-
-def make_card(
-    model: PixelModel, dataset: str, recipe: Recipe, history: pd.DataFrame, *, test_set, device: torch.device
-) -> dict:
-    """What a reader must know about trained weights; `save_weights` adds file, storage and checksum."""
-    task = describe_task(dataset)
-    measured = accuracy(predict(model, make_loader(test_set, batch_size=500, device=device))).iloc[0]
-    return {
-        "model": model.name,
-        "size": model.size,
-        "dataset": dataset,
-        "n_classes": len(test_set.classes),
-        "mean": list(task.mean),
-        "std": list(task.std),
-        "recipe": asdict(recipe),
-        "test": {
-            "n": int(measured["n"]),
-            "accuracy": float(measured["accuracy"]),
-            "interval": [round(float(measured["low"]), 4), round(float(measured["high"]), 4)],
-        },
-        "history": history.round(5).to_dict("list"),
-        "seconds": round(float(history["seconds"].sum()), 1),
-        "provenance": provenance(device),
-        "licence": "MIT",
-    }
 
 
 def main() -> None:
@@ -104,8 +76,8 @@ def main() -> None:
         parser.error(f"no recipe for {' '.join(key)}; there are: {choices}. Add one to RECIPES in src/zoo.py.")
     recipe = replace(RECIPES[key], seed=asked.seed)
     card = train_and_save(*key[:2], size=size, recipe=recipe, label=asked.label, device=asked.device)
-    low, high = card["test"]["interval"]
-    print(f"{card['file']}: {card['test']['accuracy']:.2%} [{low:.2%}, {high:.2%}] on {card['test']['n']:,} test images")
+    test = card["test"]
+    print(f"{card['file']}: {test['accuracy']:.2%} {test['interval']} on {test['n']:,} test images")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ def test_the_whole_image_comes_back_bit_by_bit(noise):
     assert torch.equal(resized_crop(noise, whole, flipped=torch.ones(40, dtype=torch.bool)), noise.flip(-1))
 
 
+def test_white_stays_white_to_the_last_bit():
+    white = torch.ones(2000, 3, 32, 32)
+    assert torch.equal(augment_pixels(white, IDS[:2000], Augmentation(), seed=0, epoch=0), white)
+
+
 @pytest.mark.parametrize("size", [(32, 32), (24, 40), (5, 3), (1, 1)])
 @pytest.mark.parametrize(
     "scale, ratio", [((0.01, 1.0), (0.2, 5.0)), ((1.0, 1.0), (0.75, 4 / 3)), ((0.35, 1.0), (1, 1))]
@@ -69,6 +74,13 @@ def test_boxes_are_distributed_as_torchvisions():
     assert stats.kstest(log_ratio, stats.uniform(np.log(ratio[0]), np.log(ratio[1] / ratio[0])).cdf).pvalue > 1e-3
     for start, length in ((top, height), (left, width)):
         assert stats.kstest((start + 0.5) / (1000 - length + 1), "uniform").pvalue > 1e-3
+
+
+def test_every_place_in_the_image_is_equally_likely():
+    three_quarters = Augmentation(scale=(36 / 64, 36 / 64), ratio=(1, 1))  # 6 of 8 pixels a side: 3 × 3 places
+    top, left, height, width = random_boxes(uniform(IDS, draws=4), 8, 8, three_quarters).unbind(1)
+    assert (height == 6).all() and (width == 6).all()
+    assert stats.chisquare(np.bincount(3 * top + left, minlength=9)).pvalue > 1e-3
 
 
 def test_as_many_images_are_flipped_as_asked():

@@ -1,0 +1,61 @@
+import json
+import random
+import subprocess
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+import torch
+
+from src.paths import ROOT
+from src.runtime import device_label, pick_device, provenance, seed_everything
+
+
+def draw(generator: torch.Generator) -> list[float]:
+    shared = [random.random(), np.random.rand(), torch.rand(()).item()]
+    return [*shared, torch.rand((), generator=generator).item()]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 + 5])
+def test_the_same_seed_gives_the_same_numbers_everywhere(seed):
+    first = draw(seed_everything(seed))
+    assert draw(seed_everything(seed)) == first
+    assert all(a != b for a, b in zip(first, draw(seed_everything(seed + 1)), strict=True))
+
+
+def test_pick_device():
+    assert pick_device("cpu") == torch.device("cpu")
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert pick_device().type == pick_device("auto").type == best
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:99", "cpu:x", "tpu:0"])
+def test_a_device_that_is_not_here_is_refused_with_the_choices(name):
+    with pytest.raises(ValueError, match=f"device '{name}' is not on this machine; choose from auto, .*cpu"):
+        pick_device(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_run_that_asks_for_a_gpu_never_falls_back():
+    with pytest.raises(ValueError, match="device 'cuda' is not on this machine"):
+        pick_device("cuda")
+
+
+def test_provenance_says_where_a_number_comes_from():
+    facts = provenance()
+    assert json.loads(json.dumps(facts)) == facts
+    expected = {"time", "commit", "uncommitted_changes", "device", "threads", "cpus", "platform", "python", "packages"}
+    assert set(facts) == expected
+    assert facts["packages"]["torch"] == version("torch") and facts["packages"]["numpy"] == np.__version__
+    assert facts["threads"] == torch.get_num_threads()
+    assert facts["device"] == device_label(torch.device("cpu")) != ""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    if head.returncode == 0:
+        assert facts["commit"] == head.stdout.strip()
+
+
+def test_provenance_outside_a_repository_has_no_commit(monkeypatch, tmp_path):
+    monkeypatch.setattr("src.runtime.ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    facts = provenance()
+    assert facts["commit"] is None and facts["uncommitted_changes"] is None

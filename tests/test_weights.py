@@ -1,0 +1,45 @@
+"""Every shipped weight file is what its card says."""
+
+import json
+
+import pytest
+
+from src.data import load_images
+from src.evaluation import accuracy, predict
+from src.files import sha256
+from src.loaders import make_loader
+from src.models import build_model
+from src.paths import ROOT
+
+CARDS = sorted(ROOT.glob("*_models/*.json"))
+MIB = 2**20
+
+pytestmark = pytest.mark.parametrize("card_file", CARDS, ids=[card.stem for card in CARDS])
+
+
+def test_file_has_the_cards_checksum_and_a_size_to_commit(card_file):
+    card = json.loads(card_file.read_text())
+    weights = card_file.with_suffix(".safetensors")
+    assert card["file"] == weights.name and card["licence"] == "MIT"
+    assert sha256(weights) == card["sha256"]
+    assert weights.stat().st_size <= 16 * MIB
+    for entry in ("recipe", "data", "test", "seconds", "provenance"):
+        assert card[entry]
+
+
+@pytest.mark.needs_cifar
+def test_accuracy_on_1000_test_images_is_the_cards(card_file):
+    card = json.loads(card_file.read_text())
+    label = card_file.stem.removeprefix(f"{card['model']}_{card['dataset']}").removeprefix("_") or "default"
+    model = build_model(card["model"], card["dataset"], weights=label)
+    test_set = load_images(card["dataset"], "test").subset(1000, seed=0)
+    measured = accuracy(predict(model, make_loader(test_set, batch_size=250)), level=0.999).iloc[0]
+    assert measured["low"] <= card["test"]["accuracy"] <= measured["high"]
+
+
+def test_readme_quotes_the_cards(card_file):
+    card = json.loads(card_file.read_text())
+    lines = (card_file.parent / "README.md").read_text().splitlines()
+    row = next(line for line in lines if f"`{card['file']}`" in line)
+    low, high = (f"{100 * bound:.2f}" for bound in card["test"]["interval"])
+    assert f"{100 * card['test']['accuracy']:.2f} % [{low}, {high}], n = {card['test']['n']:,}" in row
