@@ -1,0 +1,54 @@
+# `make` or `make help` lists what there is to do.
+PYTHON ?= python3
+CONFIG ?= embedded
+CORES ?= all
+VENV := .venv
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup report notebook train betons test lint ffcv constraints clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed  ## make .venv with what the notebooks need (every other target does this first)
+
+$(VENV)/.installed: requirements.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet -r requirements-dev.txt -c constraints.txt
+	@touch $@
+
+report: setup  ## run the study: CONFIG=embedded (default), cifar10 or cifar100
+	@test -f workflow/config/$(CONFIG).yaml || \
+		{ echo "no CONFIG=$(CONFIG); choose from: $(basename $(notdir $(wildcard workflow/config/*.yaml)))"; exit 1; }
+	$(RUN) snakemake --snakefile workflow/Snakefile --configfile workflow/config/$(CONFIG).yaml \
+		--cores $(CORES) --rerun-incomplete --keep-going --rerun-triggers mtime params input --quiet rules host
+	@echo "Done. Open:" && ls report/$(CONFIG)/*.html
+
+notebook: setup  ## open the notebooks in JupyterLab
+	$(RUN) jupyter lab
+
+train: setup  ## train a compact model again: MODEL=cnn DATASET=cifar10 [ARGS="--seed 1 --label seed1"]
+	$(RUN) python -m src.zoo $(MODEL) $(DATASET) $(ARGS)
+
+betons: setup  ## fetch the 2023 report's CIFAR-10 and CIFAR-100 as .beton files
+	$(RUN) python -m src.download
+
+test: $(VENV)/.installed-dev  ## run the tests
+	$(RUN) python -m pytest
+
+lint: $(VENV)/.installed-dev  ## check style, and that notebooks hold no stray output
+	$(RUN) ruff check . && $(RUN) ruff format --check .
+	$(RUN) nbstripout --verify --keep-id *.ipynb
+
+ffcv: $(VENV)/.installed  ## add FFCV, the optional fast loader (needs three system packages, see requirements-ffcv.txt)
+	$(VENV)/bin/pip install --quiet -r requirements-ffcv.txt -c constraints.txt
+
+clean:  ## remove what runs have written, but no results and no weights
+	rm -rf report .snakemake checkpoints

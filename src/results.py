@@ -1,0 +1,105 @@
+"""Result tables: parquet beside a JSON that says what made them, written whole and checked on reading.
+
+results/<dataset>/<experiment>/<name>.parquet    one row per example and condition
+results/<dataset>/<experiment>/<name>.json       parameters, weights, provenance, checksum of the parquet
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from src import paths
+from src.files import sha256, written_whole
+
+# experiment -> the notebook that makes its tables
+NOTEBOOKS = {"01_finetuning": "01_vit_finetuning.ipynb"}
+KEY_COLUMNS = ("model", "model_seed", "dataset", "condition")  # in every table, so that tables can be put together
+
+
+def table_path(dataset: str, experiment: str, name: str) -> Path:
+    if experiment not in NOTEBOOKS:
+        raise ValueError(f"unknown experiment {experiment!r}; choose from {', '.join(NOTEBOOKS)}")
+    return paths.RESULTS / dataset / experiment / f"{name}.parquet"
+
+
+def save_table(
+    table: pd.DataFrame,
+    dataset: str,
+    experiment: str,
+    name: str,
+    *,
+    parameters: dict,
+    provenance: dict,
+    weights: dict[str, str] | None = None,
+) -> Path:
+    """Write a result table and the facts about it; return the parquet's path.
+
+    parameters: the notebook's.  weights: file -> sha256 of the weights that were measured.  provenance: of
+    `runtime.provenance`.  Both files are written aside and renamed, the JSON last: it holds the parquet's checksum, so
+    a run that dies between the two is seen by `load_table`.  Raises ValueError for an empty table or one
+    without KEY_COLUMNS.
+    """
+    if table.empty:
+        raise ValueError(f"the table {dataset}/{experiment}/{name} is empty; nothing was saved")
+    missing = [column for column in KEY_COLUMNS if column not in table.columns]
+    if missing:
+        raise ValueError(f"the table {dataset}/{experiment}/{name} lacks the columns {', '.join(missing)}")
+    path = table_path(dataset, experiment, name)
+    with written_whole(path.with_suffix(".json")) as facts_file, written_whole(path) as table_file:
+        table.to_parquet(table_file, index=False)
+        facts = {
+            "rows": len(table),
+            "columns": {column: str(kind) for column, kind in table.dtypes.items()},
+            "parameters": parameters,
+            "weights": weights or {},
+            "provenance": provenance,
+            "sha256": sha256(table_file),
+        }
+        facts_file.write_text(json.dumps(facts, indent=2) + "\n")
+    return path
+
+
+def load_facts(dataset: str, experiment: str, name: str) -> dict:
+    """The JSON beside a table; FileNotFoundError names the notebook to run."""
+    path = table_path(dataset, experiment, name)
+    if not (path.exists() and path.with_suffix(".json").exists()):
+        raise FileNotFoundError(f"there is no table {path}. {_remedy(dataset, experiment)}")
+    return json.loads(path.with_suffix(".json").read_text())
+
+
+def load_table(
+    dataset: str,
+    experiment: str,
+    name: str,
+    *,
+    columns: Iterable[str] = (),
+    parameters: dict | None = None,
+    weights: dict[str, str] | None = None,
+) -> pd.DataFrame:
+    """Read a result table, if it is what was asked for.
+
+    columns: that must be there.  parameters, weights: values that the table must have been made with; others are not
+    looked at.  Raises FileNotFoundError for a missing table and ValueError for one that is half-written, was made with
+    other parameters or weights, or lacks a column; each names the notebook to run.
+    """
+    facts, path = load_facts(dataset, experiment, name), table_path(dataset, experiment, name)
+    remedy = _remedy(dataset, experiment)
+    if sha256(path) != facts["sha256"]:
+        raise ValueError(f"{path} is not the table its JSON describes: half-written or altered. {remedy}")
+    for kind, asked in (("parameters", parameters), ("weights", weights)):
+        found = facts[kind]
+        other = [key for key in asked or {} if found.get(key) != asked[key]]
+        if other:
+            differences = "; ".join(f"{key} is {found.get(key)!r}, asked {asked[key]!r}" for key in other)
+            raise ValueError(f"{path} was made with other {kind} ({differences}). {remedy}")
+    table = pd.read_parquet(path)
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}. {remedy}")
+    return table
+
+
+def _remedy(dataset: str, experiment: str) -> str:
+    return f"Run {NOTEBOOKS[experiment]} on {dataset} to make it."

@@ -1,0 +1,59 @@
+"""Every notebook runs top to bottom, small; and is kept the way notebooks are kept here."""
+
+import nbformat
+import papermill
+import pytest
+
+from src.paths import ROOT
+
+# notebook -> overrides that make it small enough for a test
+SMALL = {
+    "01_vit_finetuning": dict(n_train=200, n_test=100, linear_epochs=2, full_epochs=1, device="cpu"),
+}
+NOTEBOOKS = sorted(path.stem for path in ROOT.glob("0*.ipynb"))
+
+
+def test_every_notebook_is_tested():
+    assert NOTEBOOKS == sorted(SMALL)
+
+
+@pytest.fixture
+def scratch_copy(tmp_path):
+    """The repository as links, with folders of its own for what a notebook writes."""
+    for entry in ROOT.iterdir():
+        if entry.name not in ("results", "figures", "vit_models", "checkpoints", "report", ".git"):
+            (tmp_path / entry.name).symlink_to(entry)
+    (tmp_path / "src").unlink()
+    (tmp_path / "src").mkdir()
+    for module in (ROOT / "src").glob("*.py"):  # copied: paths are anchored on the module's own place
+        (tmp_path / "src" / module.name).write_text(module.read_text())
+    (tmp_path / "vit_models").mkdir()
+    for weights in (ROOT / "vit_models").iterdir():
+        (tmp_path / "vit_models" / weights.name).symlink_to(weights)
+    return tmp_path
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_notebook_runs(notebook, scratch_copy, monkeypatch):
+    monkeypatch.chdir(scratch_copy)
+    unknown = set(SMALL[notebook]) - set(papermill.inspect_notebook(f"{notebook}.ipynb"))
+    assert not unknown, f"not parameters of {notebook}: {unknown}"
+    done = papermill.execute_notebook(
+        f"{notebook}.ipynb", "executed.ipynb", SMALL[notebook], kernel_name="python3", progress_bar=False
+    )
+    outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    warned = [output["text"] for output in outputs if output.get("name") == "stderr" and "Warning" in output["text"]]
+    assert not warned
+    assert list((scratch_copy / "results").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_notebook_is_thin(notebook):
+    cells = nbformat.read(ROOT / f"{notebook}.ipynb", as_version=4).cells
+    tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
+    assert tags.count("parameters") == 1 and 10 <= len(cells) <= 22
+    for cell in cells:
+        lines = cell.source.splitlines()
+        assert len(lines) <= 40
+        assert cell.cell_type == "markdown" or "keep_output" in cell.metadata.get("tags", []) or not cell.outputs

@@ -1,0 +1,44 @@
+"""What the README shows must run, and what it names must be there."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from src.data import load_images
+from src.paths import ROOT
+
+README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_example_runs(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    some = load_images("fashion_mnist", "test").subset(20, seed=0)
+    for i, (image, label) in enumerate(zip(some.images, some.labels, strict=True)):  # the example's PICTURES
+        folder = tmp_path / "PICTURES" / some.classes[label].replace("/", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i}.png")
+    names: dict = {}
+    exec(example, names)
+    if "history" in names:
+        assert names["history"]["loss"].iloc[-1] < names["history"]["loss"].iloc[0]
+
+
+def test_linked_files_exist():
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert len(links) > 5
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_named_make_targets_exist():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"`make (\w+)", README)) | set(re.findall(r"^make (\w+)", README, flags=re.MULTILINE))
+    assert named and named <= targets
+
+
+def test_every_module_is_named():
+    modules = {path.stem for path in (ROOT / "src").glob("[a-z]*.py")}
+    table = next(line for line in README.splitlines() if line.startswith("| `src/`"))
+    assert modules - set(re.findall(r"`(\w+)`", table)) == {"loaders_ffcv"}  # named with its requirement

@@ -1,0 +1,34 @@
+"""The graph of notebooks, without running them: `.ci/run` does that."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from src.paths import ROOT
+
+CONFIGS = sorted((ROOT / "workflow" / "config").glob("*.yaml"))
+
+
+def dry_run(config):
+    command = ["-m", "snakemake", "--snakefile", "workflow/Snakefile", "--configfile", str(config), "--cores", "1"]
+    command += ["--dry-run", "--forceall", "--nolock"]
+    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=[config.stem for config in CONFIGS])
+def test_every_configuration_gives_a_graph_with_its_results(config):
+    done = dry_run(config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    dataset = yaml.safe_load(config.read_text())["dataset"]
+    assert f"results/{dataset}/01_finetuning/" in done.stdout
+    assert f"report/{config.stem}/01_vit_finetuning.html" in done.stdout
+
+
+def test_an_unknown_parameter_is_refused(tmp_path):
+    config = tmp_path / "wrong.yaml"
+    config.write_text("study: wrong\ndataset: fashion_mnist\n01_vit_finetuning:\n  n_trian: 10\n")
+    done = dry_run(config)
+    assert done.returncode != 0
+    assert "01_vit_finetuning.ipynb has no parameter n_trian; it has dataset, backbone" in done.stdout + done.stderr
