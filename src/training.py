@@ -249,15 +249,17 @@ def _training_step(
     with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
         logits = model(batch.pixels).float()
     loss = F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
-    if not loss.isfinite():
-        raise FloatingPointError(f"the loss became {loss.item()}; lower the learning rate ({recipe.lr})")
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     if recipe.gradient_clip:
         nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
     optimiser.step()
     labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
-    return loss.item(), int((logits.argmax(1) == labels).sum())
+    n_right = (logits.argmax(1) == labels).sum()
+    loss, n_right = torch.stack([loss.detach(), n_right]).tolist()  # one wait for the device a step
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss became {loss}; lower the learning rate ({recipe.lr})")
+    return loss, int(n_right)
 
 
 @torch.no_grad()

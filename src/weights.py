@@ -38,8 +38,8 @@ def find_weights(family: str, name: str, dataset: str, weights: str | Path) -> P
     there = sorted(other.stem for other in path.parent.glob(f"{name}_*.safetensors"))
     raise FileNotFoundError(
         f"no weights {path.name} for model {name!r} on {dataset!r} in {path.parent}; there are: "
-        f"{', '.join(there) or 'none'}. Train them with `make train MODEL={name} DATASET={dataset}`, "
-        f"or build {stem} untrained with weights=None."
+        f"{', '.join(there) or 'none'}. Notebook 01 makes heads for a pretrained ViT, "
+        f"`make train MODEL={name} DATASET={dataset}` trains a compact model, and weights=None builds {stem} untrained."
     )
 
 

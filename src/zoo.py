@@ -50,6 +50,10 @@ def train_and_save(
     seed_everything(recipe.seed)
     model = build_model(name, dataset, weights=None, size=size)
     history = train(model, train_set, recipe, val_set=held_out, checkpoint_folder=CHECKPOINTS, device=device)
+    with torch.no_grad():  # what is measured is what is stored
+        for value in model.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(value.half())
     test_table = predict(model, make_loader(load_images(data_name, "test"), batch_size=500, device=device))
     data = f"{data_name}: {len(train_set):,} training images; {len(held_out):,} more held out to choose the recipe"
     card = make_card(model, dataset, recipe, history, test_table, data=data, device=device)
