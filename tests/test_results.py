@@ -1,5 +1,3 @@
-import json
-
 import pandas as pd
 import pytest
 
@@ -97,7 +95,7 @@ def test_a_damaged_table_is_refused(table, damage, tmp_path):
 def test_a_failed_save_leaves_the_old_table_and_no_litter(table, monkeypatch, own_results):
     path = save(table)
     before = sorted(own_results.rglob("*"))
-    monkeypatch.setattr(json, "dumps", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("src.results.sha256", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save(table.assign(confidence=0.0))
     assert sorted(own_results.rglob("*")) == before

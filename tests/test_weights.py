@@ -44,6 +44,8 @@ def test_accuracy_on_1000_test_images_is_the_cards(card_file):
 
 def test_readme_quotes_the_cards(card_file):
     card = json.loads(card_file.read_text())
+    if "backbone" in card:
+        pytest.skip("a head: each run of notebook 01 writes its own")
     lines = (card_file.parent / "README.md").read_text().splitlines()
     row = next(line for line in lines if f"`{card['file']}`" in line)
     low, high = (f"{100 * bound:.2f}" for bound in card["test"]["interval"])
