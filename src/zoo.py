@@ -62,6 +62,7 @@ def train_and_save(
 
 
 def main() -> None:
+    """Read the command line, train, and say what came out."""
     parser = argparse.ArgumentParser(description="Train a compact model and write its weights and card.")
     parser.add_argument("model", choices=COMPACT)
     parser.add_argument("dataset", help="fashion_mnist, cifar10 or cifar100")
