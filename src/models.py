@@ -225,7 +225,7 @@ def _whole_state(path: Path, net: nn.Module) -> dict[str, Tensor]:
     if "backbone" not in card:
         return state
     if len(card["backbone"]) != 1:
-        raise ValueError(f"{path.name} is a head on {' and '.join(card['backbone'])}; it must stand on one whole network")
+        raise ValueError(f"{path.name} is a head on {' and '.join(card['backbone'])}; it must stand on one network")
     ((file, checksum),) = card["backbone"].items()
     if read_card(path.parent / file)["sha256"] != checksum:
         raise ValueError(f"{path.name} is a head for {file} as it was before; run 01_vit_finetuning.ipynb again")
