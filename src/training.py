@@ -34,7 +34,8 @@ class Recipe:
     lr: peak learning rate, reached linearly after `warmup` (a share of all steps), then a cosine to zero.
     optimiser: "adamw" or "sgd" (Nesterov, momentum 0.9).  weight_decay: on matrices and kernels only.
     crop_scale: smallest share of the area a random crop keeps, 1 for no crops and flips at all.
-    mixup: alpha of the mixing, 0 for none.  ema: decay per step of an average of the weights, 0 for none.
+    mixup: alpha of the mixing, 0 for none.  eps_255: radius of `fast_adversary`, in 255ths of the pixel range, which
+    replaces every training image; 0 for none.  ema: decay per step of an average of the weights, 0 for none.
     dtype: "float32", or "bfloat16" for autocast.  Raises ValueError for a value that means nothing.
     """
 
@@ -47,6 +48,7 @@ class Recipe:
     label_smoothing: float = 0.1
     crop_scale: float = 0.5
     mixup: float = 0.0
+    eps_255: float = 0.0
     ema: float = 0.0
     gradient_clip: float = 1.0
     dtype: str = "float32"
@@ -62,6 +64,8 @@ class Recipe:
         for name in ("warmup", "label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        if not 0 <= self.eps_255 <= 255:
+            raise ValueError(f"eps_255 must be in [0, 255], not {self.eps_255}")
         self.augmentation()  # checks crop_scale and mixup
 
     def augmentation(self) -> Augmentation | None:
@@ -247,7 +251,10 @@ def _training_step(
 ) -> tuple[float, int]:
     """One step; returns the loss and how many images were right (against the larger share of a mixed label)."""
     with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
-        logits = model(batch.pixels).float()
+        pixels = batch.pixels
+        if recipe.eps_255:
+            pixels = fast_adversary(model, pixels, batch.labels, eps=recipe.eps_255 / 255)
+        logits = model(pixels).float()
     loss = F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
@@ -260,6 +267,18 @@ def _training_step(
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss became {loss}; lower the learning rate ({recipe.lr})")
     return loss, int(n_right)
+
+
+def fast_adversary(model: nn.Module, pixels: Tensor, labels: Tensor, *, eps: float) -> Tensor:
+    """One signed gradient step of 1.25 eps from a uniform start in the Linf ball, clipped to the ball and to [0, 1].
+
+    Adversarial examples to train on, cheap and just strong enough; `src.attacks` has those to measure with.
+    Source: Wong, Rice & Kolter 2020, "Fast is better than free", algorithm 3.
+    """
+    low, high = (pixels - eps).clamp(min=0), (pixels + eps).clamp(max=1)
+    start = torch.lerp(low, high, torch.rand_like(pixels)).requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(model(start).float(), labels), start)
+    return (start.detach() + 1.25 * eps * gradient.sign()).clamp(low, high)
 
 
 @torch.no_grad()
