@@ -20,8 +20,9 @@ $(VENV)/.installed: requirements.txt constraints.txt
 	$(VENV)/bin/pip install --quiet -r requirements.txt -c constraints.txt
 	@touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+$(VENV)/.installed-dev: requirements-dev.txt requirements-peers.txt $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet -r requirements-dev.txt -c constraints.txt
+	$(VENV)/bin/pip install --quiet --no-deps -r requirements-peers.txt
 	@touch $@
 
 report: setup  ## run the study: CONFIG=embedded (default), cifar10 or cifar100

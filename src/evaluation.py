@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor, nn
@@ -38,17 +39,17 @@ def predict(model: nn.Module, loader: Iterable, *, progress: str | None = None) 
         raise ValueError(f"{found} cannot be judged by a model of {logits.shape[1]} classes")
     prediction = logits.argmax(1)
     confidence = logits.softmax(1).gather(1, prediction[:, None])[:, 0]
-    label_rank = _rank(logits, labels)
-    head = dict(sample_id=sample_ids, label=labels, prediction=prediction, confidence=confidence, label_rank=label_rank)
+    rank = label_rank(logits, labels)
+    head = dict(sample_id=sample_ids, label=labels, prediction=prediction, confidence=confidence, label_rank=rank)
     columns = {name: values.numpy() for name, values in head.items()}
     columns |= {f"logit_{k}": logits[:, k].numpy() for k in range(logits.shape[1])}
     return pd.DataFrame(columns)
 
 
-def _rank(logits: Tensor, labels: Tensor) -> Tensor:
+def label_rank(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     """How many classes come before the label: those of a larger logit, or of an equal one and a lower index."""
     own = logits.gather(1, labels[:, None])
-    earlier = torch.arange(logits.shape[1]) < labels[:, None]
+    earlier = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
     return ((logits > own) | ((logits == own) & earlier)).sum(1)
 
 

@@ -29,16 +29,17 @@ def _to_key(value: int) -> int:
     return int(np.uint64(value % 2**64).astype(np.int64))
 
 
-def uniform(sample_ids: Int[Tensor, " n"], *keys: int, draws: int) -> Float[Tensor, "n draws"]:
+def uniform(sample_ids: Int[Tensor, " n"], *keys: int | Tensor, draws: int) -> Float[Tensor, "n draws"]:
     """Uniform numbers in [0, 1) for each sample id, the same whatever else is in the batch.
 
     sample_ids: indices in the official split, int64.  keys: what tells this use from others, e.g. (seed, epoch);
-    their order matters.  draws: numbers per sample.  Returns float32 on the device of `sample_ids`.
+    their order matters; an int64 tensor [n] gives each sample its own.  draws: numbers per sample.
+    Returns float32 on the device of `sample_ids`.
     Source: splitmix64 as a counter-based generator (Steele, Lea & Flood 2014), 24 high bits of each output.
     """
     state = _splitmix64(sample_ids.long())
     for key in keys:
-        state = _splitmix64(state ^ _to_key(int(key)))
+        state = _splitmix64(state ^ (key if isinstance(key, Tensor) else _to_key(int(key))))
     counters = torch.arange(draws, device=sample_ids.device) * _GOLDEN
     bits = _shift_right(_splitmix64(state[:, None] + counters), 40)
     return bits.float() / 2**24

@@ -1,0 +1,63 @@
+"""What an iterated attack has found so far, for every image and radius."""
+
+import torch
+from torch import Tensor
+
+from src.evaluation import label_rank
+from src.loaders import Batch
+
+Rows = dict[str, Tensor]  # name -> [n, …]: the state of each image under attack
+
+FACTS = ("prediction", "confidence", "label_rank", "distance", "n_evaluations")
+
+
+def facts_of(logits: Tensor, labels: Tensor) -> Rows:
+    """What a model says of images: predicted class, its softmax, and how many classes come before the label."""
+    prediction = logits.argmax(1)
+    confidence = logits.softmax(1).gather(1, prediction[:, None])[:, 0]
+    return {"prediction": prediction, "confidence": confidence, "label_rank": label_rank(logits, labels)}
+
+
+class Record:
+    """The strongest point found for each image (rows, as they came) and radius (columns); column 0 is the clean image.
+
+    Of each: FACTS, with n_evaluations the points tried for this image at this radius; and, if they are kept, the
+    pixels at the largest radius.
+    """
+
+    def __init__(self, n_radii: int, *, keep_pixels: bool):
+        self.n_radii, self.keep_pixels = n_radii, keep_pixels
+        self.labels, self.sample_ids = torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
+        self.facts = {name: torch.empty(0, n_radii + 1, dtype=torch.float64) for name in FACTS}
+        self.pixels: Tensor | None = None
+
+    def append(self, batch: Batch, facts: Rows) -> Tensor:
+        """Take in clean images, standing at every radius until something better is written; return their positions."""
+        first = len(self.labels)
+        self.labels = torch.cat([self.labels, batch.labels.cpu()])
+        self.sample_ids = torch.cat([self.sample_ids, batch.sample_ids.cpu()])
+        for name in FACTS:
+            columns = facts[name].double().cpu()[:, None].repeat(1, self.n_radii + 1)
+            if name == "n_evaluations":
+                columns[:, 1:] = 0
+            self.facts[name] = torch.cat([self.facts[name], columns])
+        if self.keep_pixels:
+            self.pixels = batch.pixels.clone() if self.pixels is None else torch.cat([self.pixels, batch.pixels])
+        return torch.arange(first, len(self.labels), device=batch.pixels.device)
+
+    def write(self, rows: Rows, chosen: Tensor, *, inherit: bool) -> None:
+        """Put down the best point of the chosen rows at their radius, and at all larger ones if those inherit it."""
+        positions, radii = rows["position"][chosen].cpu(), rows["radius"][chosen].cpu()
+        columns = torch.arange(1, self.n_radii + 1)
+        own = columns == radii[:, None] + 1
+        where = columns > radii[:, None] if inherit else own
+        for name in FACTS:
+            values = rows[f"best_{name}"][chosen].double().cpu()[:, None]
+            if name == "n_evaluations":
+                values = values * own  # what is inherited costs nothing
+            found = self.facts[name][positions]
+            found[:, 1:] = torch.where(where, values, found[:, 1:])
+            self.facts[name][positions] = found
+        if self.keep_pixels:
+            at_last = where[:, -1].to(chosen.device)
+            self.pixels[rows["position"][chosen][at_last]] = rows["best"][chosen][at_last]

@@ -1,0 +1,99 @@
+"""Transfer: do examples that fool one network fool another?"""
+
+from collections.abc import Iterable
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from src.attacks.model_access import check_logits, frozen
+from src.attacks.norms import check_threat
+from src.attacks.single import fgsm, mi_fgsm, pgd
+from src.evaluation import wilson_interval
+from src.loaders import Batch
+
+TRANSFER_ATTACKS = ("fgsm", "pgd", "mi_fgsm")
+
+
+def transfer_predictions(
+    models: dict[str, nn.Module],
+    loader: Iterable[Batch],
+    *,
+    eps: float,
+    norm: str = "Linf",
+    attacks: Iterable[str] = TRANSFER_ATTACKS,
+    steps: int = 10,
+    seed: int = 0,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """What every target says of the adversarial examples of every source, one row per image, attack and ordered pair.
+
+    Examples are made with all their steps, not only until the source is fooled, as confident ones transfer better.
+    Columns: sample_id, label, attack, eps, source, target, source_clean, target_clean (predictions of the clean image),
+    prediction (the target's, of the source's example).  Raises ValueError for an unknown attack.
+    """
+    check_threat(eps, norm)
+    attacks = tuple(attacks)
+    unknown = [attack for attack in attacks if attack not in TRANSFER_ATTACKS]
+    if unknown or not models:
+        raise ValueError(
+            f"expected models and attacks among {', '.join(TRANSFER_ATTACKS)}, not {list(models)}, {unknown}"
+        )
+    parts = []
+    for batch in tqdm(loader, desc="transfer", disable=not progress, leave=False):
+        clean = {name: _predict(model, batch.pixels, batch) for name, model in models.items()}
+        for source, model in models.items():
+            for attack in attacks:
+                x = _craft(attack, model, batch, eps=eps, norm=norm, steps=steps, seed=seed)
+                for target, judge in models.items():
+                    columns = {
+                        "sample_id": batch.sample_ids,
+                        "label": batch.labels,
+                        "source_clean": clean[source],
+                        "target_clean": clean[target],
+                        "prediction": _predict(judge, x, batch),
+                    }
+                    part = pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
+                    parts.append(part.assign(attack=attack, eps=eps, source=source, target=target))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _craft(attack: str, model: nn.Module, batch: Batch, *, eps: float, norm: str, steps: int, seed: int) -> Tensor:
+    if attack == "fgsm":
+        return fgsm(model, batch.pixels, batch.labels, eps=eps, norm=norm)
+    options = dict(eps=eps, norm=norm, steps=steps, sample_ids=batch.sample_ids, early_stop=False)
+    options["batch_size"] = len(batch.labels)
+    if attack == "pgd":
+        return pgd(model, batch.pixels, batch.labels, seed=seed, **options)
+    return mi_fgsm(model, batch.pixels, batch.labels, **options)
+
+
+@torch.no_grad()
+def _predict(model: nn.Module, pixels: Tensor, batch: Batch) -> Tensor:
+    with frozen(model):
+        logits = model(pixels).float()
+    check_logits(logits, batch.labels, batch.sample_ids)
+    return logits.argmax(1)
+
+
+def summarise_transfer(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Success of each attack, source and target on the images that both classify correctly when clean.
+
+    Columns: attack, eps, source, target, n (such images), fooled, success = fooled / n, low, high (Wilson, 95 %).
+    """
+    label = predictions["label"]
+    both = predictions[(predictions["source_clean"] == label) & (predictions["target_clean"] == label)]
+    fooled = (both["prediction"] != both["label"]).rename("fooled")
+    keys = ["attack", "eps", "source", "target"]
+    table = fooled.groupby([both[key] for key in keys], sort=False).agg(n="size", fooled="sum").reset_index()
+    low, high = wilson_interval(table["fooled"], table["n"])
+    return table.assign(success=table["fooled"] / table["n"], low=low, high=high)
+
+
+def transfer_table(models: dict[str, nn.Module], loader: Iterable[Batch], **options) -> pd.DataFrame:
+    """Source × target success of FGSM, PGD and MI-FGSM over all ordered pairs of models, a model on itself among them.
+
+    Arguments are those of `transfer_predictions`, columns those of `summarise_transfer`.
+    """
+    return summarise_transfer(transfer_predictions(models, loader, **options))
