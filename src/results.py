@@ -14,7 +14,10 @@ from src import paths
 from src.files import sha256, written_whole
 
 # experiment -> the notebook that makes its tables
-NOTEBOOKS = {"01_finetuning": "01_vit_finetuning.ipynb"}
+NOTEBOOKS = {
+    "01_finetuning": "01_vit_finetuning.ipynb",
+    "02_adversarial": "02_adversarial_robustness.ipynb",
+}
 KEY_COLUMNS = ("model", "model_seed", "dataset", "condition")  # in every table, so that tables can be put together
 
 

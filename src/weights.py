@@ -80,7 +80,11 @@ def make_card(
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
         "recipe": asdict(recipe),
-        "test": {"n": int(test["n"]), "accuracy": test["accuracy"], "interval": [test["low"], test["high"]]},
+        "test": {
+            "n": int(test["n"]),
+            "accuracy": float(test["accuracy"]),
+            "interval": [float(test["low"]), float(test["high"])],
+        },
         "history": history.round(5).to_dict("list"),
         "seconds": round(float(history["seconds"].sum()), 1),
         "provenance": provenance(device),

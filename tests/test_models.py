@@ -139,9 +139,9 @@ def test_images_that_no_model_takes_are_refused():
 # --- names
 
 
-def test_the_registry_holds_the_six_models():
+def test_the_registry_holds_the_compact_and_the_published_models():
     published = ["mlp_b12_wi1024", "resnet18", "vit_small_patch16_224"]
-    assert sorted(MODELS) == sorted(["mlp", "cnn", "vit", *published])
+    assert sorted(MODELS) == sorted(["mlp", "cnn", "vit", "cnn_robust", *published])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Every notebook runs top to bottom, small; and is kept the way notebooks are kept here."""
 
+import shutil
+
 import nbformat
 import papermill
 import pytest
@@ -9,6 +11,9 @@ from src.paths import ROOT
 # notebook -> overrides that make it small enough for a test
 SMALL = {
     "01_vit_finetuning": dict(n_train=200, n_test=100, linear_epochs=2, full_epochs=1, device="cpu"),
+    "02_adversarial_robustness": dict(
+        models=["mlp", "cnn"], n_curve=20, n_worst=20, apgd_steps=3, n_targets=1, queries=5, pgd_steps=2, device="cpu"
+    ),
 }
 NOTEBOOKS = sorted(path.stem for path in ROOT.glob("0*.ipynb"))
 
@@ -23,10 +28,8 @@ def scratch_copy(tmp_path):
     for entry in ROOT.iterdir():
         if entry.name not in ("results", "figures", "vit_models", "checkpoints", "report", ".git"):
             (tmp_path / entry.name).symlink_to(entry)
-    (tmp_path / "src").unlink()
-    (tmp_path / "src").mkdir()
-    for module in (ROOT / "src").glob("*.py"):  # copied: paths are anchored on the module's own place
-        (tmp_path / "src" / module.name).write_text(module.read_text())
+    (tmp_path / "src").unlink()  # copied instead: paths are anchored on the module's own place
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "vit_models").mkdir()
     for weights in (ROOT / "vit_models").iterdir():
         (tmp_path / "vit_models" / weights.name).symlink_to(weights)

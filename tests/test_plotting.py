@@ -81,3 +81,56 @@ def test_images_shows_every_picture_with_its_title():
 def test_the_styles_of_the_models_differ_in_more_than_colour():
     styles = plotting.MODEL_STYLE.values()
     assert len({style["marker"] for style in styles}) == len({style["linestyle"] for style in styles}) == len(styles)
+
+
+@pytest.fixture
+def curves():
+    rows = [("cnn", 0), ("cnn", 1), ("mlp", 0)]
+    table = pd.DataFrame(
+        [(*row, eps / 255) for row in rows for eps in (0, 2, 8)], columns=["model", "model_seed", "eps"]
+    )
+    table["accuracy"] = np.linspace(0.9, 0.1, len(table))
+    return table.assign(low=table["accuracy"] - 0.05, high=table["accuracy"] + 0.05)
+
+
+def test_robust_accuracy_has_a_line_for_each_seed_and_a_name_for_each_model(ax, curves):
+    plotting.robust_accuracy(curves, ax, masked=["mlp"])
+    assert len(ax.lines) == 3
+    np.testing.assert_allclose(ax.lines[2].get_xdata(), [0, 2, 8])
+    np.testing.assert_allclose(ax.lines[2].get_ydata(), 100 * curves["accuracy"][6:])
+    assert ax.get_legend_handles_labels()[1] == ["CNN", "MLP (masked gradients)"]
+    assert [bool(band.get_hatch()) for band in ax.collections] == [False, False, True]
+
+
+def test_transfer_heatmap_puts_sources_in_rows(ax):
+    pairs = [(source, target) for source in ("mlp", "cnn") for target in ("mlp", "cnn")]
+    table = pd.DataFrame(pairs, columns=["source", "target"]).assign(success=[0.1, 0.2, 0.3, 0.4], low=0, high=1, n=7)
+    plotting.transfer_heatmap(table.sample(frac=1, random_state=0), ax, models=["mlp", "cnn"])
+    np.testing.assert_allclose(ax.collections[0].get_array().reshape(2, 2), [[10, 20], [30, 40]])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["MLP", "CNN"]
+    assert ax.texts[1].get_text() == "20\n[0, 100]\nn=7"
+
+
+def test_breaking_radii_are_shares_of_a_models_images(ax):
+    radii = pd.DataFrame({"model": ["cnn"] * 4 + ["mlp"] * 2, "eps": [0, 1 / 255, 1 / 255, np.inf, 1 / 255, np.inf]})
+    plotting.breaking_radii(radii, ax)
+    assert [round(bar.get_height()) for bar in ax.patches] == [25, 50, 25, 0, 50, 50]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["wrong\nanyway", "1", "never"]
+
+
+def test_attack_pictures_show_ten_times_the_change():
+    clean = np.full((2, 4, 4, 3), 0.3)
+    figure = plotting.attack_pictures(
+        clean, {"cnn": clean + 0.02, "mlp": clean}, captions={"cnn": ["a", "b"], "mlp": ["c", "d"]}, titles=["x", "y"]
+    )
+    shown = [ax.images[0].get_array() for ax in figure.axes]
+    assert len(shown) == 10
+    np.testing.assert_allclose(shown[1], 0.7)  # grey + 10 * 0.02
+    np.testing.assert_allclose(shown[2], 0.32)
+    np.testing.assert_allclose(shown[8], 0.5)
+    plt.close(figure)
+
+
+def test_a_model_of_ones_own_has_a_style_of_its_own():
+    style = plotting.model_style("timm:convnext_atto")
+    assert style["label"] == "timm:convnext_atto" and style == plotting.model_style("timm:convnext_atto")

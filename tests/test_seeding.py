@@ -56,6 +56,13 @@ def test_numbers_do_not_depend_on_the_batch_its_order_or_its_integer_type():
     assert torch.equal(uniform(ids.int(), 5, 9, draws=3), whole)
 
 
+def test_a_tensor_gives_each_sample_a_key_of_its_own():
+    ids, turns = torch.arange(6), torch.tensor([0, 5, 0, -1, 7, 5])
+    found = uniform(ids, 3, turns, draws=4)
+    for i, turn in enumerate(turns.tolist()):
+        assert torch.equal(found[i], uniform(ids, 3, turn, draws=4)[i])
+
+
 def test_the_order_of_the_keys_and_every_key_matters():
     ids = torch.arange(200)
     drawn = [uniform(ids, *keys, draws=2) for keys in ((1, 2), (2, 1), (1, 2, 0), (1,), (1, 3))]

@@ -16,6 +16,7 @@ from torch import nn
 
 from src import training
 from src.checkpoints import Progress, file_of
+from src.data import ImageSet
 from src.evaluation import predict
 from src.loaders import make_loader
 from src.models import PixelModel, build_model
@@ -110,11 +111,47 @@ def test_weight_decay_shrinks_matrices_and_kernels_alone(name, optimiser):
         (dict(crop_scale=1.5), "scale must be"),
         (dict(crop_scale=0.0), "scale must be"),
         (dict(mixup=-1.0), "mixup at least 0"),
+        (dict(eps_255=-8.0), r"eps_255 must be in \[0, 255\], not -8.0"),
     ],
 )
 def test_a_recipe_that_means_nothing_is_refused(value, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**value)
+
+
+def test_the_fast_adversary_raises_the_loss_within_its_ball(few_clothes):
+    (batch,) = make_loader(few_clothes, batch_size=100)
+    torch.manual_seed(0)
+    model, eps = build_model("cnn", "fashion_mnist", weights=None), 8 / 255
+    before = [parameter.clone() for parameter in model.parameters()]
+    found = training.fast_adversary(model, batch.pixels, batch.labels, eps=eps)
+    assert not found.requires_grad and all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    assert (found - batch.pixels).abs().max() <= eps + 1e-6 and 0 <= found.min() and found.max() <= 1
+    with torch.no_grad():
+        losses = [F.cross_entropy(model(pixels), batch.labels) for pixels in (batch.pixels, found)]
+    assert losses[1] > losses[0]
+
+
+def test_adversarial_training_makes_a_linear_model_keep_its_margin():
+    """Of two pixels that give the class away, the weak one costs more than it helps under attack, and is dropped."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=400)
+    sign = 2 * labels - 1
+    images = np.full((400, 4, 4, 3), 128, np.uint8)
+    images[:, 0, 0, 0] = 128 + 60 * sign + rng.integers(-50, 50, 400)  # far apart: survives a radius of 20
+    images[:, 1, 1, 1] = 128 + 5 * sign  # close together: gone at a radius of 20
+    toy = ImageSet("toy", "train", images, labels, ("a", "b"), np.arange(400))
+    share = {}
+    for eps_255 in (0.0, 20.0):
+        torch.manual_seed(0)
+        net = nn.Linear(48, 2)
+        model = PixelModel(nn.Sequential(nn.Flatten(), net), mean=(0.5, 0.5, 0.5), std=(0.1, 0.1, 0.1))
+        recipe = Recipe(epochs=30, batch_size=50, lr=0.02, crop_scale=1.0, weight_decay=0.0, eps_255=eps_255)
+        train(model, toy, recipe, progress=False)
+        weight = (net.weight[1] - net.weight[0]).detach().view(3, 4, 4).abs()
+        share[eps_255] = float(weight[1, 1, 1] / weight[0, 0, 0])
+    assert share[20.0] < 0.5 * share[0.0]
 
 
 def test_crop_scale_one_means_whole_images_with_or_without_mixup(few_clothes):

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 from src.paths import ROOT
+from src.results import NOTEBOOKS
 
 CONFIGS = sorted((ROOT / "workflow" / "config").glob("*.yaml"))
 
@@ -22,8 +24,9 @@ def test_every_configuration_gives_a_graph_with_its_results(config):
     done = dry_run(config)
     assert done.returncode == 0, done.stdout + done.stderr
     dataset = yaml.safe_load(config.read_text())["dataset"]
-    assert f"results/{dataset}/01_finetuning/" in done.stdout
-    assert f"report/{config.stem}/01_vit_finetuning.html" in done.stdout
+    for experiment, notebook in NOTEBOOKS.items():
+        assert f"results/{dataset}/{experiment}/" in done.stdout
+        assert f"report/{config.stem}/{Path(notebook).stem}.html" in done.stdout
 
 
 def test_an_unknown_parameter_is_refused(tmp_path):

@@ -8,19 +8,10 @@ masking_report(model, loader)                                    # can these num
 """
 
 from src.attacks.audit import masking_report
-from src.attacks.curves import (
-    ATTACKS,
-    FGSM_GRID,
-    L2_GRID,
-    LINF_GRID,
-    PGD_GRID,
-    attack_curve,
-    breaking_radius,
-    cumulative,
-    worst_case,
-)
+from src.attacks.curves import ATTACKS, attack_curve, worst_case
 from src.attacks.single import apgd, fgsm, mi_fgsm, pgd, random_noise, square
 from src.attacks.transfer import transfer_predictions, transfer_table
+from src.robustness import FGSM_GRID, L2_GRID, LINF_GRID, PGD_GRID, breaking_radius, cumulative
 
 __all__ = [
     "ATTACKS",

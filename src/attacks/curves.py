@@ -17,12 +17,6 @@ from src.attacks.single import _NOISE, along, fgsm_direction
 from src.attacks.square import Square
 from src.loaders import Batch
 
-# the radii of the 2023 report, and those that the field compares at
-FGSM_GRID = tuple(np.linspace(0, 0.25, 21).round(6).tolist())
-PGD_GRID = tuple(np.linspace(0, 0.0229, 12).round(6).tolist())
-LINF_GRID = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
-L2_GRID = (0.0, 0.25, 0.5, 1.0)
-
 # iterated attacks by name -> rule, given norm, seed and the attack's own options
 ATTACKS: dict[str, Callable[..., engine.Rule]] = {
     "pgd": lambda steps=10, rel_step=None, **rest: Pgd(steps=steps, rel_step=rel_step or 2.5 / steps, **rest),
@@ -141,25 +135,6 @@ def _table(record: Record, grid: list[float]) -> pd.DataFrame:
     )
     whole = {"prediction": "int64", "label_rank": "int64", "n_evaluations": "int64"}
     return table.astype(whole | {"confidence": "float32", "distance": "float32"})
-
-
-def cumulative(curve: pd.DataFrame, *, k: int = 1) -> pd.DataFrame:
-    """The curve with every image, once broken, broken at all larger radii too: it keeps the row of its first break."""
-    table = curve.sort_values(["sample_id", "eps"], kind="stable", ignore_index=True)
-    broken = table["label_rank"] >= k
-    first = table["eps"].where(broken).groupby(table["sample_id"]).transform("min")
-    after = broken.groupby(table["sample_id"]).cummax() & (table["eps"] > first)
-    facts = [name for name in ("prediction", "confidence", "label_rank", "distance") if name in table]
-    kept = table[facts].where(table["eps"] == first).groupby(table["sample_id"]).ffill()
-    for name in facts:
-        table[name] = table[name].where(~after, kept[name]).astype(table[name].dtype)
-    return table
-
-
-def breaking_radius(curve: pd.DataFrame, *, k: int = 1) -> pd.DataFrame:
-    """Of each image the smallest radius of the grid at which it was broken, inf if at none: sample_id, label, eps."""
-    broken = curve["eps"].where(curve["label_rank"] >= k, np.inf)
-    return broken.groupby([curve["sample_id"], curve["label"]]).min().rename("eps").reset_index()
 
 
 def worst_case(

@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 from src.attacks.model_access import check_logits, frozen
 from src.attacks.norms import check_threat
 from src.attacks.single import fgsm, mi_fgsm, pgd
-from src.evaluation import wilson_interval
 from src.loaders import Batch
+from src.robustness import summarise_transfer
 
 TRANSFER_ATTACKS = ("fgsm", "pgd", "mi_fgsm")
 
@@ -75,20 +75,6 @@ def _predict(model: nn.Module, pixels: Tensor, batch: Batch) -> Tensor:
         logits = model(pixels).float()
     check_logits(logits, batch.labels, batch.sample_ids)
     return logits.argmax(1)
-
-
-def summarise_transfer(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Success of each attack, source and target on the images that both classify correctly when clean.
-
-    Columns: attack, eps, source, target, n (such images), fooled, success = fooled / n, low, high (Wilson, 95 %).
-    """
-    label = predictions["label"]
-    both = predictions[(predictions["source_clean"] == label) & (predictions["target_clean"] == label)]
-    fooled = (both["prediction"] != both["label"]).rename("fooled")
-    keys = ["attack", "eps", "source", "target"]
-    table = fooled.groupby([both[key] for key in keys], sort=False).agg(n="size", fooled="sum").reset_index()
-    low, high = wilson_interval(table["fooled"], table["n"])
-    return table.assign(success=table["fooled"] / table["n"], low=low, high=high)
 
 
 def transfer_table(models: dict[str, nn.Module], loader: Iterable[Batch], **options) -> pd.DataFrame:

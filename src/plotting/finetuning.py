@@ -1,78 +1,14 @@
-"""Every figure of the study, from tables alone: one function a figure, `(table, ax) -> ax`, no torch.
+"""Figures of notebook 01."""
 
-Colours are Okabe & Ito's, told apart with any colour vision; markers and dashes keep them apart in grey print.
-"""
-
-from pathlib import Path
-
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from src import paths
-from src.files import written_whole
-
-MODEL_STYLE = {
-    "mlp": dict(color="#D55E00", marker="s", linestyle="-", label="MLP"),
-    "cnn": dict(color="#0072B2", marker="o", linestyle="--", label="CNN"),
-    "vit": dict(color="#009E73", marker="^", linestyle="-.", label="ViT"),
-}
 MODE_STYLE = {
     "linear": dict(color="#56B4E9", marker="o", linestyle="--", label="linear: new classifier, frozen backbone"),
     "full": dict(color="#CC79A7", marker="D", linestyle="-", label="full: all weights"),
 }
-COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches, of a two-column paper
-FORMATS = ("pdf", "svg", "png")
-
-
-def use_style() -> None:
-    """Set matplotlib up for the study: sizes that print, fonts embedded, nothing that is not data."""
-    sns.set_theme(context="paper", style="ticks")
-    mpl.rcParams.update(
-        {
-            "figure.dpi": 120,
-            "savefig.dpi": 300,
-            "figure.constrained_layout.use": True,
-            "font.size": 8,
-            "axes.titlesize": 9,
-            "axes.labelsize": 8,
-            "xtick.labelsize": 7,
-            "ytick.labelsize": 7,
-            "legend.fontsize": 7,
-            "legend.frameon": False,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "pdf.fonttype": 42,  # TrueType: text stays text
-            "svg.fonttype": "none",
-        }
-    )
-
-
-def save_figure(figure: Figure, name: str, *, folder: Path | None = None) -> list[Path]:
-    """Write figures/<name>.pdf, .svg and .png, each whole; return their paths."""
-    written = [(folder or paths.FIGURES) / f"{name}.{kind}" for kind in FORMATS]
-    for path in written:
-        with written_whole(path) as partial:
-            figure.savefig(partial, format=path.suffix[1:])
-    return written
-
-
-def images(pictures: np.ndarray, titles: list[str], *, columns: int = 10) -> Figure:
-    """A sheet of pictures, uint8 or [0, 1] floats [n, h, w, 3], each under its title."""
-    rows = -(-len(pictures) // columns)
-    cell = PAGE_WIDTH / columns
-    lines = 1 + max(title.count("\n") for title in titles)
-    figure, axes = plt.subplots(rows, columns, figsize=(PAGE_WIDTH, rows * (cell + 0.12 * lines + 0.1)), squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, picture, title in zip(axes.flat, pictures, titles, strict=False):
-        ax.imshow(picture, interpolation="nearest")
-        ax.set_title(title, fontsize=6.5, pad=2)
-    return figure
 
 
 def learning_curves(history: pd.DataFrame, ax: Axes) -> Axes:

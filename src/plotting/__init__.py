@@ -1,0 +1,38 @@
+"""Every figure of the study, from tables alone: one function a figure, `(table, ax) -> ax`, no torch."""
+
+from src.plotting.finetuning import MODE_STYLE, accuracy_points, confusion_matrix, learning_curves
+from src.plotting.robustness import (
+    attack_pictures,
+    breaking_radii,
+    robust_accuracy,
+    transfer_heatmap,
+)
+from src.plotting.style import (
+    COLUMN_WIDTH,
+    FORMATS,
+    MODEL_STYLE,
+    PAGE_WIDTH,
+    images,
+    model_style,
+    save_figure,
+    use_style,
+)
+
+__all__ = [
+    "COLUMN_WIDTH",
+    "FORMATS",
+    "MODEL_STYLE",
+    "MODE_STYLE",
+    "PAGE_WIDTH",
+    "accuracy_points",
+    "attack_pictures",
+    "breaking_radii",
+    "confusion_matrix",
+    "images",
+    "learning_curves",
+    "model_style",
+    "robust_accuracy",
+    "save_figure",
+    "transfer_heatmap",
+    "use_style",
+]

@@ -1,0 +1,78 @@
+"""The style of all figures, how they are saved, and sheets of pictures.
+
+Colours are Okabe & Ito's, told apart with any colour vision; markers and dashes keep them apart in grey print.
+"""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from src import paths
+from src.files import written_whole
+
+MODEL_STYLE = {
+    "mlp": dict(color="#D55E00", marker="s", linestyle="-", label="MLP"),
+    "cnn": dict(color="#0072B2", marker="o", linestyle="--", label="CNN"),
+    "vit": dict(color="#009E73", marker="^", linestyle="-.", label="ViT"),
+    "cnn_robust": dict(color="#56B4E9", marker="D", linestyle=":", label="CNN, robust"),
+}
+COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches, of a two-column paper
+FORMATS = ("pdf", "svg", "png")
+
+
+def use_style() -> None:
+    """Set matplotlib up for the study: sizes that print, fonts embedded, nothing that is not data."""
+    sns.set_theme(context="paper", style="ticks")
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 120,
+            "savefig.dpi": 300,
+            "figure.constrained_layout.use": True,
+            "font.size": 8,
+            "axes.titlesize": 9,
+            "axes.labelsize": 8,
+            "xtick.labelsize": 7,
+            "ytick.labelsize": 7,
+            "legend.fontsize": 7,
+            "legend.frameon": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "pdf.fonttype": 42,  # TrueType: text stays text
+            "svg.fonttype": "none",
+        }
+    )
+
+
+def save_figure(figure: Figure, name: str, *, folder: Path | None = None) -> list[Path]:
+    """Write figures/<name>.pdf, .svg and .png, each whole; return their paths."""
+    written = [(folder or paths.FIGURES) / f"{name}.{kind}" for kind in FORMATS]
+    for path in written:
+        with written_whole(path) as partial:
+            figure.savefig(partial, format=path.suffix[1:])
+    return written
+
+
+def images(pictures: np.ndarray, titles: list[str], *, columns: int = 10) -> Figure:
+    """A sheet of pictures, uint8 or [0, 1] floats [n, h, w, 3], each under its title."""
+    rows = -(-len(pictures) // columns)
+    cell = PAGE_WIDTH / columns
+    lines = 1 + max(title.count("\n") for title in titles)
+    figure, axes = plt.subplots(rows, columns, figsize=(PAGE_WIDTH, rows * (cell + 0.12 * lines + 0.1)), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, picture, title in zip(axes.flat, pictures, titles, strict=False):
+        ax.imshow(picture, interpolation="nearest")
+        ax.set_title(title, fontsize=6.5, pad=2)
+    return figure
+
+
+def model_style(model: str) -> dict:
+    """Colour, marker, line and label of a model; one that is not the study's own gets a colour by its name."""
+    if model in MODEL_STYLE:
+        return MODEL_STYLE[model]
+    spare = ("#CC79A7", "#E69F00", "#F0E442", "#999999")
+    return dict(color=spare[sum(model.encode()) % len(spare)], marker="X", linestyle=(0, (5, 1)), label=model)

@@ -1,0 +1,70 @@
+"""Accuracies, intervals and paired tests from tables of predictions, one row per image; no torch."""
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
+
+
+def without_logits(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without its logit columns, as results keep it: enough for accuracies, tests and confusion matrices."""
+    return table.drop(columns=[name for name in table.columns if name.startswith("logit_")])
+
+
+def hits(table: pd.DataFrame, *, k: int = 1) -> np.ndarray:
+    """Whether the label is among the k largest logits, bool [n].
+
+    k = 1 needs the columns label and prediction, a larger k the column label_rank.
+    """
+    if k == 1:
+        return (table["label"] == table["prediction"]).to_numpy()
+    return (table["label_rank"] < k).to_numpy()
+
+
+def wilson_interval(successes, trials, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson score interval of a proportion (Wilson 1927) as (low, high)."""
+    return proportion_confint(successes, trials, alpha=1 - level, method="wilson")
+
+
+def accuracy(
+    table: pd.DataFrame, *, by: str | list[str] | None = None, k: int = 1, level: float = 0.95
+) -> pd.DataFrame:
+    """Top-k accuracy per group with its Wilson interval: columns of `by`, then n, correct, accuracy, low, high.
+
+    by: a column or columns to group by; None for one row.  Accuracies are fractions in [0, 1].
+    """
+    groups = [by] if isinstance(by, str) else list(by or [])
+    hit_table = table[groups].assign(hit=hits(table, k=k))
+    if groups:
+        counted = (
+            hit_table.groupby(groups, observed=True, dropna=False)["hit"].agg(n="size", correct="sum").reset_index()
+        )
+    else:
+        counted = pd.DataFrame({"n": [len(hit_table)], "correct": [int(hit_table["hit"].sum())]})
+    low, high = wilson_interval(counted["correct"], counted["n"], level=level)
+    return counted.assign(accuracy=counted["correct"] / counted["n"], low=low, high=high)
+
+
+def paired_test(a: pd.DataFrame, b: pd.DataFrame) -> dict:
+    """Exact McNemar test of whether model a is right more often than b on the same images.
+
+    a, b: tables with sample_id, label, prediction; each sample_id once, the same set in both, in any order.
+    Returns n, only_a and only_b (images that one alone gets right), difference (accuracy of a minus b), p_value.
+    Raises ValueError when the images differ.  Source: McNemar 1947, exact binomial form.
+    """
+    for table, name in ((a, "a"), (b, "b")):
+        if table["sample_id"].duplicated().any():
+            raise ValueError(f"table {name} holds an image twice; test one model and one condition at a time")
+    paired = a.merge(b, on=["sample_id", "label"], suffixes=("_a", "_b"))
+    if not len(a) == len(b) == len(paired):
+        raise ValueError(
+            f"the tables hold {len(a)} and {len(b)} images, {len(paired)} of them in both with the same label; "
+            "a paired test needs the same images"
+        )
+    right_a = (paired["prediction_a"] == paired["label"]).to_numpy()
+    right_b = (paired["prediction_b"] == paired["label"]).to_numpy()
+    only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
+    both, neither = int((right_a & right_b).sum()), int((~right_a & ~right_b).sum())
+    result = mcnemar([[both, only_a], [only_b, neither]], exact=True)
+    difference = (only_a - only_b) / len(paired)
+    return dict(n=len(paired), only_a=only_a, only_b=only_b, difference=difference, p_value=float(result.pvalue))
