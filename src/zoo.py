@@ -11,16 +11,18 @@ from dataclasses import replace
 
 import torch
 
-from src.data import load_images
-from src.evaluation import predict
+from src.attacks import attack_curve
+from src.data import ImageSet, load_images
+from src.evaluation import accuracy, predict
 from src.loaders import make_loader
-from src.models import COMPACT, build_model, family_of
+from src.models import COMPACT, PixelModel, build_model, family_of
 from src.paths import CHECKPOINTS
 from src.runtime import pick_device, seed_everything
 from src.training import Recipe, train
 from src.weights import make_card, save_weights, weights_path
 
 N_HELD_OUT = 5_000
+N_ATTACKED = 1_000  # test images for the robust accuracy on a card
 
 # (model, data set, size) -> recipe; sizes are those of src.models.SIZES.  Each network is given about as long as it
 # goes on learning from: MLPs need many cheap epochs.  bfloat16 halves the time on CPUs that compute in it, and on GPUs.
@@ -63,11 +65,26 @@ def train_and_save(
         for value in model.state_dict().values():
             if value.is_floating_point():
                 value.copy_(value.half())
-    test_table = predict(model, make_loader(load_images(data_name, "test"), batch_size=500, device=device))
+    test_set = load_images(data_name, "test")
+    test_table = predict(model, make_loader(test_set, batch_size=500, device=device))
     data = f"{data_name}: {len(train_set):,} training images; {len(held_out):,} more held out to choose the recipe"
     card = make_card(model, dataset, recipe, history, test_table, data=data, device=device)
-    card = save_weights(model.net, path, card, half=True)
-    return card
+    if recipe.eps_255:
+        card["robust"] = pgd_accuracy(model, test_set.subset(min(N_ATTACKED, len(test_set)), seed=0), recipe, device)
+    return save_weights(model.net, path, card, half=True)
+
+
+def pgd_accuracy(model: PixelModel, test_set: ImageSet, recipe: Recipe, device: torch.device | str) -> dict:
+    """What a card says of an adversarially trained network: accuracy under PGD-20 at the radius it was trained at."""
+    loader = make_loader(test_set, batch_size=128, device=device)
+    curve = attack_curve(model, loader, attack="pgd", steps=20, eps_grid=(recipe.eps_255 / 255,), seed=recipe.seed)
+    measured = accuracy(curve).iloc[0]
+    return {
+        "attack": f"PGD-20, Linf, {recipe.eps_255:g}/255",
+        "n": int(measured["n"]),
+        "accuracy": float(measured["accuracy"]),
+        "interval": [float(measured["low"]), float(measured["high"])],
+    }
 
 
 def main() -> None:
