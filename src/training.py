@@ -32,7 +32,8 @@ class Recipe:
     """How a network is trained; the card of its weights repeats every field.
 
     lr: peak learning rate, reached linearly after `warmup` (a share of all steps), then a cosine to zero.
-    optimiser: "adamw" or "sgd" (Nesterov, momentum 0.9).  weight_decay: on matrices and kernels only.
+    optimiser: "adamw", "sgd" (Nesterov, momentum 0.9), or "muon" for the matrices of hidden layers with AdamW for the
+    rest, at one learning rate (Jordan et al. 2024; Liu et al. 2025).  weight_decay: on matrices and kernels only.
     crop_scale: smallest share of the area a random crop keeps, 1 for no crops and flips at all.
     mixup: alpha of the mixing, 0 for none.  eps_255: radius of `fast_adversary`, in 255ths of the pixel range, which
     replaces every training image; 0 for none.  ema: decay per step of an average of the weights, 0 for none.
@@ -55,7 +56,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
-        for name, choices in (("optimiser", ("adamw", "sgd")), ("dtype", ("float32", "bfloat16"))):
+        for name, choices in (("optimiser", ("adamw", "sgd", "muon")), ("dtype", ("float32", "bfloat16"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose from {', '.join(choices)}")
         for name in ("epochs", "batch_size"):
@@ -187,7 +188,8 @@ def _fit(
     """The loop behind `train` and `fine_tune`: steps, checkpoints, validation, and the averaged weights at the end."""
     torch.manual_seed(recipe.seed)  # dropout and the like
     n_steps = recipe.epochs * len(loader)
-    parts = {"model": model, "optimiser": _make_optimiser(model, recipe)}
+    optimisers = _make_optimisers(model, recipe)
+    parts = {"model": model} | {f"optimiser_{i}": optimiser for i, optimiser in enumerate(optimisers)}
     if recipe.ema:
         parts["average"] = copy.deepcopy(model).requires_grad_(False)
     identity = asdict(recipe) | {
@@ -205,9 +207,10 @@ def _fit(
             tick = time.monotonic()
             for batch in loader.batches(skip=state.step):
                 step = state.epoch * len(loader) + state.step
-                for group in parts["optimiser"].param_groups:
-                    group["lr"] = learning_rate(recipe, step, n_steps)
-                state.count(*_training_step(model, parts["optimiser"], batch, recipe), len(batch.labels))
+                lr = learning_rate(recipe, step, n_steps)
+                for group in (group for optimiser in optimisers for group in optimiser.param_groups):
+                    group["lr"] = lr
+                state.count(*_training_step(model, optimisers, batch, recipe), len(batch.labels))
                 if recipe.ema:
                     _update_average(parts["average"], model, recipe.ema, step)
                 tick, spent = time.monotonic(), time.monotonic() - tick
@@ -217,7 +220,7 @@ def _fit(
                 if tick - last_save > CHECKPOINT_SECONDS:
                     checkpoints.save(checkpoint, state, **parts)
                     last_save = time.monotonic()
-            lr = parts["optimiser"].param_groups[0]["lr"]
+            lr = optimisers[0].param_groups[0]["lr"]  # of the last step, which a resumed run may not have taken itself
             state.finish_epoch(**_validate(parts.get("average", model), val_loader), lr=lr)
             checkpoints.save(checkpoint, state, **parts)
     if recipe.ema:
@@ -226,16 +229,23 @@ def _fit(
     return pd.DataFrame(state.history)
 
 
-def _make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW or SGD; biases, norms and embeddings of one dimension are spared the weight decay."""
+def _make_optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW or SGD, or Muon with AdamW; biases, norms and embeddings of one dimension are spared the weight decay."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # the last matrix is the classifier, whose rows stand for classes: not one for Muon
+    hidden = [p for p in trained if p.ndim == 2][:-1] if recipe.optimiser == "muon" else []
+    rest = [p for p in trained if not any(p is matrix for matrix in hidden)]
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if recipe.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr)
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
+    if recipe.optimiser == "sgd":
+        return [torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)]
+    optimisers = [torch.optim.AdamW(groups, lr=recipe.lr)]
+    if hidden:
+        options = dict(lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+        optimisers.append(torch.optim.Muon(hidden, **options))
+    return optimisers
 
 
 def learning_rate(recipe: Recipe, step: int, n_steps: int) -> float:
@@ -247,7 +257,7 @@ def learning_rate(recipe: Recipe, step: int, n_steps: int) -> float:
 
 
 def _training_step(
-    model: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, recipe: Recipe
+    model: nn.Module, optimisers: list[torch.optim.Optimizer], batch: Batch, recipe: Recipe
 ) -> tuple[float, int]:
     """One step; returns the loss and how many images were right (against the larger share of a mixed label)."""
     with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
@@ -256,11 +266,12 @@ def _training_step(
             pixels = fast_adversary(model, pixels, batch.labels, eps=recipe.eps_255 / 255)
         logits = model(pixels).float()
     loss = F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
-    optimiser.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     loss.backward()
     if recipe.gradient_clip:
         nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
-    optimiser.step()
+    for optimiser in optimisers:
+        optimiser.step()
     labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
     n_right = (logits.argmax(1) == labels).sum()
     loss, n_right = torch.stack([loss.detach(), n_right]).tolist()  # one wait for the device a step

@@ -27,7 +27,7 @@ N_ATTACKED = 1_000  # test images for the robust accuracy on a card
 # (model, data set, size) -> recipe; sizes are those of src.models.SIZES.  Each network is given about as long as it
 # goes on learning from: MLPs need many cheap epochs.  bfloat16 halves the time on CPUs that compute in it, and on GPUs.
 _CNN = Recipe(lr=0.2, optimiser="sgd", weight_decay=5e-4, gradient_clip=0, dtype="bfloat16")
-_VIT = Recipe(batch_size=64, lr=2e-3, dtype="bfloat16")
+_VIT = Recipe(batch_size=64, lr=3e-3, optimiser="muon", dtype="bfloat16")
 _MLP = Recipe(lr=1e-3, weight_decay=0.1, mixup=0.2, dtype="bfloat16")
 RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("mlp", "fashion_mnist", "small"): replace(_MLP, epochs=60, crop_scale=0.7),
@@ -35,11 +35,11 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("vit", "fashion_mnist", "small"): replace(_VIT, epochs=12, crop_scale=0.8),
     ("mlp", "cifar10", "base"): replace(_MLP, epochs=100),
     ("cnn", "cifar10", "base"): replace(_CNN, epochs=16, crop_scale=0.6),
-    ("vit", "cifar10", "base"): replace(_VIT, epochs=12, lr=1.5e-3, crop_scale=0.7),
+    ("vit", "cifar10", "base"): replace(_VIT, epochs=12, crop_scale=0.7),
     ("cnn_robust", "cifar10", "base"): replace(_CNN, epochs=10, crop_scale=0.6, label_smoothing=0.0, eps_255=8.0),
     ("mlp", "cifar100", "base"): replace(_MLP, epochs=100),
     ("cnn", "cifar100", "base"): replace(_CNN, epochs=16, crop_scale=0.6),
-    ("vit", "cifar100", "base"): replace(_VIT, epochs=12, lr=1.5e-3, crop_scale=0.7),
+    ("vit", "cifar100", "base"): replace(_VIT, epochs=12, crop_scale=0.7),
     ("vit", "cifar100", "small"): Recipe(epochs=8, batch_size=64, lr=1e-3, crop_scale=0.5),
 }
 # what a model of these data is trained on, where that is not the set of that name

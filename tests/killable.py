@@ -14,7 +14,7 @@ from src.models import PixelModel, build_model
 from src.training import Recipe, train
 
 RECIPES = {
-    "mlp": Recipe(epochs=3, batch_size=16, crop_scale=0.6, mixup=0.3, ema=0.9),
+    "mlp": Recipe(optimiser="muon", epochs=3, batch_size=16, crop_scale=0.6, mixup=0.3, ema=0.9),
     "cnn": Recipe(epochs=2, batch_size=16, crop_scale=0.6, mixup=0.3, ema=0.9, optimiser="sgd", lr=0.05),
 }
 

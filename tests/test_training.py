@@ -52,9 +52,10 @@ def steps(monkeypatch):
     seen = []
     step = training._training_step
 
-    def watched(model, optimiser, batch, recipe):
-        result = step(model, optimiser, batch, recipe)
-        seen.append((optimiser.param_groups[0]["lr"], state_of(model)))
+    def watched(model, optimisers, batch, recipe):
+        result = step(model, optimisers, batch, recipe)
+        (lr,) = {group["lr"] for optimiser in optimisers for group in optimiser.param_groups}
+        seen.append((lr, state_of(model)))
         return result
 
     monkeypatch.setattr(training, "_training_step", watched)
@@ -75,8 +76,9 @@ def test_learning_rate_rises_linearly_and_falls_as_half_a_cosine(warmup):
     assert max(found) == 0.3 and 0 < min(found)
 
 
-def test_every_step_uses_its_learning_rate_and_the_history_ends_epochs_with_it(few_clothes, steps):
-    recipe = Recipe(epochs=3, batch_size=25, lr=0.01)
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_every_step_uses_its_learning_rate_and_the_history_ends_epochs_with_it(few_clothes, steps, optimiser):
+    recipe = Recipe(epochs=3, batch_size=25, lr=0.01, optimiser=optimiser)
     history = train(compact(), few_clothes, recipe, progress=False)
     used = [lr for lr, _ in steps]
     np.testing.assert_allclose(used, [learning_rate(recipe, step, 12) for step in range(12)])
@@ -84,26 +86,40 @@ def test_every_step_uses_its_learning_rate_and_the_history_ends_epochs_with_it(f
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "vit"])
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd", "muon"])
 def test_weight_decay_shrinks_matrices_and_kernels_alone(name, optimiser):
     model = compact(name)
     before = {key: value.clone() for key, value in model.named_parameters()}
-    optimiser = training._make_optimiser(model, Recipe(lr=0.1, weight_decay=0.5, optimiser=optimiser))
+    optimisers = training._make_optimisers(model, Recipe(lr=0.1, weight_decay=0.5, optimiser=optimiser))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimiser.step()
+    for each in optimisers:
+        each.step()
     for key, value in model.named_parameters():
         # Nesterov momentum adds 0.9 of the first step's own decay; decoupled decay does not
-        share = 0.1 * 0.5 * (1.9 if isinstance(optimiser, torch.optim.SGD) else 1.0)
+        share = 0.1 * 0.5 * (1.9 if optimiser == "sgd" else 1.0)
         spared = key.endswith("bias") or "norm" in key or ".bn" in key or "downsample.1" in key
         expected = before[key] if spared else before[key] * (1 - share)
         torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["mlp", "vit"])
+def test_muon_has_the_hidden_matrices_and_adamw_the_rest(name):
+    model = compact(name)
+    adamw, muon = training._make_optimisers(model, Recipe(optimiser="muon"))
+    assert isinstance(adamw, torch.optim.AdamW) and isinstance(muon, torch.optim.Muon)
+    names = {id(parameter): key for key, parameter in model.named_parameters()}
+    held = [{names[id(p)] for group in each.param_groups for p in group["params"]} for each in (adamw, muon)]
+    assert held[0] | held[1] == set(names.values()) and not held[0] & held[1]
+    assert all(model.get_parameter(key).ndim == 2 for key in held[1])
+    assert not any("head" in key or "linear_out" in key for key in held[1])
+    assert len(training._make_optimisers(nn.Linear(3, 2), Recipe(optimiser="muon"))) == 1  # a classifier alone
+
+
 @pytest.mark.parametrize(
     "value, message",
     [
-        (dict(optimiser="adam"), "unknown optimiser 'adam'; choose from adamw, sgd"),
+        (dict(optimiser="adam"), "unknown optimiser 'adam'; choose from adamw, sgd, muon"),
         (dict(dtype="bf16"), "unknown dtype 'bf16'; choose from float32, bfloat16"),
         (dict(epochs=0), "epochs must be at least 1, not 0"),
         (dict(batch_size=0), "batch_size must be at least 1, not 0"),
@@ -219,7 +235,7 @@ def test_label_smoothing_and_mixed_labels_enter_the_loss():
     nn.init.eye_(model.weight)
     batch = training.Batch(pixels, labels, torch.arange(6))
     recipe = Recipe(label_smoothing=0.2)
-    loss, right = training._training_step(model, training._make_optimiser(model, recipe), batch, recipe)
+    loss, right = training._training_step(model, training._make_optimisers(model, recipe), batch, recipe)
     target = 0.8 * labels.numpy() + 0.2 / 4
     log_probs = logits.numpy() - np.log(np.exp(logits.numpy()).sum(1, keepdims=True))
     assert loss == pytest.approx(-(target * log_probs).sum(1).mean(), rel=1e-5)

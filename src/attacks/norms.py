@@ -69,7 +69,8 @@ def random_direction(
 
 
 def _gaussian_direction(draws: Float[Tensor, "n d"], like: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    return steepest(torch.special.ndtri(draws + 2**-25).view_as(like), "L2")  # draws may be exactly 0
+    inside = (draws + 2**-25).clamp(max=1 - 2**-24)  # draws may be exactly 0, and the largest sum rounds to 1
+    return steepest(torch.special.ndtri(inside).view_as(like), "L2")
 
 
 def _length(delta: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 1 1"]:
