@@ -150,7 +150,9 @@ def _advance(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Recor
     widens = radius_ends & ~last_radius & plan.warm_start
     moves = ~start_ends | widens
 
-    logits, loss, gradient = _evaluate(model, rows, rule, plan, moves)
+    # where a radius begins warm, the move that follows is the first of its first start: so is the loss it climbs
+    judged = rows | {"start": torch.where(widens, 0, rows["start"])}
+    logits, loss, gradient = _evaluate(model, judged, rule, plan, moves)
     check_logits(logits, rows["y"], rows["id"])
     facts = facts_of(logits, rows["y"])
     if plan.dtype != "float32":

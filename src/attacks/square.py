@@ -47,10 +47,10 @@ class Square:
         draws = uniform(rows["id"], self.seed, _STRIPES, rows["start"], draws=channels * width)
         signs = torch.where(draws < 0.5, -1.0, 1.0).view(n, channels, 1, width)
         x = (rows["clean"] + rows["eps"][:, None, None, None] * signs).clamp(0, 1)
-        return {"x": x} | self.widen(rows)
+        return {"x": x, "kept_loss": torch.full_like(rows["eps"], -torch.inf)}
 
     def widen(self, rows: Rows) -> Rows:
-        return {"kept_loss": torch.full_like(rows["eps"], -torch.inf)}
+        return {}  # the last proposal is judged like any other: what was kept stays unless that is better
 
     def loss(self, logits: Tensor, rows: Rows) -> Tensor:
         return margin(logits, rows["y"])
