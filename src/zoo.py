@@ -36,7 +36,7 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("mlp", "cifar10", "base"): replace(_MLP, epochs=100),
     ("cnn", "cifar10", "base"): replace(_CNN, epochs=16, crop_scale=0.6),
     ("vit", "cifar10", "base"): replace(_VIT, epochs=9, crop_scale=0.7),
-    ("cnn_robust", "cifar10", "base"): replace(_CNN, epochs=7, crop_scale=0.6, label_smoothing=0.0, eps_255=8.0),
+    ("cnn_robust", "cifar10", "base"): replace(_CNN, epochs=7, crop_scale=0.8, label_smoothing=0.0, eps_255=8.0),
     ("mlp", "cifar100", "base"): replace(_MLP, epochs=100),
     ("cnn", "cifar100", "base"): replace(_CNN, epochs=16, crop_scale=0.6),
     ("vit", "cifar100", "base"): replace(_VIT, epochs=12, crop_scale=0.7),
