@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from src.attacks import engine
-from src.attacks.model_access import check_logits, frozen
+from src.attacks.model_access import check_images, check_logits, frozen
 from src.attacks.norms import check_threat, distance, random_direction
 from src.attacks.record import FACTS, Record, facts_of
 from src.attacks.rules import Apgd, Pgd
@@ -19,7 +19,9 @@ from src.loaders import Batch
 
 # iterated attacks by name -> rule, given norm, seed and the attack's own options
 ATTACKS: dict[str, Callable[..., engine.Rule]] = {
-    "pgd": lambda steps=10, rel_step=None, **rest: Pgd(steps=steps, rel_step=rel_step or 2.5 / steps, **rest),
+    "pgd": lambda steps=10, rel_step=None, **rest: Pgd(
+        steps=steps, rel_step=2.5 / max(steps, 1) if rel_step is None else rel_step, **rest
+    ),
     "apgd": Apgd,
     "apgd-t": lambda n_targets=9, **rest: Apgd(n_targets=n_targets, **rest),
     "square": Square,
@@ -98,8 +100,9 @@ def _along_one_direction(
     with frozen(model):
         for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False):
             if attack == "fgsm":
-                logits, direction = fgsm_direction(model, batch.pixels, batch.labels, norm=norm)
+                logits, direction = fgsm_direction(model, *batch, norm=norm)
             else:
+                check_images(batch.pixels, batch.labels)
                 direction = random_direction(batch.pixels, norm, batch.sample_ids, seed, _NOISE)
                 logits = _logits(model, batch.pixels, batch)
             clean = facts_of(logits, batch.labels)

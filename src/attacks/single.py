@@ -29,22 +29,24 @@ _BATCH_SIZE = 128
 def fgsm(model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, norm: str = "Linf") -> Pixels:
     """Fast gradient sign method, Goodfellow, Shlens & Szegedy 2015: one step of length eps; L2 along the gradient."""
     check_threat(eps, norm)
-    parts = []
+    batch, parts = Batch(pixels, labels, _ids(pixels, None)), []
     with frozen(model):
-        for some_pixels, some_labels in zip(pixels.split(_BATCH_SIZE), labels.split(_BATCH_SIZE), strict=True):
-            _, direction = fgsm_direction(model, some_pixels, some_labels, norm=norm)
-            parts.append(along(some_pixels, direction, eps, norm))
+        for some in (Batch(*part) for part in zip(*(x.split(_BATCH_SIZE) for x in batch), strict=True)):
+            _, direction = fgsm_direction(model, *some, norm=norm)
+            parts.append(along(some.pixels, direction, eps, norm))
     return torch.cat(parts)
 
 
-def fgsm_direction(model: nn.Module, pixels: Pixels, labels: Labels, *, norm: str) -> tuple[Tensor, Pixels]:
+def fgsm_direction(
+    model: nn.Module, pixels: Pixels, labels: Labels, sample_ids: Labels, *, norm: str
+) -> tuple[Tensor, Pixels]:
     """Logits of the pixels, and the direction in which their loss grows fastest: all that FGSM needs at any radius."""
     check_images(pixels, labels)
     classes_exist = labels.clamp(min=0)  # an impossible label is reported below, not by an index error in the loss
     logits, _, gradient = input_gradient(
         model, pixels, lambda logits: cross_entropy(logits, {"y": classes_exist.clamp(max=logits.shape[1] - 1)})
     )
-    check_logits(logits, labels, torch.arange(len(labels), device=labels.device))
+    check_logits(logits, labels, sample_ids)
     return logits, steepest(gradient, norm)
 
 
@@ -68,7 +70,9 @@ def random_noise(
     It looks at neither model nor labels.
     """
     check_threat(eps, norm)
-    return along(pixels, random_direction(pixels, norm, _ids(pixels, sample_ids), seed, _NOISE), eps, norm)
+    sample_ids = _ids(pixels, sample_ids)
+    check_images(pixels, sample_ids if labels is None else labels)
+    return along(pixels, random_direction(pixels, norm, sample_ids, seed, _NOISE), eps, norm)
 
 
 def pgd(

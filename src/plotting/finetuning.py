@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 MODE_STYLE = {
     "linear": dict(color="#56B4E9", marker="o", linestyle="--", label="linear: new classifier, frozen backbone"),
     "full": dict(color="#CC79A7", marker="D", linestyle="-", label="full: all weights"),
+    "scratch": dict(color="#E69F00", marker="v", linestyle="-.", label="scratch: all weights, no pretraining"),
 }
 
 
