@@ -144,6 +144,18 @@ def test_random_attacks_follow_seed_and_sample_alone(conv, images, attack):
         assert (other != whole).flatten(1).any(1).float().mean() > 0.9
 
 
+@pytest.mark.parametrize("attack", [pgd, apgd, square])
+def test_every_restart_starts_elsewhere(conv, images, attack):
+    spy, one = Spy(conv, keep=True), rows_of(images, slice(0, 1))
+    options = {"queries" if attack is square else "steps": 1}
+    attack(spy, *one[:2], eps=0.1, restarts=4, early_stop=False, **options)
+    starts = torch.cat(spy.seen[1:])[::2]  # after the clean image, two points of each
+    assert len(starts) == 4
+    for i in range(4):
+        for j in range(i):
+            assert (starts[i] != starts[j]).float().mean() > 0.2
+
+
 # APGD
 
 
@@ -232,6 +244,36 @@ def test_apgd_visits_the_points_of_the_papers_algorithm(conv, images, norm, eps)
     assert (apart.max(0) < 1e-5).mean() >= 15 / 16
 
 
+def halvings(losses: list[float]) -> list[int]:
+    """At which steps APGD of 100 steps halves its step length, when its points have these losses."""
+    grey, eps, one = torch.full((1, 3, 2, 2), 0.5), torch.tensor([0.1]), torch.tensor([1])
+    rule, steps = Apgd(steps=100), []
+    rows = {"clean": grey, "eps": eps, "id": one, "start": 0 * one, "y": 0 * one}
+    rows |= rule.prepare(rows, torch.zeros(1, 10))
+    rows |= rule.start(rows)
+    for step, loss in enumerate(losses):
+        before = rows["length"]
+        rows |= rule.move(rows | {"step": step * one}, torch.tensor([loss]), torch.ones_like(grey))
+        if rows["length"] < before:
+            assert rows["length"] == before / 2
+            steps.append(step)
+    return steps
+
+
+def test_the_step_is_halved_as_the_paper_says():
+    rising = [float(i) for i in range(100)]
+    assert halvings(rising) == []
+    every = [22, 41, 57, 70, 80, 87, 93, 99]
+    assert halvings([float(i % 2) for i in range(100)]) == every  # up half of the time only
+    assert halvings([-loss for loss in rising]) == every
+    # rising, but never to the loss of the start: halved, unless it has just been
+    assert halvings([1000.0, *rising[1:]]) == [22, 57, 80, 93]
+    # up three times in four is not often enough: 12 of the 16 steps from 41 to 57
+    sixteen = [float(i // 4 * 3 + i % 4) if i % 4 < 3 else float(i // 4 * 3 + 1) for i in range(100)]
+    ups = sum(b > a for a, b in zip(sixteen[41:57], sixteen[42:58], strict=True))
+    assert ups <= 12 and 57 in halvings(sixteen)
+
+
 def test_targeted_dlr_by_hand():
     logits = torch.tensor([[5.0, 3.0, 2.0, 1.0, 0.0], [1.0, 4.0, 0.0, 2.0, 8.0]])
     labels, targets = torch.tensor([0, 3]), torch.tensor([2, 1])
@@ -270,22 +312,23 @@ def test_apgd_works_for_two_and_three_classes(n_classes, loss):
 
 
 def test_targets_are_the_likeliest_other_classes_one_start_each(conv, images):
-    """Each start climbs the loss towards a target of its own; with all nine every class has its turn."""
-    turns = []
+    """Each start climbs the loss towards a target of its own, restarts after all targets."""
+    chosen = rows_of(images, slice(0, 20))
+    others = conv(chosen.pixels).scatter(1, chosen.labels[:, None], -torch.inf)
+    targets = dict(zip(chosen.sample_ids.tolist(), others.topk(3).indices, strict=True))
+    seen = []
 
     class Noted(Apgd):
         def loss(self, logits, rows):
-            turn = rows["start"] % rows["targets"].shape[1]
-            turns.append((rows["id"], rows["targets"].gather(1, turn[:, None])[:, 0]))
-            return super().loss(logits, rows)
+            found = super().loss(logits, rows)
+            ids, starts = rows["id"].tolist(), rows["start"].tolist()
+            turns = torch.stack([targets[i][start % 3] for i, start in zip(ids, starts, strict=True)])
+            torch.testing.assert_close(found, targeted_dlr(logits, rows["y"], turns))
+            seen.extend(starts)
+            return found
 
-    chosen = rows_of(images, slice(0, 20))
-    engine.run(conv, [chosen], Noted(steps=1, n_targets=3), engine.Plan((0.05,), early_stop=False))
-    ids, targets = (torch.cat(values) for values in zip(*turns, strict=True))
-    others = conv(chosen.pixels).scatter(1, chosen.labels[:, None], -torch.inf)
-    for row, sample in enumerate(chosen.sample_ids):
-        expected = others[row].topk(3).indices.repeat_interleave(2)  # two points of each start
-        assert targets[ids == sample].tolist() == expected.tolist()
+    engine.run(conv, [chosen], Noted(steps=1, n_targets=3, restarts=2), engine.Plan((0.05,), early_stop=False))
+    assert sorted(seen) == sorted(list(range(6)) * 20 * 2)  # two points of each start
 
 
 # Square
@@ -306,11 +349,11 @@ def proposed(rule: Square, rows) -> torch.Tensor:
 
 @pytest.mark.parametrize("steps", [1000, 10_000])
 def test_squares_shrink_as_in_the_paper(steps):
-    at = torch.cat([torch.tensor(points) * steps // 10_000 for points in ([1, 9], [15, 45], [60, 180])])
-    at = torch.cat([at, torch.tensor([0.03, 0.07, 0.15, 0.3, 0.5, 0.7, 0.9, 0.999]).mul(steps).long()]).unique()
-    found = (proposed(Square(steps=steps), square_rows(at)) != 0.5)[:, 0].sum((1, 2))
     shares = {0.001: 1, 0.005: 2, 0.02: 4, 0.05: 8, 0.1: 16, 0.2: 32, 0.4: 64, 0.6: 128, 0.8: 256, 1.0: 512}
-    for step, area in zip(at.tolist(), found.tolist(), strict=True):
+    turns = [round(limit * steps) for limit in shares]
+    at = sorted({0, *(turn + i for turn in turns for i in (-2, -1, 0, 1) if 0 <= turn + i < steps)})
+    found = (proposed(Square(steps=steps), square_rows(torch.tensor(at))) != 0.5)[:, 0].sum((1, 2))
+    for step, area in zip(at, found.tolist(), strict=True):
         share = next(part for limit, part in shares.items() if (step + 1) / steps <= limit)
         expected = max(round(math.sqrt(0.8 * 1024 / share)), 1)
         assert area == expected**2, f"step {step}"
@@ -327,6 +370,8 @@ def test_a_proposal_is_one_square_of_one_sign_in_each_channel():
             assert len(values) == 1 and abs(abs(float(values) - 0.5) - 0.1) < 1e-6
     signs = (found.amax((2, 3)) > 0.5).float().mean(0)
     assert ((signs - 0.5).abs() < 0.15).all()
+    all_alike = (found.amax((2, 3)) > 0.5).float().sum(1) % 3 == 0
+    assert 0.1 < all_alike.float().mean() < 0.4  # a quarter, where each channel has a sign of its own
 
 
 def test_squares_lie_everywhere_alike():

@@ -448,6 +448,21 @@ def test_tiny_gradients_have_a_direction_all_the_same(greys):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("options, length", [(dict(rel_step=0.1), 0.1), ({}, 0.5), (dict(rel_step=3.0), 1.0)])
+def test_steps_of_pgd_are_as_long_as_asked(greys, norm, options, length):
+    """A share of eps, 2.5 / steps unless given, and never beyond the radius."""
+    spy = Spy(Linear(192, 2), keep=True)
+    one, label = greys[:1], torch.tensor([0])
+    pgd(spy, one, label, eps=0.1, norm=norm, steps=5, random_start=False, early_stop=False, **options)
+    first = spy.seen[2]  # after the clean image, and the start there
+    assert distances(first, one, norm)[0] == pytest.approx(0.1 * length, abs=1e-6)
+    spy = Spy(Linear(192, 2), keep=True)
+    mi_fgsm(spy, one, label, eps=0.1, norm=norm, steps=5, early_stop=False)
+    reached = [distances(x, one, norm)[0] for x in spy.seen[1:]]
+    assert reached == pytest.approx([0, 0.02, 0.04, 0.06, 0.08, 0.1], abs=1e-6)
+
+
 OPTIMISERS = {
     "fgsm": fgsm,
     "pgd": partial(pgd, steps=40, rel_step=0.25),
