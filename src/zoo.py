@@ -32,13 +32,13 @@ _MLP = Recipe(lr=1e-3, weight_decay=0.1, mixup=0.2, dtype="bfloat16")
 RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("mlp", "fashion_mnist", "small"): replace(_MLP, epochs=60, crop_scale=0.7),
     ("cnn", "fashion_mnist", "small"): replace(_CNN, epochs=12, crop_scale=0.7),
-    ("vit", "fashion_mnist", "small"): replace(_VIT, epochs=12, crop_scale=0.8),
+    ("vit", "fashion_mnist", "small"): replace(_VIT, epochs=16, crop_scale=0.8),
     ("mlp", "cifar10", "base"): replace(_MLP, epochs=100),
-    ("cnn", "cifar10", "base"): replace(_CNN, epochs=16, crop_scale=0.6),
-    ("vit", "cifar10", "base"): replace(_VIT, epochs=9, crop_scale=0.7),
+    ("cnn", "cifar10", "base"): replace(_CNN, epochs=24, crop_scale=0.8),
+    ("vit", "cifar10", "base"): replace(_VIT, epochs=10, crop_scale=0.7),
     ("cnn_robust", "cifar10", "base"): replace(_CNN, epochs=7, crop_scale=0.8, label_smoothing=0.0, eps_255=8.0),
     ("mlp", "cifar100", "base"): replace(_MLP, epochs=100),
-    ("cnn", "cifar100", "base"): replace(_CNN, epochs=16, crop_scale=0.6),
+    ("cnn", "cifar100", "base"): replace(_CNN, epochs=20, crop_scale=0.8),
     ("vit", "cifar100", "base"): replace(_VIT, epochs=12, crop_scale=0.7),
     ("vit", "cifar100", "small"): Recipe(epochs=8, batch_size=64, lr=1e-3, crop_scale=0.5),
 }
