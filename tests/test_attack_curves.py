@@ -16,10 +16,10 @@ from src.loaders import Batch
 GRID = (2 / 255, 6 / 255, 10 / 255)
 ATTACKS = {
     "fgsm": {},
-    "pgd": dict(steps=4, n_starts=2),
+    "pgd": dict(steps=4, restarts=2),
     "apgd": dict(steps=8),
     "apgd-t": dict(steps=3, n_targets=3),
-    "square": dict(steps=15),
+    "square": dict(queries=15),
 }
 FACTS = ["prediction", "confidence", "label_rank", "distance"]
 
@@ -133,7 +133,7 @@ def test_a_fgsm_curve_is_fgsm_at_every_radius(conv, images):
 
 
 def test_noise_and_square_take_no_backward_pass(conv, few):
-    for attack, options in (("noise", {}), ("square", dict(steps=5))):
+    for attack, options in (("noise", {}), ("square", dict(queries=5))):
         spy = Spy(conv)
         attack_curve(spy, [few], attack=attack, eps_grid=GRID, **options)
         assert spy.n_backward == 0 and spy.n_forward >= 4 * 40
@@ -152,7 +152,7 @@ def test_evaluations_are_counted_and_none_is_wasted(conv, few, attack, options):
 @pytest.mark.parametrize("warm_start", [True, False])
 def test_all_steps_are_done_unless_stopped_early(conv, few, warm_start):
     spy = Spy(conv)
-    curve = curve_of(spy, few, "pgd", steps=5, n_starts=3, early_stop=False, warm_start=warm_start)
+    curve = curve_of(spy, few, "pgd", steps=5, restarts=3, early_stop=False, warm_start=warm_start)
     later = 18 - warm_start  # three starts of five steps from a point each; a warm start knows its first point
     np.testing.assert_array_equal(grid_of(curve, "n_evaluations"), np.tile([18, later, later], (60, 1)))
     assert spy.n_backward == 60 * 3 * 15  # the last point of a start needs no gradient
@@ -160,7 +160,7 @@ def test_all_steps_are_done_unless_stopped_early(conv, few, warm_start):
 
 def test_an_image_that_holds_costs_steps_and_one_that_falls_nothing_more(conv, images):
     clean_errors = wrong(conv, images.pixels, images.labels)
-    curve = curve_of(conv, images, "pgd", steps=5, n_starts=1)
+    curve = curve_of(conv, images, "pgd", steps=5, restarts=1)
     order = np.argsort(images.sample_ids.numpy())
     clean_errors = clean_errors[order]
     evaluations, broken = grid_of(curve, "n_evaluations"), grid_of(curve, "label_rank") >= 1
@@ -199,7 +199,7 @@ def broken_at(model, images: Batch, eps: float, **options) -> np.ndarray:
 
 
 def test_stopping_early_changes_no_verdict(conv, images):
-    options = dict(eps=6 / 255, steps=6, n_starts=2)
+    options = dict(eps=6 / 255, steps=6, restarts=2)
     stopped, complete = (broken_at(conv, images, early_stop=early, **options) for early in (True, False))
     assert (stopped != complete).mean() <= 0.005 and 0.2 < stopped.mean() < 0.8
 
@@ -207,8 +207,8 @@ def test_stopping_early_changes_no_verdict(conv, images):
 def test_more_restarts_and_more_steps_break_no_fewer(conv, images):
     """The first start is the same, and so are its first steps: image for image, nothing that fell stands up."""
     options = dict(eps=6 / 255, rel_step=0.3)
-    base = broken_at(conv, images, steps=2, n_starts=1, **options)
-    for more in (dict(steps=2, n_starts=4), dict(steps=12, n_starts=1)):
+    base = broken_at(conv, images, steps=2, restarts=1, **options)
+    for more in (dict(steps=2, restarts=4), dict(steps=12, restarts=1)):
         found = broken_at(conv, images, **options, **more)
         assert (base & ~found).sum() <= 1
     assert found.sum() > base.sum()
@@ -216,7 +216,7 @@ def test_more_restarts_and_more_steps_break_no_fewer(conv, images):
 
 def test_top_5_is_broken_when_five_classes_come_first(conv, images):
     clean = predict(conv, [images])
-    options = dict(eps_grid=(0.05, 0.2), steps=6, n_starts=1)
+    options = dict(eps_grid=(0.05, 0.2), steps=6, restarts=1)
     curves = {k: curve_of(conv, images, "pgd", k=k, **options) for k in (1, 5)}
     broken = {k: grid_of(curve, "label_rank") >= k for k, curve in curves.items()}
     assert 5 < broken[5][:, 1].sum() < broken[1][:, 1].sum()
@@ -392,12 +392,12 @@ def test_bfloat16_claims_are_looked_at_again_in_full_precision(conv, few):
 
 
 def test_what_bfloat16_breaks_is_broken_in_float32(conv, images):
-    curve = curve_of(conv, images, "pgd", eps_grid=(6 / 255,), dtype="bfloat16", n_starts=1)
+    curve = curve_of(conv, images, "pgd", eps_grid=(6 / 255,), dtype="bfloat16", restarts=1)
     options = dict(steps=4, sample_ids=images.sample_ids, dtype="bfloat16", batch_size=128)
     found = pgd(conv, images.pixels, images.labels, eps=6 / 255, **options)
     broken = (curve["label_rank"] >= 1).to_numpy()
     assert wrong(conv, found, images.labels)[broken].all()
-    full = curve_of(conv, images, "pgd", eps_grid=(6 / 255,), n_starts=1)
+    full = curve_of(conv, images, "pgd", eps_grid=(6 / 255,), restarts=1)
     assert abs(robust_accuracy(curve) - robust_accuracy(full)) <= 0.02
 
 
@@ -477,7 +477,7 @@ WORST = dict(steps=8, n_targets=2, queries=40)
 @pytest.fixture(scope="module")
 def alone(conv, images) -> dict[str, pd.DataFrame]:
     """Each attack of the ensemble on all images."""
-    options = {"apgd": dict(steps=8), "apgd-t": dict(steps=8, n_targets=2), "square": dict(steps=40)}
+    options = {"apgd": dict(steps=8), "apgd-t": dict(steps=8, n_targets=2), "square": dict(queries=40)}
     return {
         name: curve_of(conv, images, name, eps_grid=(8 / 255,), **options[name]).set_index("sample_id")
         for name in options

@@ -274,7 +274,7 @@ def test_the_numbers_of_the_audit_are_those_of_the_curves(hundred, masked):
     assert f"FGSM {robust('fgsm'):.1%}" in report["one step never beats many"]
     clean = np.mean(predict(model, hundred).eval("label == prediction"))
     assert f"clean {clean:.1%}" in report["noise is far weaker than a gradient"]
-    assert f"Square (20 queries) {robust('square', steps=20):.1%}" in report["black box never beats white box"]
+    assert f"Square (20 queries) {robust('square', queries=20):.1%}" in report["black box never beats white box"]
 
 
 def test_the_audit_sees_each_image_once_from_any_iterable(hundred):

@@ -39,7 +39,7 @@ CURVES = {
     "pgd": dict(steps=2),
     "apgd": dict(steps=2),
     "apgd-t": dict(steps=2, n_targets=2),
-    "square": dict(steps=2),
+    "square": dict(queries=2),
 }
 
 
@@ -108,7 +108,6 @@ def test_pixels_and_curve_tell_of_the_same_point(conv, images, name, norm):
         return
     eps = 8 / 255 if norm == "Linf" else 1.0
     options = dict(ATTACKS[name].keywords)
-    options["steps"] = options.pop("queries", None) or options.pop("steps")
     options.pop("loss", None)
     curve = attack_curve(conv, [images], attack=name, eps_grid=(eps,), norm=norm, **options)
     found = ATTACKS[name](conv, images.pixels, images.labels, eps=eps, norm=norm, sample_ids=images.sample_ids)

@@ -44,7 +44,7 @@ def masking_report(
     large = 0.5 if norm == "Linf" else 0.5 * batches[0].pixels[0].numel() ** 0.5
     accuracy["large"] = _robust(model, batches, "pgd", large, steps=40, **options)
     if norm == "Linf":
-        accuracy["square"] = _robust(model, batches, "square", eps, steps=queries, **options)
+        accuracy["square"] = _robust(model, batches, "square", eps, queries=queries, **options)
     best = min(accuracy[f"pgd{steps}"] for steps in STEPS)
     lost_to_noise = max(accuracy["clean"] - accuracy["noise"], 0)  # noise may also put some images right
     rows = [

@@ -19,12 +19,12 @@ from src.loaders import Batch
 
 # iterated attacks by name -> rule, given norm, seed and the attack's own options
 ATTACKS: dict[str, Callable[..., engine.Rule]] = {
-    "pgd": lambda steps=10, rel_step=None, **rest: Pgd(
-        steps=steps, rel_step=2.5 / max(steps, 1) if rel_step is None else rel_step, **rest
+    "pgd": lambda steps=10, rel_step=None, restarts=1, **rest: Pgd(
+        steps=steps, rel_step=2.5 / max(steps, 1) if rel_step is None else rel_step, n_starts=restarts, **rest
     ),
     "apgd": Apgd,
     "apgd-t": lambda n_targets=9, **rest: Apgd(n_targets=n_targets, **rest),
-    "square": Square,
+    "square": lambda queries=1000, restarts=1, **rest: Square(steps=queries, n_starts=restarts, **rest),
 }
 ONE_DIRECTION = ("fgsm", "noise")  # the point at every radius lies on one line
 
@@ -39,7 +39,7 @@ def attack_curve(
     seed: int = 0,
     k: int = 1,
     early_stop: bool = True,
-    warm_start: bool = True,
+    warm_start: bool | None = None,
     continuous: bool = True,
     batch_size: int = 128,
     dtype: str = "float32",
@@ -49,8 +49,9 @@ def attack_curve(
     """Attack every image at every radius; one row for each, images in the loader's order.
 
     attack: "fgsm", "noise" or one of ATTACKS.  eps_grid: radii in pixels of [0, 1], each once, in any order.
-    k: with `early_stop`, an image is broken when its label is not among the top k.  options: of the attack, e.g. steps;
-    the rest is as in `engine.Plan`.
+    k: with `early_stop`, an image is broken when its label is not among the top k.  warm_start: by default on, but off
+    for "square", whose old signs are no longer the largest.  options: those of the attack's function, e.g. steps and
+    restarts, or queries; the rest is as in `engine.Plan`.
 
     Columns: sample_id, label, prediction, confidence, label_rank as of `evaluation.predict`, of the strongest point
     found; then eps, distance (reached, in the norm), n_evaluations (points tried at this radius).
@@ -71,7 +72,7 @@ def attack_curve(
             tuple(eps for eps in grid if eps > 0),
             k=k,
             early_stop=early_stop,
-            warm_start=warm_start,
+            warm_start=attack != "square" if warm_start is None else warm_start,
             continuous=continuous,
             batch_size=batch_size,
             dtype=dtype,
@@ -161,7 +162,7 @@ def worst_case(
     check_threat(eps, norm)
     ensemble = {"apgd": dict(steps=steps), "apgd-t": dict(steps=steps, n_targets=n_targets)}
     if norm == "Linf":
-        ensemble["square"] = dict(steps=queries)
+        ensemble["square"] = dict(queries=queries)
     batches, table = list(loader), None
     for attack, options in ensemble.items():
         done = attack_curve(

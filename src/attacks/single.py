@@ -169,15 +169,16 @@ def square(
 
 def _run(rule: engine.Rule, model, pixels, labels, eps: float, sample_ids, options: dict) -> Pixels:
     check_threat(eps, rule.norm)
+    plan = engine.Plan((eps or 1.0,), keep_pixels=True, **{"batch_size": _BATCH_SIZE} | options)
     batch = Batch(pixels, labels, _ids(pixels, sample_ids))
-    if eps == 0:  # nothing to search, but wrong input is still refused
-        check_images(pixels, labels)
-        with frozen(model), torch.no_grad():
-            check_logits(model(pixels).float(), *batch[1:])
-        return pixels.clone()
-    options = {"batch_size": _BATCH_SIZE} | options
-    batches = (Batch(*part) for part in zip(*(x.split(options["batch_size"]) for x in batch), strict=True))
-    return engine.run(model, batches, rule, engine.Plan((eps,), keep_pixels=True, **options)).pixels
+    batches = [Batch(*part) for part in zip(*(x.split(plan.batch_size) for x in batch), strict=True)]
+    if eps > 0:
+        return engine.run(model, batches, rule, plan).pixels
+    with frozen(model), torch.no_grad():  # nothing to search, but wrong input is still refused
+        for part in batches:
+            check_images(*part[:2])
+            check_logits(model(part.pixels).float(), *part[1:])
+    return pixels.clone()
 
 
 def _ids(pixels: Pixels, sample_ids: Labels | None) -> Labels:
