@@ -380,12 +380,13 @@ class WrongInHalf(nn.Module):
         return self.inner(pixels) * (-1 if half else 1)
 
 
-def test_bfloat16_claims_are_looked_at_again_in_full_precision(conv, few):
+@pytest.mark.parametrize("early_stop", [True, False])
+def test_bfloat16_claims_are_looked_at_again_in_full_precision(conv, few, early_stop):
     model = WrongInHalf(conv)
     eps = 1e-4 / 255  # breaks nothing
     for attack in ("pgd", "apgd", "square"):
         model.n_half = 0
-        curve = curve_of(model, few, attack, eps_grid=(0.0, eps), dtype="bfloat16")
+        curve = curve_of(model, few, attack, eps_grid=(0.0, eps), dtype="bfloat16", early_stop=early_stop)
         assert model.n_half > 0
         rank = grid_of(curve, "label_rank")
         np.testing.assert_array_equal(rank[:, 1], rank[:, 0])

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from src.attacks.model_access import check_images, check_logits, frozen, input_gradient
 from src.attacks.norms import distance
-from src.attacks.record import FACTS, Record, Rows, facts_of
+from src.attacks.record import Record, Rows, facts_of
 from src.loaders import Batch
 
 
@@ -52,7 +52,7 @@ class Plan:
     early_stop: stop at the first point that breaks an image, for this radius and all larger ones, and do not attack
     what is misclassified anyway; otherwise all steps are done at all radii.  warm_start: begin a radius where the last
     one ended.  continuous: fill places in the batch as they become free, not once it is empty.  dtype: "bfloat16"
-    computes under autocast and looks again at every success in float32.  keep_pixels: return the images as well.
+    computes under autocast, and writes down no success that was not seen in float32.  keep_pixels: return the images.
     """
 
     eps_grid: tuple[float, ...]
@@ -121,9 +121,9 @@ def _victims(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, 
             logits = model(batch.pixels).float()
         check_logits(logits, batch.labels, batch.sample_ids)
         zeros = torch.zeros_like(batch.labels)
-        facts = facts_of(logits, batch.labels) | {"distance": zeros.float(), "n_evaluations": zeros + 1}
+        facts = facts_of(logits, batch.labels)
         rows = {
-            "position": record.append(batch, facts),
+            "position": record.append(batch, facts | {"distance": zeros, "n_evaluations": zeros + 1}),
             "id": batch.sample_ids,
             "y": batch.labels,
             "clean": batch.pixels,
@@ -133,8 +133,9 @@ def _victims(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, 
             "radius": zeros,
             "start": zeros,
             "step": zeros,
+            "best_n_evaluations": zeros,
         } | {f"best_{name}": values for name, values in facts.items()}
-        rows |= {"best_n_evaluations": zeros} | rule.prepare(rows, logits)
+        rows |= rule.prepare(rows, logits)
         if plan.early_stop:
             standing = facts["label_rank"] < plan.k
             rows = {name: values[standing] for name, values in rows.items()}
@@ -155,20 +156,20 @@ def _advance(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Recor
     logits, loss, gradient = _evaluate(model, judged, rule, plan, moves)
     check_logits(logits, rows["y"], rows["id"])
     facts = facts_of(logits, rows["y"])
-    if plan.dtype != "float32":
+    if plan.early_stop and plan.dtype != "float32":
         facts = _confirmed(model, rows, facts, plan.k)
-    facts["distance"] = distance(rows["x"], rows["clean"], rule.norm)
     rows = _keep_best(rows, facts, loss, plan.k)
 
     broken = (rows["best_label_rank"] >= plan.k) & plan.early_stop
-    record.write(rows, broken, inherit=True)
-    record.write(rows, radius_ends & ~broken, inherit=False)
-    stays = ~broken & ~(radius_ends & last_radius)
-    rows = {name: values[stays] for name, values in rows.items()}
-    loss, moves, widens, start_ends, radius_ends = (
-        values[stays] for values in (loss, moves, widens, start_ends, radius_ends)
-    )
-    gradient = None if gradient is None else gradient[stays]
+    ends = broken | radius_ends
+    if bool(ends.any()):
+        _write_down(model, {name: values[ends] for name, values in rows.items()}, broken[ends], rule, plan, record)
+        stays = (~broken & ~(radius_ends & last_radius)).nonzero()[:, 0]
+        rows = {name: values[stays] for name, values in rows.items()}
+        loss, moves, widens, start_ends, radius_ends = (
+            values[stays] for values in (loss, moves, widens, start_ends, radius_ends)
+        )
+        gradient = None if gradient is None else gradient[stays]
 
     rows = _begin_radius(rows, radius_ends, plan)
     rows["start"] = torch.where(radius_ends, 0, rows["start"] + (start_ends & ~radius_ends).long())
@@ -209,6 +210,16 @@ def _autocast(rows: Rows, plan: Plan) -> torch.autocast:
     return torch.autocast(rows["x"].device.type, torch.bfloat16, enabled=plan.dtype == "bfloat16")
 
 
+def _write_down(model: nn.Module, rows: Rows, broken: Tensor, rule: Rule, plan: Plan, record: Record) -> None:
+    """Put the best points of rows that end into the record; what is broken counts at all larger radii too."""
+    if not plan.early_stop and plan.dtype != "float32":
+        with torch.no_grad():
+            facts = facts_of(model(rows["best"]).float(), rows["y"])
+        rows = rows | {f"best_{name}": values for name, values in facts.items()}
+    rows = rows | {"best_distance": distance(rows["best"], rows["clean"], rule.norm)}
+    record.write(rows, inherit=broken)
+
+
 @torch.no_grad()
 def _confirmed(model: nn.Module, rows: Rows, facts: Rows, k: int) -> Rows:
     """The facts with every success that reduced precision claims looked at again in float32."""
@@ -223,7 +234,7 @@ def _keep_best(rows: Rows, facts: Rows, loss: Tensor, k: int) -> Rows:
     """Rows whose best point is the new one where that breaks the image and the old did not, or has a higher loss."""
     broken, was_broken = facts["label_rank"] >= k, rows["best_label_rank"] >= k
     better = (broken & ~was_broken) | ((broken == was_broken) & (loss > rows["best_loss"]))
-    new = {f"best_{name}": facts[name] for name in FACTS if name in facts} | {"best_loss": loss}
+    new = {f"best_{name}": values for name, values in facts.items()} | {"best_loss": loss}
     chosen = {name: torch.where(better, values, rows[name]) for name, values in new.items()}
     chosen["best"] = torch.where(better[:, None, None, None], rows["x"], rows["best"])
     return rows | chosen | {"best_n_evaluations": rows["best_n_evaluations"] + 1}

@@ -45,19 +45,19 @@ class Record:
             self.pixels = batch.pixels.clone() if self.pixels is None else torch.cat([self.pixels, batch.pixels])
         return torch.arange(first, len(self.labels), device=batch.pixels.device)
 
-    def write(self, rows: Rows, chosen: Tensor, *, inherit: bool) -> None:
-        """Put down the best point of the chosen rows at their radius, and at all larger ones if those inherit it."""
-        positions, radii = rows["position"][chosen].cpu(), rows["radius"][chosen].cpu()
+    def write(self, rows: Rows, *, inherit: Tensor) -> None:
+        """Put down the best points of the rows at their radii; those of the mask `inherit` at all larger ones too."""
+        positions, radii, inherit = rows["position"].cpu(), rows["radius"].cpu()[:, None], inherit.cpu()[:, None]
         columns = torch.arange(1, self.n_radii + 1)
-        own = columns == radii[:, None] + 1
-        where = columns > radii[:, None] if inherit else own
+        own = columns == radii + 1
+        where = own | (inherit & (columns > radii))
         for name in FACTS:
-            values = rows[f"best_{name}"][chosen].double().cpu()[:, None]
+            values = rows[f"best_{name}"].double().cpu()[:, None]
             if name == "n_evaluations":
                 values = values * own  # what is inherited costs nothing
             found = self.facts[name][positions]
             found[:, 1:] = torch.where(where, values, found[:, 1:])
             self.facts[name][positions] = found
         if self.keep_pixels:
-            at_last = where[:, -1].to(chosen.device)
-            self.pixels[rows["position"][chosen][at_last]] = rows["best"][chosen][at_last]
+            at_last = where[:, -1].to(rows["best"].device)
+            self.pixels[rows["position"][at_last]] = rows["best"][at_last]
