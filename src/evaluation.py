@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from src.statistics import accuracy, hits, paired_test, wilson_interval, without_logits
+from src.statistics import accuracy, hits, paired_test, seed_spread, wilson_interval, without_logits
 
 __all__ = [
     "accuracy",
@@ -18,6 +18,7 @@ __all__ = [
     "logits_of",
     "paired_test",
     "predict",
+    "seed_spread",
     "wilson_interval",
     "without_logits",
 ]

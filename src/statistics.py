@@ -68,3 +68,29 @@ def paired_test(a: pd.DataFrame, b: pd.DataFrame) -> dict:
     result = mcnemar([[both, only_a], [only_b, neither]], exact=True)
     difference = (only_a - only_b) / len(paired)
     return dict(n=len(paired), only_a=only_a, only_b=only_b, difference=difference, p_value=float(result.pvalue))
+
+
+def seed_spread(values: pd.DataFrame, *, value: str = "accuracy", by: str | list[str] | None = None) -> pd.DataFrame:
+    """What a training seed changes, beside what the architecture does: one row per group of `by` and model.
+
+    values: one row per model, model_seed and group.  Columns: those of `by`, then model, n_seeds, mean, low and high
+    (smallest and largest over the seeds), spread = high - low, nearest (the model whose mean is closest), gap (distance
+    of the two means), separated (whether the two ranges over the seeds leave each other alone).
+    A model alone in its group has no nearest one. Raises ValueError when a model has a seed twice in a group.
+    """
+    groups = [by] if isinstance(by, str) else list(by or [])
+    keys = [*groups, "model"]
+    if values.duplicated([*keys, "model_seed"]).any():
+        raise ValueError(f"a model has a seed twice; name in `by` what tells the rows apart, besides {keys}")
+    grouped = values.groupby(keys, sort=False)[value]
+    table = grouped.agg(n_seeds="size", mean="mean", low="min", high="max").reset_index()
+    table["spread"] = table["high"] - table["low"]
+    table[["nearest", "gap", "separated"]] = None, np.nan, None
+    for _, part in table.groupby(groups or (lambda _: 0)):
+        for i, row in part.iterrows():
+            gaps = (part["mean"] - row["mean"]).abs().drop(i)
+            if len(gaps):
+                other = part.loc[gaps.idxmin()]
+                apart = bool(other["low"] > row["high"] or row["low"] > other["high"])
+                table.loc[i, ["nearest", "gap", "separated"]] = other["model"], gaps.min(), apart
+    return table

@@ -11,7 +11,16 @@ from statsmodels.stats.contingency_tables import mcnemar
 from torch import nn
 
 from src.augment import Augmentation
-from src.evaluation import accuracy, hits, logits_of, paired_test, predict, wilson_interval, without_logits
+from src.evaluation import (
+    accuracy,
+    hits,
+    logits_of,
+    paired_test,
+    predict,
+    seed_spread,
+    wilson_interval,
+    without_logits,
+)
 from src.loaders import Batch, make_loader
 
 
@@ -188,3 +197,36 @@ def test_paired_test_refuses_other_images_and_repeated_ones():
         paired_test(a, a.assign(sample_id=a["sample_id"] + 3))
     with pytest.raises(ValueError, match="table b holds an image twice"):
         paired_test(a, pd.concat([a, a]))
+
+
+def three_models() -> pd.DataFrame:
+    values = {"cnn": (0.90, 0.92, 0.94), "vit": (0.93, 0.95, 0.97), "mlp": (0.60, 0.61, 0.62)}
+    return pd.DataFrame(
+        [dict(model=name, model_seed=i, accuracy=x) for name, xs in values.items() for i, x in enumerate(xs)]
+    )
+
+
+def test_seed_spread_says_which_is_larger():
+    table = seed_spread(three_models()).set_index("model")
+    np.testing.assert_allclose(table["mean"], [0.92, 0.95, 0.61])
+    np.testing.assert_allclose(table["spread"], [0.04, 0.04, 0.02])
+    np.testing.assert_allclose(table["gap"].astype(float), [0.03, 0.03, 0.31])
+    assert table["n_seeds"].tolist() == [3, 3, 3]
+    assert table["nearest"].tolist() == ["vit", "cnn", "cnn"]
+    assert table["separated"].tolist() == [False, False, True]
+
+
+def test_seed_spread_keeps_groups_apart():
+    lower = three_models().assign(eps=0.5, accuracy=three_models()["accuracy"] - 0.5)
+    values = pd.concat([three_models().assign(eps=0.0), lower])
+    with pytest.raises(ValueError, match="a seed twice"):
+        seed_spread(values)
+    table = seed_spread(values, by="eps")
+    assert table["eps"].tolist() == [0.0] * 3 + [0.5] * 3
+    np.testing.assert_allclose(table["mean"][:3] - 0.5, table["mean"][3:])
+    assert table["nearest"].tolist() == ["vit", "cnn", "cnn"] * 2
+
+
+def test_a_model_alone_has_no_neighbour():
+    table = seed_spread(three_models().query("model == 'cnn'"))
+    assert table["nearest"].isna().all() and table["gap"].isna().all() and table["spread"].item() == pytest.approx(0.04)
