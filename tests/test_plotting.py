@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
-from src import plotting
+from src import calibration, plotting
 from src.paths import ROOT
 
 mpl.use("Agg")
@@ -134,3 +134,63 @@ def test_attack_pictures_show_ten_times_the_change():
 def test_a_model_of_ones_own_has_a_style_of_its_own():
     style = plotting.model_style("timm:convnext_atto")
     assert style["label"] == "timm:convnext_atto" and style == plotting.model_style("timm:convnext_atto")
+
+
+def judged_confidences(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.3, 1, n)
+    return confidence, rng.random(n) < confidence
+
+
+def test_confidence_histogram_shows_shares_of_right_and_wrong(ax):
+    confidence, correct = judged_confidences()
+    plotting.confidence_histogram(confidence, correct, ax, model="cnn", n_bins=10)
+    right, wrong = (np.array([bar.get_height() for bar in bars]) for bars in ax.containers)
+    np.testing.assert_allclose([right.sum(), wrong.sum()], 100)
+    inside = (confidence[correct] >= 0.9).mean()
+    assert right[9] == pytest.approx(100 * inside)
+    assert ax.get_legend_handles_labels()[1] == [f"correct, n = {correct.sum()}", f"wrong, n = {(~correct).sum()}"]
+    ax.clear()
+    plotting.confidence_histogram(confidence, np.ones(400, dtype=bool), ax, model="cnn")  # nothing is wrong
+    assert len(ax.containers) == 1
+
+
+def test_reliability_diagram_draws_the_bins(ax):
+    confidence, correct = judged_confidences()
+    bins = calibration.reliability_bins(confidence, correct, n_bins=5)
+    band = calibration.consistency_band(confidence, n_bins=5, n_resamples=50)
+    plotting.reliability_diagram(bins, band, ax, model="vit")
+    points = ax.containers[-1].lines[0]
+    np.testing.assert_allclose(points.get_xydata(), bins[["confidence", "accuracy"]])
+    shares, null = ax.containers[:2]
+    np.testing.assert_allclose([bar.get_height() for bar in shares], bins["n"] / 400)
+    np.testing.assert_allclose([bar.get_y() for bar in null], band["low"])
+
+
+def test_calibration_errors_stand_at_their_values(ax):
+    rows = [
+        dict(model=model, condition=condition, ece=ece, low=ece / 2, high=2 * ece, null_high=0.01)
+        for model, condition, ece in (("cnn", "none", 0.05), ("cnn", "vector", 0.01), ("mlp", "none", 0.08))
+    ]
+    plotting.calibration_errors(pd.DataFrame(rows), ax, conditions=["none", "vector"])
+    cnn = np.asarray(ax.containers[0].lines[0].get_ydata(), dtype=float)
+    np.testing.assert_allclose(cnn, [5, 1])
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["as trained", "vector"]
+    assert "calibrated, 95 % below" in ax.get_legend_handles_labels()[1]
+
+
+def test_error_by_bins_and_risk_coverage_and_shift_draw_a_line_for_each_model(ax):
+    by_bins = pd.DataFrame(dict(model=["cnn"] * 2 + ["mlp"] * 2, n_bins=[5, 50] * 2, ece=[0.1] * 4, null_mean=0.02))
+    plotting.error_by_bins(by_bins, ax)
+    assert ax.get_xscale() == "log" and len([line for line in ax.lines if len(line.get_xdata())]) == 4
+    ax.clear()
+    confidence, correct = judged_confidences()
+    curve = calibration.risk_coverage(confidence, correct)
+    plotting.risk_coverage({"cnn": curve, "vit": curve}, ax)
+    assert len(ax.lines) == 2 and ax.lines[0].get_ydata()[-1] == pytest.approx(100 * (~correct).mean())
+    ax.clear()
+    accuracies = dict(accuracy=[0.1, 0.9], low=[0, 0.8], high=[0.3, 1])
+    shift = pd.DataFrame(dict(model="cnn", level=[0.2, 0.0], confidence=0.7) | accuracies)
+    plotting.confidence_under_shift(shift, ax, xlabel="radius")
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 90], [0.2, 10]])
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), [70, 70])

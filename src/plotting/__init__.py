@@ -1,5 +1,13 @@
 """Every figure of the study, from tables alone: one function a figure, `(table, ax) -> ax`, no torch."""
 
+from src.plotting.calibration import (
+    calibration_errors,
+    confidence_histogram,
+    confidence_under_shift,
+    error_by_bins,
+    reliability_diagram,
+    risk_coverage,
+)
 from src.plotting.finetuning import MODE_STYLE, accuracy_points, confusion_matrix, learning_curves
 from src.plotting.robustness import (
     attack_pictures,
@@ -19,6 +27,12 @@ from src.plotting.style import (
 )
 
 __all__ = [
+    "risk_coverage",
+    "reliability_diagram",
+    "error_by_bins",
+    "confidence_under_shift",
+    "confidence_histogram",
+    "calibration_errors",
     "COLUMN_WIDTH",
     "FORMATS",
     "MODEL_STYLE",
