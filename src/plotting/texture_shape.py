@@ -24,9 +24,10 @@ def manipulation_sheet(
     pictures: name of the row -> caption of the level -> [k, h, w, 3] in [0, 1], of the k originals.  titles: k names.
     """
     k, widest = len(originals), max(len(levels) for levels in pictures.values())
-    cell = (PAGE_WIDTH - 0.95) / (k * (widest + 1))
+    ratios = ([1.0] * (widest + 1) + [0.25]) * k  # the last column of a block keeps its distance from the next
+    cell = (PAGE_WIDTH - 0.95) / sum(ratios[:-1])
     size = (PAGE_WIDTH, len(pictures) * (cell + 0.15) + 0.2)
-    figure, axes = plt.subplots(len(pictures), k * (widest + 1), figsize=size, squeeze=False)
+    figure, axes = plt.subplots(len(pictures), len(ratios) - 1, figsize=size, squeeze=False, width_ratios=ratios[:-1])
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
@@ -34,13 +35,13 @@ def manipulation_sheet(
     for row, (name, levels) in zip(axes, pictures.items(), strict=True):
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=6.5)
         for i in range(k):
-            first = i * (widest + 1)
+            first = i * (widest + 2)
             row[first].imshow(originals[i], interpolation="nearest", vmin=0, vmax=1)
             for ax, (caption, images) in zip(row[first + 1 :], levels.items(), strict=False):
                 ax.imshow(images[i], interpolation="nearest", vmin=0, vmax=1)
                 ax.set_title(caption, fontsize=5.5, pad=1)
     for i, title in enumerate(titles):
-        axes[0, i * (widest + 1)].set_title(title, fontsize=5.5, pad=1, fontweight="bold", loc="left")
+        axes[0, i * (widest + 2)].set_title(title, fontsize=5.5, pad=1, fontweight="bold", loc="left")
     return figure
 
 
@@ -60,10 +61,16 @@ def accuracy_bars(table: pd.DataFrame, ax: Axes, *, by: str, order: Sequence, na
         spread = np.array([values[0] - values[1], values[2] - values[0]]).clip(min=0)
         ax.errorbar(places, values[0], yerr=spread, fmt="none", ecolor="0.2", elinewidth=0.6)
         ax.hlines(
-            100 * rows["clean"], places - width / 2, places + width / 2, color="0.2", linewidth=0.9, linestyle=(0, (2, 1))
+            100 * rows["clean"],
+            places - width / 2,
+            places + width / 2,
+            color="0.2",
+            linewidth=0.9,
+            linestyle=(0, (2, 1)),
         )
     ax.plot([], [], color="0.2", linewidth=0.9, linestyle=(0, (2, 1)), label="clean images")
     ax.set_xticks(range(len(order)), [(names or {}).get(key, key) for key in order])
+    ax.margins(x=0.01)
     ax.set(ylim=(0, 100), ylabel="accuracy (%)")
     ax.tick_params(axis="x", length=0)
     return ax
@@ -106,7 +113,12 @@ def cue_shares(table: pd.DataFrame, ax: Axes) -> Axes:
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(0, 100), xlabel="cue conflicts (%); right: decisive")
     kinds = (("shape", SHAPE_COLOUR), ("neither", NEITHER_COLOUR), ("texture", TEXTURE_COLOUR))
-    ax.legend(handles=[Patch(color=colour, label=cue) for cue, colour in kinds], ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    ax.legend(
+        handles=[Patch(color=colour, label=cue) for cue, colour in kinds],
+        ncols=3,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1),
+    )
     return ax
 
 
@@ -124,7 +136,14 @@ def shape_bias_points(table: pd.DataFrame, ax: Axes) -> Axes:
         style = model_style(row.model)
         ax.plot([row.low, row.high], [place, place], color=style["color"], linewidth=1.2)
         ax.plot(row.shape_bias, place, color=style["color"], marker=style["marker"], markersize=5)
-        ax.annotate(f"{row.shape_bias:.2f}", (row.shape_bias, place), (0, 4), textcoords="offset points", ha="center", fontsize=6)
+        ax.annotate(
+            f"{row.shape_bias:.2f}",
+            (row.shape_bias, place),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=6,
+        )
     ax.set_yticks(places, table["name"])
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(table) - 0.3), xlabel="shape bias  S / (S + T)")
@@ -148,7 +167,7 @@ def bias_curves(
     ax.set_xticks(sorted(table["level"].unique()))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
-    names = {"shape_bias": "goes to the low frequencies", "decisive": "decisive share"}
+    names = {"shape_bias": "share for the low frequencies", "decisive": "decisive share"}
     ax.set(ylim=(0, 1), xlabel="cut-off (cycles per image)", ylabel=names[value])
     if value == "shape_bias":
         ax.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":")

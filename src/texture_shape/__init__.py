@@ -20,13 +20,21 @@ from src.shape_bias import (
     shape_bias,
 )
 from src.texture_shape import calibration_images, corruptions, textures
+from src.texture_shape.arrays import pixels_of, to_arrays, to_pixels
+from src.texture_shape.calibration_images import calibrate
 from src.texture_shape.corruptions import CORRUPTIONS, corrupt
-from src.texture_shape.cue_conflict import CONFLICTS, cue_conflict, pixels_of
+from src.texture_shape.cue_conflict import CONFLICTS, cue_conflict
 from src.texture_shape.frequency import frequency_hybrid, phase_amplitude
 from src.texture_shape.manipulations import MANIPULATIONS, manipulate
 from src.texture_shape.pairs import choose_pairs
 from src.texture_shape.precomputed import stylised, texture_only
-from src.texture_shape.predictions import predict_all, predict_conflicts, predict_manipulated, predict_pairs
+from src.texture_shape.predictions import (
+    predict_all,
+    predict_conflicts,
+    predict_corrupted,
+    predict_manipulated,
+    predict_pairs,
+)
 from src.texture_shape.style_transfer import transfer_style
 from src.texture_shape.textures import synthesise_texture
 
@@ -37,6 +45,7 @@ __all__ = [
     "LEVELS",
     "MANIPULATIONS",
     "UNITS",
+    "calibrate",
     "calibration_images",
     "choose_pairs",
     "compare_shape_bias",
@@ -51,6 +60,7 @@ __all__ = [
     "pixels_of",
     "predict_all",
     "predict_conflicts",
+    "predict_corrupted",
     "predict_manipulated",
     "predict_pairs",
     "retained_accuracy",
@@ -60,5 +70,7 @@ __all__ = [
     "synthesise_texture",
     "texture_only",
     "textures",
+    "to_arrays",
+    "to_pixels",
     "transfer_style",
 ]

@@ -5,14 +5,18 @@ any two classes, or where one of them is missing. `follow_shape` and `follow_tex
 at one cue and cannot see the other. A measure of shape bias is right if it gives them 1 and 0.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from src.seeding import uniform
+from src.shape_bias import CUTOFFS
+from src.texture_shape.frequency import frequency_hybrid, phase_amplitude
 
 OUTLINES = ("disc", "square", "triangle", "cross", "bar")
 TEXTURES = ("rows", "columns", "rising", "falling", "checks")
@@ -76,6 +80,40 @@ def follow_texture(pixels: Float[Tensor, "n 3 s s"]) -> Int[Tensor, " n"]:
     energy = torch.stack([power[:, f, 0], power[:, 0, f], power[:, f, f], power[:, f, -f]], dim=1)
     kinds = energy.new_tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0.5**0.5, 0.5**0.5]])
     return (F.normalize(energy, dim=1) @ kinds.T).argmax(1)
+
+
+def calibrate(
+    rules: Mapping[str, Callable[[Tensor], Tensor]],
+    *,
+    n: int = 400,
+    seed: int = 0,
+    cutoffs: Sequence[float] = CUTOFFS,
+    side: int = 32,
+) -> pd.DataFrame:
+    """What decision rules say of drawn cue conflicts; a table as of `predict_conflicts`, with the rules as models.
+
+    rules: name -> pixels to classes.  Conditions: "figures", an outline filled with the texture of another class; then
+    "phase" and "hybrid" of two figures, each with the outline and the texture of its own class.  The n pairs go
+    round the ordered pairs of the five classes.
+    """
+    ids = torch.arange(n)
+    shapes = ids % N_CLASSES
+    textures = (shapes + 1 + ids // N_CLASSES % (N_CLASSES - 1)) % N_CLASSES
+    a, b = draw(shapes, shapes, ids, seed=seed, side=side), draw(textures, textures, n + ids, seed=seed, side=side)
+    conflicts = {
+        ("figures", 1.0): draw(shapes, textures, ids, seed=seed, side=side),
+        ("phase", 1.0): phase_amplitude(a, b),
+    }
+    conflicts |= {("hybrid", float(cutoff)): frequency_hybrid(a, b, cutoff) for cutoff in cutoffs}
+    pairs = pd.DataFrame({"pair": ids, "shape_label": shapes, "texture_label": textures})
+    return pd.concat(
+        [
+            pairs.assign(model=name, model_seed=0, condition=condition, level=level, prediction=rule(pixels).numpy())
+            for (condition, level), pixels in conflicts.items()
+            for name, rule in rules.items()
+        ],
+        ignore_index=True,
+    )
 
 
 def _inside(x: Tensor, y: Tensor, r: Tensor) -> list[Bool[Tensor, "n s s"]]:

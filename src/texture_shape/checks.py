@@ -1,7 +1,7 @@
 """What every manipulation asks of its input: square images in [0, 1], an index for each, a level that exists."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -49,6 +49,11 @@ def check_patch(size: float, side: int, *, what: str) -> int:
         choices = ", ".join(map(str, patch_sizes(side)))
         raise ValueError(f"{what} of {size:g} pixels does not divide images of {side} pixels; choose from {choices}")
     return int(size)
+
+
+def is_grey(pixels: Float[Tensor, "n c s s"]) -> Bool[Tensor, "n 1 1 1"]:
+    """Which images have the same value in all channels of every pixel: what is made of those should be grey too."""
+    return (pixels == pixels[:, :1]).flatten(1).all(1).view(-1, 1, 1, 1)
 
 
 def same_shape(shape: Float[Tensor, "n c s s"], texture: Float[Tensor, "n c s s"]) -> None:

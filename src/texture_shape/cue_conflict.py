@@ -2,12 +2,9 @@
 
 from collections.abc import Callable
 
-import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from src.image_set import ImageSet
 from src.texture_shape.frequency import frequency_hybrid, phase_amplitude
 
 Pixels = Float[Tensor, "n c s s"]
@@ -32,16 +29,3 @@ def cue_conflict(shape: Pixels, texture: Pixels, *, kind: str = "phase", cutoff:
         problem = "needs a cutoff, in cycles per image" if cutoff is None else "has no cutoff"
         raise ValueError(f"cue conflict {kind!r} {problem}")
     return CONFLICTS[kind](shape, texture, **({} if cutoff is None else {"cutoff": cutoff}))
-
-
-def pixels_of(image_set: ImageSet, sample_ids: Int[np.ndarray, " n"]) -> Float[Tensor, "n 3 h w"]:
-    """The images with these sample ids, in this order, as pixels in [0, 1]; one may come more than once."""
-    order = np.argsort(image_set.sample_ids)
-    places = np.searchsorted(image_set.sample_ids, sample_ids, sorter=order).clip(max=len(order) - 1)
-    rows = order[places]
-    if (image_set.sample_ids[rows] != sample_ids).any():
-        missing = np.asarray(sample_ids)[image_set.sample_ids[rows] != sample_ids]
-        raise ValueError(
-            f"{image_set.name} {image_set.split} has no sample_id {missing[0]} among its {len(order)} images"
-        )
-    return torch.from_numpy(np.ascontiguousarray(image_set.images[rows].transpose(0, 3, 1, 2))).float() / 255

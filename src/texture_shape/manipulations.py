@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from src.seeding import uniform
-from src.texture_shape.checks import check_colour, check_images, check_patch, check_range
+from src.texture_shape.checks import check_colour, check_images, check_patch, check_range, is_grey
 from src.texture_shape.frequency import high_pass, low_pass, phase_scramble
 
 Pixels = Float[Tensor, "n c s s"]
@@ -60,8 +60,8 @@ def occlude(pixels: Pixels, sample_ids: Ids, seed: int, level: float, *, fill: s
 
     level: share of the area, from 0 to 0.9; round(level · area) pixels are hidden, neither more nor fewer: whole cells
     without overlap, and of one more its first rows.  What is hidden at one level is hidden at all higher ones, and is
-    the same for every fill: "black", "mean" (the image's own mean colour) or "noise" (uniform in each value).
-    The cells lie on the grid of a ViT with patches of that size, which then loses whole tokens.
+    the same for every fill: "black", "mean" (the image's own mean colour) or "noise" (uniform in each value, but grey
+    in a grey image).  The cells lie on the grid of a ViT with patches of that size, which then loses whole tokens.
     """
     check_images(pixels, sample_ids)
     check_range(level, MOST_COVERED, what="the share of the area to hide")
@@ -72,8 +72,9 @@ def occlude(pixels: Pixels, sample_ids: Ids, seed: int, level: float, *, fill: s
         return pixels.masked_fill(hidden, 0)
     if fill == "mean":
         return torch.where(hidden, pixels.mean((2, 3), keepdim=True).clamp(0, 1), pixels)
-    noise = uniform(sample_ids, seed, _FILL, draws=pixels[0].numel() if len(pixels) else 1)
-    return torch.where(hidden, noise.to(pixels).view_as(pixels), pixels)
+    noise = uniform(sample_ids, seed, _FILL, draws=pixels[:1].numel()).to(pixels).view_as(pixels)
+    noise = torch.where(is_grey(pixels), noise[:, :1], noise)
+    return torch.where(hidden, noise, pixels)
 
 
 def cover(sample_ids: Ids, seed: int, share: float, *, side: int, patch: int) -> Bool[Tensor, "n s s"]:
@@ -106,9 +107,9 @@ def patch_shuffle(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> P
     grid = side // patch
     cycle = uniform(sample_ids, seed, _SHUFFLE, patch, draws=grid * grid).argsort(dim=1, stable=True)
     source = torch.empty_like(cycle).scatter_(1, cycle, cycle.roll(1, dims=1))  # place -> the patch that comes there
-    patches = pixels.view(n, c, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5).reshape(n * grid * grid, -1)
+    patches = pixels.reshape(n, c, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5)
     first = grid * grid * torch.arange(n, device=source.device)[:, None]
-    moved = patches.index_select(0, (source + first).flatten())
+    moved = patches.reshape(n * grid * grid, c * patch * patch).index_select(0, (source + first).flatten())
     return moved.view(n, grid, grid, c, patch, patch).permute(0, 3, 1, 4, 2, 5).reshape(n, c, side, side)
 
 

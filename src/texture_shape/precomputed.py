@@ -17,7 +17,7 @@ from src.files import written_whole
 from src.image_set import ImageSet
 from src.models import PixelModel
 from src.texture_shape import textures
-from src.texture_shape.cue_conflict import pixels_of
+from src.texture_shape.arrays import pixels_of
 from src.texture_shape.style_transfer import transfer_style
 
 _AT_ONCE = 16  # images between two writings of the file

@@ -12,7 +12,9 @@ from src.image_set import ImageSet
 from src.loaders import Batch
 from src.shape_bias import CUTOFFS, LEVELS
 from src.statistics import without_logits
-from src.texture_shape.cue_conflict import cue_conflict, pixels_of
+from src.texture_shape.arrays import pixels_of
+from src.texture_shape.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from src.texture_shape.cue_conflict import cue_conflict
 from src.texture_shape.manipulations import manipulate
 
 Zoo = Mapping[tuple[str, int], nn.Module]  # (name, training seed) -> model, all on one device
@@ -21,12 +23,13 @@ Zoo = Mapping[tuple[str, int], nn.Module]  # (name, training seed) -> model, all
 def predict_all(zoo: Zoo, batches: Iterable[Batch], *, condition: str, level: float) -> pd.DataFrame:
     """Every model on the same batches, held in memory meanwhile.
 
-    Columns: model, model_seed, condition, level, sample_id, label, prediction, confidence; rows model by model, images
-    in the order of the batches.  Models come back in the mode they had.
+    Columns: model, model_seed, condition, level, sample_id, label, prediction, confidence (rounded to 0.001); rows
+    model by model, images in the order of the batches.  Models come back in the mode they had.
     """
-    batches, parts = list(batches), []
+    batches, parts = [Batch(*batch) for batch in batches], []
     for (name, model_seed), model in zoo.items():
         table = without_logits(predict(model, batches)).drop(columns="label_rank")
+        table["confidence"] = table["confidence"].round(3)  # a fifth of the space in a result file
         parts.append(table.assign(model=name, model_seed=model_seed, condition=condition, level=float(level)))
     return pd.concat(parts, ignore_index=True)
 
@@ -52,6 +55,21 @@ def predict_manipulated(
             for pixels, labels, sample_ids in loader
         )
         parts.append(predict_all(zoo, batches, condition=name, level=level))
+    return pd.concat(parts, ignore_index=True)
+
+
+def predict_corrupted(zoo: Zoo, loader: Iterable[Batch], *, seed: int = 0, progress: str | None = None) -> pd.DataFrame:
+    """Every model on the 19 corruptions (conditions) at severities 1 to 5 (levels); columns as of `predict_all`.
+
+    Raises ImportError where the optional package is not installed.
+    """
+    parts, todo = [], [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
+    for name, severity in tqdm(todo, desc=progress, disable=progress is None, leave=False):
+        batches = (
+            Batch(corrupt(pixels, sample_ids, seed, severity, name=name), labels, sample_ids)
+            for pixels, labels, sample_ids in loader
+        )
+        parts.append(predict_all(zoo, batches, condition=name, level=severity))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.texture_shape.checks import check_images, check_range, in_float64, same_shape
+from src.texture_shape.checks import check_images, check_range, in_float64, is_grey, same_shape
 
 Pixels = Float[Tensor, "n c s s"]
 
@@ -49,7 +49,7 @@ def transfer_style(
         return content.clone()
     x, target_style = in_float64(content), in_float64(style)
     network = copy.deepcopy(model).to(x.device, torch.float64).eval().requires_grad_(False)
-    grey = (_is_grey(x) & _is_grey(target_style)).view(-1, 1, 1, 1)
+    grey = is_grey(x) & is_grey(target_style)
     with _outputs_of(network, layers) as outputs:
         with torch.no_grad():
             network(target_style)
@@ -83,17 +83,13 @@ def _relative(found: Tensor, wanted: Tensor) -> Float[Tensor, " n"]:
     return (found - wanted).flatten(1).square().sum(1) / lengths
 
 
-def _is_grey(pixels: Pixels) -> Tensor:
-    return (pixels == pixels[:, :1]).flatten(1).all(1)
-
-
 @contextmanager
 def _outputs_of(network: nn.Module, layers: Sequence[str]):
     """A dict that holds, after each forward pass, what the layers gave."""
     modules = dict(network.named_modules())
     missing = [layer for layer in layers if layer not in modules]
     if missing or not layers:
-        with_maps = [name for name, module in modules.items() if isinstance(module, nn.Conv2d | nn.Sequential)]
+        with_maps = [name for name, module in modules.items() if name and isinstance(module, nn.Conv2d | nn.Sequential)]
         raise ValueError(f"the model has no layer {', '.join(missing)}; choose from {', '.join(with_maps)}")
     outputs: dict[str, Tensor] = {}
 
