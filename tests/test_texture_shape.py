@@ -457,6 +457,15 @@ def test_corruptions_are_the_packages_and_seeded_per_image(name):
         assert not torch.equal(corrupt(pixels, ids, 4, 5, name=name), found)
 
 
+@pytest.mark.skipif(not corruptions.available(), reason="imagecorruptions-imaug is not installed: make texture")
+@pytest.mark.filterwarnings("error")
+def test_where_no_drop_falls_spatter_leaves_the_image():
+    pixels, _, ids = some_images(100)
+    found = corrupt(pixels, ids, 0, 1, name="spatter")
+    unchanged = (found == pixels).flatten(1).all(1)
+    assert 0 < unchanged.sum() < 20 and found.flatten(1).amax(1).min() > 0
+
+
 @pytest.mark.skipif(not textures.available(), reason="plenoptic is not installed: make texture")
 def test_textures_have_the_images_statistics_and_not_its_layout():
     from plenoptic.models import PortillaSimoncelli
@@ -472,7 +481,7 @@ def test_textures_have_the_images_statistics_and_not_its_layout():
     noise = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * pixels[:4].std() + pixels[:4].mean()
     wanted = statistics(pixels[:4])
     errors = [((statistics(x) - wanted).square().sum(1) / wanted.square().sum(1)).sqrt() for x in (made, noise)]
-    assert (errors[0] < 0.5 * errors[1]).all()
+    assert (errors[0] < 0.45 * errors[1]).all()
     layout = [np.corrcoef(a.flatten(), b.flatten())[0, 1] for a, b in zip(made[:, 0], pixels[:4, 0], strict=True)]
     assert np.abs(layout).max() < 0.5
     alone = synthesise_texture(pixels[2:3], ids[2:3], 0, steps=120)

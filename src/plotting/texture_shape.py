@@ -28,7 +28,7 @@ def manipulation_sheet(
     cell = (PAGE_WIDTH - 0.95) / sum(ratios[:-1])
     size = (PAGE_WIDTH, len(pictures) * (cell + 0.15) + 0.2)
     figure, axes = plt.subplots(len(pictures), len(ratios) - 1, figsize=size, squeeze=False, width_ratios=ratios[:-1])
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         sns.despine(ax=ax, left=True, bottom=True)

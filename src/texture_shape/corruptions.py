@@ -32,7 +32,8 @@ def corrupt(
     """The images after the corruption `name`, rounded to 8 bits as the package has them; level 0 gives them back.
 
     level: severity, 1 to 5.  Image after image, on the CPU: the package has no other way.  Each is drawn from
-    (seed, sample id, name), the same draw at all severities; numpy's generator is left as it was.
+    (seed, sample id, name), the same draw at all severities; numpy's generator is left as it was.  Where spatter lets no
+    drop fall, which the package takes for NaN, the image stays as it is.
     Raises ImportError where the package is not installed, ValueError for other names and levels, and for images below
     32 pixels, which it refuses.
     """
@@ -69,7 +70,13 @@ def corrupt(
 def _one(corrupt_one, image: np.ndarray, severity: int, name: str, own_seed: int) -> np.ndarray:
     np.random.seed(own_seed)
     options = {"seed": own_seed} if name in _SEEDED_BY_ARGUMENT else {}
-    return corrupt_one(image, severity=severity, corruption_name=name, **options)
+    if name != "spatter":
+        return corrupt_one(image, severity=severity, corruption_name=name, **options)
+    try:
+        with np.errstate(invalid="raise"):
+            return corrupt_one(image, severity=severity, corruption_name=name)
+    except FloatingPointError:  # no drop fell on so small an image; the package divides 0 by 0 and gives NaN
+        return image
 
 
 def _own_seed(seed: int, sample_id: int, name: str) -> int:

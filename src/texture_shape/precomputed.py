@@ -40,7 +40,7 @@ def stylised(
 
 
 def texture_only(
-    image_set: ImageSet, *, seed: int = 0, steps: int = 200, device: torch.device | str = "cpu", progress: bool = True
+    image_set: ImageSet, *, seed: int = 0, steps: int = 300, device: torch.device | str = "cpu", progress: bool = True
 ) -> UInt8[np.ndarray, "n h w 3"] | None:
     """The texture of each image alone; None where the file lacks some and plenoptic is not installed to make them."""
     facts = dict(kind="textures", data=[image_set.name, image_set.split], steps=steps, seed=seed)

@@ -90,7 +90,9 @@ def _outputs_of(network: nn.Module, layers: Sequence[str]):
     missing = [layer for layer in layers if layer not in modules]
     if missing or not layers:
         with_maps = [name for name, module in modules.items() if name and isinstance(module, nn.Conv2d | nn.Sequential)]
-        raise ValueError(f"the model has no layer {', '.join(missing)}; choose from {', '.join(with_maps)}")
+        raise ValueError(
+            f"the model has no layer {', '.join(missing) or 'to take style from'}; choose from {', '.join(with_maps)}"
+        )
     outputs: dict[str, Tensor] = {}
 
     def keep(layer: str):

@@ -29,8 +29,8 @@ def synthesise_texture(
     seed: int,
     level: float = 1.0,
     *,
-    steps: int = 200,
-    step_size: float = 0.05,
+    steps: int = 300,
+    step_size: float = 0.15,
 ) -> Pixels:
     """Images with the texture of each image and nothing else of it, from noise drawn for (seed, sample id).
 
