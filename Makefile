@@ -6,7 +6,7 @@ VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report notebook train betons test lint ffcv constraints clean
+.PHONY: help setup report notebook train betons test lint ffcv texture constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ lint: $(VENV)/.installed-dev  ## check style, and that notebooks hold no stray o
 
 ffcv: $(VENV)/.installed  ## add FFCV, the optional fast loader (needs three system packages, see requirements-ffcv.txt)
 	$(VENV)/bin/pip install --quiet -r requirements-ffcv.txt -c constraints.txt
+
+texture: $(VENV)/.installed  ## add what makes the corruptions and the images of texture alone, for notebook 03
+	$(VENV)/bin/pip install --quiet -r requirements-texture.txt -c constraints.txt
 
 clean:  ## remove what runs have written, but no results and no weights
 	rm -rf report .snakemake checkpoints

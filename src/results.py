@@ -17,6 +17,7 @@ from src.files import sha256, written_whole
 NOTEBOOKS = {
     "01_finetuning": "01_vit_finetuning.ipynb",
     "02_adversarial": "02_adversarial_robustness.ipynb",
+    "03_texture_shape": "03_texture_shape_bias.ipynb",
     "05_calibration": "05_model_calibration.ipynb",
     "06_efficiency": "06_inference_time.ipynb",
 }

@@ -1,0 +1,84 @@
+"""The 19 common corruptions of Hendrycks & Dietterich 2019, by the optional package imagecorruptions-imaug."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from src.texture_shape.checks import check_colour, check_images
+
+CORRUPTIONS = (
+    *("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
+    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
+    *("snow", "frost", "fog", "spatter"),
+    *("brightness", "contrast", "saturate", "elastic_transform", "pixelate", "jpeg_compression"),
+)
+SEVERITIES = (1, 2, 3, 4, 5)
+_SEEDED_BY_ARGUMENT = ("impulse_noise", "glass_blur")  # the others take numpy's global generator
+
+
+def available() -> bool:
+    """Whether the optional package is installed."""
+    try:
+        import imagecorruptions  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def corrupt(
+    pixels: Float[Tensor, "n 3 s s"], sample_ids: Int[Tensor, " n"], seed: int, level: int, *, name: str
+) -> Float[Tensor, "n 3 s s"]:
+    """The images after the corruption `name`, rounded to 8 bits as the package has them; level 0 gives them back.
+
+    level: severity, 1 to 5.  Image after image, on the CPU: the package has no other way.  Each is drawn from
+    (seed, sample id, name), the same draw at all severities; numpy's generator is left as it was.  Where spatter lets
+    no drop fall, which the package takes for NaN, the image stays as it is.
+    Raises ImportError where the package is not installed, ValueError for other names and levels, and for images below
+    32 pixels, which it refuses.
+    """
+    check_images(pixels, sample_ids)
+    check_colour(pixels, name)
+    if name not in CORRUPTIONS:
+        raise ValueError(f"unknown corruption {name!r}; choose from {', '.join(CORRUPTIONS)}")
+    if level not in (0, *SEVERITIES):
+        raise ValueError(f"the severity of {name} is 0, 1, 2, 3, 4 or 5, not {level:g}")
+    if pixels.shape[-1] < 32:
+        raise ValueError(f"corruptions need at least 32 pixels a side, not {pixels.shape[-1]}")
+    if level == 0:
+        return pixels.clone()
+    try:
+        import imagecorruptions  # optional requirement, imported on demand
+    except ImportError as error:
+        raise ImportError(
+            "corruptions need the package imagecorruptions-imaug: make texture, or "
+            "pip install -r requirements-texture.txt"
+        ) from error
+    images = pixels.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    state = np.random.get_state()
+    try:
+        made = [
+            _one(imagecorruptions.corrupt, image, int(level), name, _own_seed(seed, sample_id, name))
+            for image, sample_id in zip(images, sample_ids.tolist(), strict=True)
+        ]
+    finally:
+        np.random.set_state(state)
+    corrupted = torch.from_numpy(np.array(made, np.uint8).reshape(images.shape)).to(pixels.device)
+    return corrupted.permute(0, 3, 1, 2).to(pixels) / 255
+
+
+def _one(corrupt_one, image: np.ndarray, severity: int, name: str, own_seed: int) -> np.ndarray:
+    np.random.seed(own_seed)
+    options = {"seed": own_seed} if name in _SEEDED_BY_ARGUMENT else {}
+    if name != "spatter":
+        return corrupt_one(image, severity=severity, corruption_name=name, **options)
+    try:
+        with np.errstate(invalid="raise"):
+            return corrupt_one(image, severity=severity, corruption_name=name)
+    except FloatingPointError:  # no drop fell on so small an image; the package divides 0 by 0 and gives NaN
+        return image
+
+
+def _own_seed(seed: int, sample_id: int, name: str) -> int:
+    """32 bits of an image's own."""
+    return int(np.random.SeedSequence([seed % 2**32, sample_id, CORRUPTIONS.index(name)]).generate_state(1)[0])

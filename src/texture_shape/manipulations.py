@@ -1,0 +1,135 @@
+"""What is done to an image to take its colour, shape or texture away: (pixels, sample_ids, seed, level) -> pixels.
+
+Shared by all: pixels are float [n, c, side, side] in [0, 1], and so is the result.  sample_ids are the images' indices
+in the official split: what is random is drawn from (seed, sample id), so batch size, order and shard change nothing.
+Level 0 gives the pixels back bit for bit; higher levels change more, but for patch sizes, where smaller ones do.
+Raises ValueError for images that are not square or leave [0, 1], and for levels that do not exist.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from src.seeding import uniform
+from src.texture_shape.checks import check_colour, check_images, check_patch, check_range, is_grey
+from src.texture_shape.frequency import high_pass, low_pass, phase_scramble
+
+Pixels = Float[Tensor, "n c s s"]
+Ids = Int[Tensor, " n"]
+
+FILLS = ("black", "mean", "noise")
+MOST_COVERED = 0.9  # at most this share of an image is hidden
+_COVER, _FILL, _SHUFFLE = 31, 32, 33  # what a random number is for
+
+
+def luma(pixels: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 1 s s"]:
+    """Brightness, 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601); of grey pixels their own value, exactly."""
+    red, green, blue = pixels.split(1, dim=1)
+    return green + 0.299 * (red - green) + 0.114 * (blue - green)
+
+
+def grayscale(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
+    """Colour taken out: towards the luma of each pixel, all the way at level 1."""
+    check_images(pixels, sample_ids)
+    check_colour(pixels, "grayscale")
+    check_range(level, 1, what="the level of grayscale")
+    return torch.lerp(pixels, luma(pixels).expand_as(pixels), level)
+
+
+def edges(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
+    """Length of the luma's gradient (Sobel & Feldman 1968) in all channels; blended in below level 1.
+
+    A straight step from black to white has length 1; the little that is longer, at corners, is cut to 1.  Images go on
+    beyond their border as they end.  No other scaling: the model normalises edges as it does any image.
+    """
+    check_images(pixels, sample_ids)
+    check_colour(pixels, "edges")
+    check_range(level, 1, what="the level of edges")
+    across = pixels.new_tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
+    gradient = F.conv2d(F.pad(luma(pixels), (1, 1, 1, 1), mode="replicate"), torch.stack([across, across.T])[:, None])
+    length = gradient.square().sum(1, keepdim=True).sqrt().clamp(max=1)
+    return torch.lerp(pixels, length.expand_as(pixels), level)
+
+
+def occlude(pixels: Pixels, sample_ids: Ids, seed: int, level: float, *, fill: str = "black", patch: int = 4) -> Pixels:
+    """Random cells of patch × patch pixels hidden, after PatchDrop (Naseer et al. 2021, section 3.1).
+
+    level: share of the area, from 0 to 0.9; round(level · area) pixels are hidden, neither more nor fewer: whole cells
+    without overlap, and of one more its first rows.  What is hidden at one level is hidden at all higher ones, and is
+    the same for every fill: "black", "mean" (the image's own mean colour) or "noise" (uniform in each value, but grey
+    in a grey image).  The cells lie on the grid of a ViT with patches of that size, which then loses whole tokens.
+    """
+    check_images(pixels, sample_ids)
+    check_range(level, MOST_COVERED, what="the share of the area to hide")
+    if fill not in FILLS:
+        raise ValueError(f"unknown fill {fill!r}; choose from {', '.join(FILLS)}")
+    hidden = cover(sample_ids, seed, level, side=pixels.shape[-1], patch=patch)[:, None]
+    if fill == "black":
+        return pixels.masked_fill(hidden, 0)
+    if fill == "mean":
+        return torch.where(hidden, pixels.mean((2, 3), keepdim=True).clamp(0, 1), pixels)
+    noise = uniform(sample_ids, seed, _FILL, draws=pixels[:1].numel()).to(pixels).view_as(pixels)
+    noise = torch.where(is_grey(pixels), noise[:, :1], noise)
+    return torch.where(hidden, noise, pixels)
+
+
+def cover(sample_ids: Ids, seed: int, share: float, *, side: int, patch: int) -> Bool[Tensor, "n s s"]:
+    """Which pixels of each image are hidden: round(share · side²) of them, cell after cell in a random order."""
+    patch = check_patch(patch, side, what="a cell") if patch != side else side
+    n, grid, area = len(sample_ids), side // patch, patch * patch
+    order = uniform(sample_ids, seed, _COVER, patch, draws=grid * grid).argsort(dim=1, stable=True)
+    rank = torch.empty_like(order).scatter_(1, order, torch.arange(grid * grid, device=order.device).expand_as(order))
+    of_cell = (round(share * side * side) - area * rank).clamp(0, area)  # hidden pixels of each cell
+    place = torch.arange(area, device=order.device).view(1, 1, patch, 1, patch)  # of a pixel within its cell
+    return (place < of_cell.view(n, grid, 1, grid, 1)).reshape(n, side, side)
+
+
+def blacken(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
+    """Random single pixels made black in all channels at once: round(level · area) of each image, level 0 to 0.9."""
+    return occlude(pixels, sample_ids, seed, level, fill="black", patch=1)
+
+
+def patch_shuffle(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
+    """The image cut into patches of level × level pixels, each moved elsewhere: none stays in its place.
+
+    The patches go round one random cycle through all of them, so that every cyclic permutation is equally likely
+    (Sattolo 1986).  level: a size that divides the side, or 0.
+    """
+    check_images(pixels, sample_ids)
+    if level == 0:
+        return pixels.clone()
+    n, c, side, _ = pixels.shape
+    patch = check_patch(level, side, what="a patch")
+    grid = side // patch
+    cycle = uniform(sample_ids, seed, _SHUFFLE, patch, draws=grid * grid).argsort(dim=1, stable=True)
+    source = torch.empty_like(cycle).scatter_(1, cycle, cycle.roll(1, dims=1))  # place -> the patch that comes there
+    patches = pixels.reshape(n, c, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5)
+    first = grid * grid * torch.arange(n, device=source.device)[:, None]
+    moved = patches.reshape(n * grid * grid, c * patch * patch).index_select(0, (source + first).flatten())
+    return moved.view(n, grid, grid, c, patch, patch).permute(0, 3, 1, 4, 2, 5).reshape(n, c, side, side)
+
+
+# name -> (pixels, sample_ids, seed, level) -> pixels; their levels and units are in src.shape_bias
+MANIPULATIONS: dict[str, Callable[[Pixels, Ids, int, float], Pixels]] = {
+    "grayscale": grayscale,
+    "occlusion_black": occlude,
+    "occlusion_mean": partial(occlude, fill="mean"),
+    "occlusion_noise": partial(occlude, fill="noise"),
+    "blacken": blacken,
+    "patch_shuffle": patch_shuffle,
+    "edges": edges,
+    "low_pass": low_pass,
+    "high_pass": high_pass,
+    "phase_scramble": phase_scramble,
+}
+
+
+def manipulate(name: str, pixels: Pixels, sample_ids: Ids, *, seed: int = 0, level: float) -> Pixels:
+    """The manipulation called `name`; ValueError with the names there are for another."""
+    if name not in MANIPULATIONS:
+        raise ValueError(f"unknown manipulation {name!r}; choose from {', '.join(MANIPULATIONS)}")
+    return MANIPULATIONS[name](pixels, sample_ids, seed, level)

@@ -1,0 +1,74 @@
+"""Which images meet in a cue conflict: fixed by a seed, balanced over the ordered pairs of classes."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int
+
+
+def choose_pairs(
+    labels: Int[np.ndarray, " m"],
+    sample_ids: Int[np.ndarray, " m"],
+    n: int,
+    *,
+    seed: int,
+    usable: Bool[np.ndarray, " m"] | None = None,
+) -> pd.DataFrame:
+    """n pairs of images of two different classes, the one for its shape and the other for its texture.
+
+    labels, sample_ids: of the images there are, in any order.  usable: which of them may be taken, such as those that
+    every model classifies correctly; a class without one is left out.
+    Returns columns pair (0, 1, …), shape_id, texture_id, shape_label, texture_label.  Every ordered pair of classes
+    comes equally often, give or take one, and so does every class in either role; no two images meet twice.  With one
+    seed fewer pairs are the beginning of more, and when an image stops being usable, most other pairs stay.
+    Raises ValueError for fewer than two classes, or when there are not so many pairs.
+    """
+    labels, sample_ids = np.asarray(labels), np.asarray(sample_ids)
+    usable = np.ones(len(labels), bool) if usable is None else np.asarray(usable, bool)
+    if not labels.shape == sample_ids.shape == usable.shape:
+        raise ValueError(
+            f"labels, sample_ids and usable must be of one length, not {len(labels)}, {len(sample_ids)}, {len(usable)}"
+        )
+    draws = [np.random.default_rng([seed, 1, sample_id]).random() for sample_id in sample_ids]
+    order = np.lexsort((sample_ids, draws))
+    members = {label: order[labels[order] == label] for label in np.unique(labels)}
+    rng = np.random.default_rng([seed, 2])
+    classes = [label for label in rng.permutation(list(members)) if usable[members[label]].any()]
+    if len(classes) < 2:
+        raise ValueError(f"pairs need two classes with an image that may be used; there are {len(classes)}")
+    # one step round the classes pairs each with another: each class once in either role
+    steps = rng.permutation(np.arange(1, len(classes)))
+    turns = [
+        (a, classes[(i + step) % len(classes)], turn / len(steps))
+        for turn, step in enumerate(steps)
+        for i, a in enumerate(classes)
+    ]
+    sources = [_meetings(members[a], members[b], usable, start) for a, b, start in turns]
+    rows: list[tuple[int, int]] = []
+    while len(rows) < n:
+        found = [next(source, None) for source in sources[: n - len(rows)]]
+        if None in found:
+            a, b, _ = turns[found.index(None)]
+            raise ValueError(f"there are not {n} pairs: classes {a} and {b} have no more than are taken; ask for fewer")
+        rows += found
+    shape, texture = np.array(rows, int).reshape(-1, 2).T
+    return pd.DataFrame(
+        {
+            "pair": np.arange(len(rows)),
+            "shape_id": sample_ids[shape],
+            "texture_id": sample_ids[texture],
+            "shape_label": labels[shape],
+            "texture_label": labels[texture],
+        }
+    )
+
+
+def _meetings(a: np.ndarray, b: np.ndarray, usable: np.ndarray, start: float) -> Iterator[tuple[int, int]]:
+    """Each member of a with each of b, once, if both are usable; from a place along both lists, a share of them."""
+    first, second = int(start * len(a)), int(start * len(b))
+    for place in range(len(a) * len(b)):
+        row = place % len(a)
+        meeting = a[(row + first) % len(a)], b[(row + place // len(a) + second) % len(b)]
+        if usable[meeting[0]] and usable[meeting[1]]:
+            yield meeting

@@ -1,0 +1,102 @@
+"""Images that take seconds each, made once: kept in a file that says how, as 8-bit values; what it lacks is added."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from src import paths
+from src.files import written_whole
+from src.image_set import ImageSet
+from src.models import PixelModel
+from src.texture_shape import textures
+from src.texture_shape.arrays import pixels_of
+from src.texture_shape.style_transfer import transfer_style
+
+_AT_ONCE = 16  # images between two writings of the file
+
+
+def stylised(
+    image_set: ImageSet, pairs: pd.DataFrame, model: PixelModel, *, steps: int = 100, progress: bool = True
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """The shape image of each pair in the style of its texture image, by the features of `model`; as the pairs come."""
+    facts = dict(kind="stylised", data=[image_set.name, image_set.split], steps=steps, weights=model.source)
+    if not model.source:
+        raise ValueError("the network that lends its features has no trained weights, so nothing says which one it was")
+    device = next(model.parameters()).device
+
+    def make(keys: Int[np.ndarray, "n 2"]) -> Tensor:
+        content, style = (pixels_of(image_set, ids).to(device) for ids in keys.T)
+        return transfer_style(content, style, model, steps=steps)
+
+    return _kept(facts, pairs[["shape_id", "texture_id"]].to_numpy(), make, progress)
+
+
+def texture_only(
+    image_set: ImageSet, *, seed: int = 0, steps: int = 300, device: torch.device | str = "cpu", progress: bool = True
+) -> UInt8[np.ndarray, "n h w 3"] | None:
+    """The texture of each image alone; None where the file lacks some and plenoptic is not installed to make them."""
+    facts = dict(kind="textures", data=[image_set.name, image_set.split], steps=steps, seed=seed)
+    keys = image_set.sample_ids[:, None]
+    if not textures.available() and _missing(keys, _read(_path(facts), keys.shape[1])):
+        return None
+
+    def make(keys: Int[np.ndarray, "n 1"]) -> Tensor:
+        ids = torch.from_numpy(keys[:, 0]).to(device)
+        return textures.synthesise_texture(pixels_of(image_set, keys[:, 0]).to(device), ids, seed, steps=steps)
+
+    return _kept(facts, keys, make, progress)
+
+
+def _kept(facts: dict, keys: np.ndarray, make: Callable, progress: bool) -> UInt8[np.ndarray, "n h w 3"]:
+    """The images of these keys, made if the file does not hold them; a run that is stopped goes on where it was."""
+    path = _path(facts)
+    images = _read(path, keys.shape[1])
+    missing = _missing(keys, images)
+    bar = tqdm(total=len(missing), desc=facts["kind"], disable=not progress or not missing, leave=False)
+    for first in range(0, len(missing), _AT_ONCE):
+        some = np.array(missing[first : first + _AT_ONCE])
+        made = make(some).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        images |= dict(zip(map(tuple, some.tolist()), made, strict=True))
+        _write(path, images, facts)
+        bar.update(len(some))
+    bar.close()
+    return np.stack([images[tuple(key)] for key in keys.tolist()])
+
+
+def _path(facts: dict) -> Path:
+    """A file of its own for every way of making the images."""
+    own = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+    return paths.RESULTS / facts["data"][0] / "03_texture_shape" / f"{facts['kind']}_{own}.npz"
+
+
+def _missing(keys: np.ndarray, images: dict) -> list[tuple[int, ...]]:
+    return [key for key in dict.fromkeys(map(tuple, keys.tolist())) if key not in images]
+
+
+def _read(path: Path, n_keys: int) -> dict[tuple[int, ...], np.ndarray]:
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as file:
+        keys, images = file["sample_ids"], file["images"]
+    if keys.shape != (len(images), n_keys) or images.dtype != np.uint8:
+        raise ValueError(f"{path} is not a file of precomputed images; delete it, and it is made again")
+    images = np.broadcast_to(images, (*images.shape[:3], 3))
+    return dict(zip(map(tuple, keys.tolist()), images, strict=True))
+
+
+def _write(path: Path, images: dict[tuple[int, ...], np.ndarray], facts: dict) -> None:
+    """Sorted by key, of grey images one channel, with the facts as text."""
+    keys = sorted(images)
+    stack = np.stack([images[key] for key in keys])
+    if (stack == stack[..., :1]).all():
+        stack = stack[..., :1]
+    with written_whole(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, sample_ids=np.array(keys), images=stack, facts=np.array(json.dumps(facts)))

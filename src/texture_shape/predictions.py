@@ -1,0 +1,124 @@
+"""What models say of manipulated images and of cue conflicts: one row per model, image and condition."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from src.evaluation import predict
+from src.image_set import ImageSet
+from src.loaders import Batch
+from src.shape_bias import CUTOFFS, LEVELS
+from src.statistics import without_logits
+from src.texture_shape.arrays import pixels_of
+from src.texture_shape.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from src.texture_shape.cue_conflict import cue_conflict
+from src.texture_shape.manipulations import manipulate
+
+Zoo = Mapping[tuple[str, int], nn.Module]  # (name, training seed) -> model, all on one device
+
+
+def predict_all(zoo: Zoo, batches: Iterable[Batch], *, condition: str, level: float) -> pd.DataFrame:
+    """Every model on the same batches, held in memory meanwhile.
+
+    Columns: model, model_seed, condition, level, sample_id, label, prediction, confidence (rounded to 0.001); rows
+    model by model, images in the order of the batches.  Models come back in the mode they had.
+    """
+    batches, parts = [Batch(*batch) for batch in batches], []
+    for (name, model_seed), model in zoo.items():
+        table = without_logits(predict(model, batches)).drop(columns="label_rank")
+        table["confidence"] = table["confidence"].round(3)  # a fifth of the space in a result file
+        parts.append(table.assign(model=name, model_seed=model_seed, condition=condition, level=float(level)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def predict_manipulated(
+    zoo: Zoo,
+    loader: Iterable[Batch],
+    *,
+    conditions: Mapping[str, Sequence[float]] = LEVELS,
+    seed: int = 0,
+    progress: str | None = None,
+) -> pd.DataFrame:
+    """Every model on every manipulation and level, and on the images as they are (condition "clean", level 0).
+
+    conditions: manipulation -> levels.  loader: gives the same images each time it is gone through.  One pass over the
+    images for each condition, for all classes and models; columns as of `predict_all`.
+    """
+    parts = [predict_all(zoo, loader, condition="clean", level=0)]
+    todo = [(name, level) for name, levels in conditions.items() for level in levels]
+    for name, level in tqdm(todo, desc=progress, disable=progress is None, leave=False):
+        batches = (
+            Batch(manipulate(name, pixels, sample_ids, seed=seed, level=level), labels, sample_ids)
+            for pixels, labels, sample_ids in loader
+        )
+        parts.append(predict_all(zoo, batches, condition=name, level=level))
+    return pd.concat(parts, ignore_index=True)
+
+
+def predict_corrupted(zoo: Zoo, loader: Iterable[Batch], *, seed: int = 0, progress: str | None = None) -> pd.DataFrame:
+    """Every model on the 19 corruptions (conditions) at severities 1 to 5 (levels); columns as of `predict_all`.
+
+    Raises ImportError where the optional package is not installed.
+    """
+    parts, todo = [], [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
+    for name, severity in tqdm(todo, desc=progress, disable=progress is None, leave=False):
+        batches = (
+            Batch(corrupt(pixels, sample_ids, seed, severity, name=name), labels, sample_ids)
+            for pixels, labels, sample_ids in loader
+        )
+        parts.append(predict_all(zoo, batches, condition=name, level=severity))
+    return pd.concat(parts, ignore_index=True)
+
+
+def predict_conflicts(
+    zoo: Zoo,
+    image_set: ImageSet,
+    pairs: pd.DataFrame,
+    *,
+    cutoffs: Sequence[float] = CUTOFFS,
+    batch_size: int = 128,
+    progress: str | None = None,
+) -> pd.DataFrame:
+    """Every model on the pairs' cue conflicts: kind "phase" (level 1) and "hybrid" at each cut-off (its level).
+
+    pairs: of `choose_pairs`.  Columns: those of the pairs, then model, model_seed, condition, level, prediction,
+    confidence.
+    """
+    todo = [("phase", None), *(("hybrid", cutoff) for cutoff in cutoffs)]
+    parts = []
+    for kind, cutoff in tqdm(todo, desc=progress, disable=progress is None, leave=False):
+        made = (
+            cue_conflict(*images, kind=kind, cutoff=cutoff) for images in _images_of_pairs(image_set, pairs, batch_size)
+        )
+        parts.append(predict_pairs(zoo, made, pairs, condition=kind, level=1 if cutoff is None else cutoff))
+    return pd.concat(parts, ignore_index=True)
+
+
+def predict_pairs(
+    zoo: Zoo, pixels: Iterable[torch.Tensor], pairs: pd.DataFrame, *, condition: str, level: float
+) -> pd.DataFrame:
+    """Every model on images made of the pairs, in batches, as the pairs come; columns as of `predict_conflicts`."""
+    device = next((parameter.device for model in zoo.values() for parameter in model.parameters()), "cpu")
+
+    def batches() -> Iterator[Batch]:
+        done = 0
+        for some in pixels:
+            rows = pairs.iloc[done : done + len(some)]
+            labels, ids = (torch.tensor(rows[name].to_numpy(), device=device) for name in ("shape_label", "pair"))
+            yield Batch(some.to(device), labels, ids)
+            done += len(some)
+        if done != len(pairs):
+            raise ValueError(f"{done} images do not match {len(pairs)} pairs")
+
+    table = predict_all(zoo, batches(), condition=condition, level=level)
+    table = table.rename(columns={"sample_id": "pair"}).drop(columns="label")
+    return pairs.merge(table, on="pair").sort_values(["model", "model_seed", "pair"], ignore_index=True)
+
+
+def _images_of_pairs(image_set: ImageSet, pairs: pd.DataFrame, batch_size: int) -> Iterator[tuple]:
+    for first in range(0, len(pairs), batch_size):
+        rows = pairs.iloc[first : first + batch_size]
+        yield tuple(pixels_of(image_set, rows[name].to_numpy()) for name in ("shape_id", "texture_id"))

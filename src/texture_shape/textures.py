@@ -1,0 +1,113 @@
+"""Texture alone: noise shaped until it has the texture statistics of an image (Portilla & Simoncelli 2000)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from src.seeding import uniform
+from src.texture_shape.checks import check_images, check_range, in_float64
+
+Pixels = Float[Tensor, "n c s s"]
+
+_START = 35  # what a random number is for
+N_SCALES, CORRELATION_WIDTH = 2, 7  # the most that 32 pixels have room for
+_RANGE_WEIGHT = 10.0  # of squared excess beyond the component's range, beside statistics in units of their own size
+
+
+def available() -> bool:
+    """Whether the optional package that computes the statistics is installed."""
+    try:
+        import plenoptic  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def synthesise_texture(
+    pixels: Pixels,
+    sample_ids: Int[Tensor, " n"],
+    seed: int,
+    level: float = 1.0,
+    *,
+    steps: int = 300,
+    step_size: float = 0.15,
+) -> Pixels:
+    """Images with the texture of each image and nothing else of it, from noise drawn for (seed, sample id).
+
+    The statistics are those of a steerable pyramid of 2 scales and 4 orientations (marginals, correlations in place,
+    between scales and between orientations), matched by Adam.  Of a colour image its three principal colours are
+    matched one by one, which keeps their covariance; of a grey one its brightness.
+    level: 0 gives the pixels back bit for bit, 1 the texture; there is nothing between.  Works in double precision, so
+    that an image's result does not hang on its batch (to 1e-6).
+    Raises ImportError where plenoptic is not installed, ValueError for wrong images or levels.
+    """
+    check_images(pixels, sample_ids)
+    if level not in (0, 1):
+        check_range(level, 1, what="the level of a texture")
+        raise ValueError(f"the level of a texture is 0 or 1, not {level:g}")
+    if level == 0 or not len(pixels):
+        return pixels.clone()
+    statistics = _statistics(pixels.shape[-1]).to(in_float64(pixels).device)
+    centre, axes, components = principal_colours(in_float64(pixels))
+    made = torch.zeros_like(components)
+    used = components.abs().amax((2, 3)) > 1e-9  # a grey image has one principal colour, an even one none
+    for i in range(components.shape[1]):
+        rows = used[:, i].nonzero()[:, 0]
+        if len(rows):
+            ids = sample_ids.to(rows.device)[rows]
+            made[rows, i] = _match(components[rows, i], ids, seed, i, statistics, steps, step_size)
+    return (centre + torch.einsum("nkc,nkhw->nchw", axes, made)).clamp(0, 1).to(pixels)
+
+
+def principal_colours(pixels: Pixels) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean colour [n, c, 1, 1], principal axes of the colours [n, k, c], and the image along them [n, k, s, s]."""
+    centre = pixels.mean((2, 3), keepdim=True)
+    flat = (pixels - centre).flatten(2)
+    _, vectors = torch.linalg.eigh(flat @ flat.mT)
+    axes = vectors.flip(2).mT  # rows, largest variance first
+    largest = axes.gather(2, axes.abs().argmax(2, keepdim=True))
+    axes = axes * largest.sign()  # an axis has no direction of its own: the larger part points up
+    return centre, axes, (axes @ flat).view_as(pixels)
+
+
+def _match(targets: Tensor, ids: Tensor, seed: int, part: int, statistics, steps: int, step_size: float) -> Tensor:
+    """Noise [n, s, s] with the statistics of the targets, each scaled to mean 0 and variance 1 meanwhile."""
+    spread = targets.std((1, 2), keepdim=True)
+    targets = (targets / spread)[:, None]
+    wanted = _groups(statistics, targets)
+    low, high = targets.amin((1, 2, 3), keepdim=True), targets.amax((1, 2, 3), keepdim=True)
+    draws = uniform(ids, seed, _START, part, draws=targets[0].numel()).to(targets).view_as(targets)
+    x = (draws - 0.5) * 12**0.5
+    mean, square = torch.zeros_like(x), torch.zeros_like(x)  # Adam, Kingma & Ba 2015
+    for step in range(1, steps + 1):
+        x = x.detach().requires_grad_()
+        # by groups, each relative to its own length: else the few large statistics are all that counts
+        found = _groups(statistics, x)
+        losses = sum(
+            (a - b).square().sum(1) / b.square().sum(1).clamp(min=1e-6) for a, b in zip(found, wanted, strict=True)
+        )
+        beyond = (x - x.clamp(low, high)).square().mean((1, 2, 3))
+        (gradient,) = torch.autograd.grad((losses + _RANGE_WEIGHT * beyond).sum(), x)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient.square()
+        slower = 0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * step / steps)).item()
+        x = x.detach() - step_size * slower * 12**0.5 * (mean / (1 - 0.9**step)) / (
+            (square / (1 - 0.999**step)).sqrt() + 1e-12
+        )
+    return (x * spread[:, None])[:, 0]
+
+
+def _groups(statistics: torch.nn.Module, images: Tensor) -> list[Float[Tensor, "n k"]]:
+    """The statistics, kind by kind; entries that the model leaves out, being repetitions, are 0."""
+    kinds = statistics.convert_to_dict(statistics(images)).values()
+    return [kind.flatten(1).nan_to_num(nan=0.0) for kind in kinds]
+
+
+def _statistics(side: int) -> torch.nn.Module:
+    try:
+        from plenoptic.models import PortillaSimoncelli  # optional requirement, imported on demand
+    except ImportError as error:
+        raise ImportError(
+            "texture-only images need the package plenoptic: make texture, or pip install -r requirements-texture.txt"
+        ) from error
+    model = PortillaSimoncelli((side, side), n_scales=N_SCALES, spatial_corr_width=CORRELATION_WIDTH)
+    return model.double().eval().requires_grad_(False)
