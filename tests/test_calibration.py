@@ -50,6 +50,11 @@ def draw(n: int, *, k: int = 10, sure: float = 1.0, seed: int = 0) -> tuple[np.n
     return sure * logits, labels
 
 
+def draw_probs(sure: float) -> tuple[np.ndarray, np.ndarray]:
+    logits, labels = draw(3000, sure=sure)
+    return softmax(logits), labels
+
+
 @pytest.fixture(scope="module")
 def sample() -> tuple[np.ndarray, np.ndarray]:
     logits, labels = draw(4000, sure=1.8)
@@ -137,6 +142,7 @@ def test_smooth_ece_is_relplots_where_no_confidence_is_1(sure):
 
 def test_isotonic_is_scikit_learns():
     logits, labels = draw(1000, k=3, sure=2)
+    logits = np.round(logits)  # many images share a probability
     probs, new = softmax(logits), np.linspace(0, 1, 57)
     for k, corners in enumerate(fit_isotonic(logits, labels)):
         theirs = IsotonicRegression(out_of_bounds="clip").fit(probs[:, k], labels == k)
@@ -172,6 +178,8 @@ def test_certainty_counts():
     assert binned_gap([1.0] * 4, [True, True, True, False]) == pytest.approx(0.25)
     assert binned_gap([0.0] * 4, [True, False, False, False]) == pytest.approx(0.25)
     assert binned_gap([1 + 5e-7] * 4, [True] * 4) == 0
+    confidence, _ = confidence_and_correct(np.array([[1 + 1e-6, 0.0]], dtype=np.float32), np.array([0]))
+    assert confidence.tolist() == [1]
     assert smooth_gap([1.0] * 1000, [True] * 1000) == pytest.approx(0, abs=1e-6)
     assert smooth_gap([1.0] * 1000, [True] * 900 + [False] * 100) == pytest.approx(0.1, abs=1e-6)
     assert smooth_gap([0.0] * 1000, [True] * 300 + [False] * 700) == pytest.approx(0.3, abs=1e-6)
@@ -194,8 +202,8 @@ def test_smooth_ece_of_a_constant_forecast_is_its_bias():
 def test_smooth_ece_is_its_definition():
     """A direct sum over reflected Gaussians on a fine grid, at the width that was found."""
     rng = np.random.default_rng(3)
-    confidence = rng.random(200) ** 0.5
-    correct = rng.random(200) < confidence**2
+    confidence = rng.random(200)
+    correct = rng.random(200) < 0.5  # too shy below a half, too sure above: residuals of both signs
     width = smooth_gap(confidence, correct)
     t = (np.arange(5000) + 0.5) / 5000
     mirrored = np.concatenate([2 * m + s * confidence for m, s in product((-1, 0, 1), (1, -1))])
@@ -238,7 +246,8 @@ def test_vector_scaling_undoes_a_scale_and_an_offset_of_each_class():
     np.testing.assert_allclose(found_offset - shift, offset, atol=0.08)
 
 
-def test_vector_scaling_is_the_optimum_of_a_plain_search():
+@pytest.mark.parametrize("separable", [False, True])
+def test_vector_scaling_is_the_optimum_of_a_plain_search(separable):
     logits, labels = draw(300, k=3, sure=2, seed=4)
 
     def loss(values):
@@ -246,6 +255,8 @@ def test_vector_scaling_is_the_optimum_of_a_plain_search():
             ((values[:3] - 1) ** 2).sum() + (values[3:] ** 2).sum()
         )
 
+    if separable:
+        labels = logits.argmax(1)
     ours = np.concatenate(fit_vector(logits, labels))
     theirs = minimize(loss, np.r_[np.ones(3), np.zeros(3)], method="Nelder-Mead", options=dict(maxiter=5000))
     assert loss(ours) <= theirs.fun + 1e-6
@@ -353,6 +364,9 @@ def test_verdicts():
         said[sure] = found["verdict"]
         assert found["low"] < found["high"] and found["null_mean"] < found["null_high"]
         assert found["ece"] == pytest.approx(expected_calibration_error(softmax(logits), labels))
+    few = [values[:300] for values in confidence_and_correct(*draw_probs(1.0))]
+    found = verdict(*few, n_resamples=300)  # resamples alone would all lie above
+    assert found["low"] < found["ece"] < found["high"] < bootstrap(*few, n_resamples=300).max()
     assert said == {0.6: "underconfident", 1.0: "calibrated", 1.8: "overconfident"}
     # too sure where it is sure, too shy where it is not: right on average, yet wrong
     both = np.r_[np.full(1000, 0.9), np.full(1000, 0.6)], np.r_[np.arange(1000) < 750, np.arange(1000) < 750]
@@ -378,9 +392,11 @@ def test_debiased_error_of_a_calibrated_model_is_smaller_and_of_a_bad_one_the_sa
 def test_debiasing_by_hand():
     """Two bins of three images each: squared gaps less a(1 − a)/(n − 1)."""
     probs = np.array([[0.6, 0.4]] * 3 + [[0.9, 0.1]] * 3)
-    labels = np.array([0, 1, 1, 0, 0, 1])
-    gaps = (0.6 - 1 / 3) ** 2 - (2 / 9) / 2, (0.9 - 2 / 3) ** 2 - (2 / 9) / 2
-    assert debiased_ece(probs, labels, n_bins=2) == pytest.approx(np.sqrt(max(np.mean(gaps), 0)))
+    labels = np.array([0, 1, 1, 0, 1, 1])
+    gaps = (0.6 - 1 / 3) ** 2 - (2 / 9) / 2, (0.9 - 1 / 3) ** 2 - (2 / 9) / 2
+    assert np.mean(gaps) > 0
+    assert debiased_ece(probs, labels, n_bins=2) == pytest.approx(np.sqrt(np.mean(gaps)))
+    assert debiased_ece(probs, np.array([0, 1, 1, 0, 0, 0]), n_bins=2) == 0  # less than chance makes
     labels = np.array([1, 1, 1, 1, 1, 1])
     assert debiased_ece(probs, labels, n_bins=2) == pytest.approx(np.sqrt((0.36 + 0.81) / 2))
 

@@ -17,6 +17,8 @@ SMALL = {
     "03_texture_shape_bias": dict(
         models=["mlp", "cnn"], n_images=60, n_pairs=10, n_stylised=4, n_corrupted=2, style_steps=2, device="cpu"
     ),
+    "05_model_calibration": dict(models=["mlp", "cnn"], n_test=400, n_resamples=50, device="cpu"),
+    "06_inference_time": dict(models=["mlp", "cnn"], others=[], batch_sizes=[1, 4], n_repeats=6, device="cpu"),
 }
 NOTEBOOKS = sorted(path.stem for path in ROOT.glob("0*.ipynb"))
 

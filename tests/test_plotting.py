@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.collections import PathCollection
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
@@ -194,3 +195,43 @@ def test_error_by_bins_and_risk_coverage_and_shift_draw_a_line_for_each_model(ax
     plotting.confidence_under_shift(shift, ax, xlabel="radius")
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 90], [0.2, 10]])
     np.testing.assert_allclose(ax.lines[1].get_ydata(), [70, 70])
+
+
+def test_accuracy_against_cost_joins_the_front(ax):
+    table = pd.DataFrame(
+        dict(model=["mlp", "cnn", "vit"], ms=[1.0, 10.0, 20.0], accuracy=[0.9, 0.94, 0.92], low=0.89, high=0.95)
+    ).assign(on_front=[True, True, False])
+    plotting.accuracy_against_cost(table, ax, cost="ms", label="latency")
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[1, 90], [10, 94]])
+    assert ax.get_xscale() == "log" and ax.get_xlabel() == "latency"
+    assert [bars.lines[0].get_ydata()[0] for bars in ax.containers] == [90, 94, 92]
+    ax.clear()
+    plotting.accuracy_against_cost(table.assign(ms=[1.0, 1.1, 1.2]), ax, cost="ms", label="latency")
+    assert ax.get_xscale() == "linear"  # ten per cent apart: a logarithmic axis would have no tick to read
+
+
+def test_times_are_drawn_from_every_repeat(ax):
+    rng = np.random.default_rng(0)
+    ms = np.r_[rng.uniform(5, 6, 20), rng.uniform(1, 2, 20)]
+    table = pd.DataFrame(dict(model=np.repeat(["vit", "mlp"], 20), ms=ms))
+    plotting.latency_spread(table, ax)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["MLP", "ViT"]  # the fastest first
+    drawn = np.concatenate([dots.get_offsets()[:, 0] for dots in ax.collections if isinstance(dots, PathCollection)])
+    np.testing.assert_allclose(np.sort(drawn), np.sort(ms))
+    ax.clear()
+    per_second = np.r_[np.full(5, 100.0), np.arange(5) + 998]
+    rates = pd.DataFrame(dict(model="cnn", batch_size=np.repeat([1, 16], 5), images_per_s=per_second))
+    plotting.throughput_against_batch(rates, ax)
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[1, 100], [16, 1000]])
+    ax.clear()
+    blocks = pd.DataFrame(dict(block=["b", "a", "tiny"] * 2, order=[1, 0, 2] * 2, ms=[3.0, 1.0, 0.001] * 2))
+    plotting.block_times(blocks, ax, model="cnn")
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
+    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], [25, 75])
+    ax.clear()
+    ways = pd.DataFrame(
+        dict(model="cnn", condition=["eager", "bfloat16"], speed_up=[1.0, 2.0], low=[1.0, 1.8], high=[1.0, 2.2])
+    )
+    plotting.variant_ratios(ways, ax)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["bfloat16"]
+    assert ax.containers[0].lines[0].get_ydata()[0] == 2

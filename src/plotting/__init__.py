@@ -8,6 +8,13 @@ from src.plotting.calibration import (
     reliability_diagram,
     risk_coverage,
 )
+from src.plotting.costs import (
+    accuracy_against_cost,
+    block_times,
+    latency_spread,
+    throughput_against_batch,
+    variant_ratios,
+)
 from src.plotting.finetuning import MODE_STYLE, accuracy_points, confusion_matrix, learning_curves
 from src.plotting.robustness import (
     attack_pictures,
@@ -36,6 +43,17 @@ from src.plotting.texture_shape import (
 )
 
 __all__ = [
+    "variant_ratios",
+    "throughput_against_batch",
+    "latency_spread",
+    "block_times",
+    "accuracy_against_cost",
+    "risk_coverage",
+    "reliability_diagram",
+    "error_by_bins",
+    "confidence_under_shift",
+    "confidence_histogram",
+    "calibration_errors",
     "COLUMN_WIDTH",
     "FORMATS",
     "MODEL_STYLE",

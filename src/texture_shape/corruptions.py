@@ -32,8 +32,8 @@ def corrupt(
     """The images after the corruption `name`, rounded to 8 bits as the package has them; level 0 gives them back.
 
     level: severity, 1 to 5.  Image after image, on the CPU: the package has no other way.  Each is drawn from
-    (seed, sample id, name), the same draw at all severities; numpy's generator is left as it was.  Where spatter lets no
-    drop fall, which the package takes for NaN, the image stays as it is.
+    (seed, sample id, name), the same draw at all severities; numpy's generator is left as it was.  Where spatter lets
+    no drop fall, which the package takes for NaN, the image stays as it is.
     Raises ImportError where the package is not installed, ValueError for other names and levels, and for images below
     32 pixels, which it refuses.
     """
