@@ -103,6 +103,8 @@ def test_every_meeting_comes_once_and_no_more_than_there_are():
 def test_images_are_found_by_their_ids(clothes):
     ids = clothes.sample_ids[[7, 0, 7, 199]]
     np.testing.assert_array_equal((255 * to_arrays(pixels_of(clothes, ids))).round(), clothes.images[[7, 0, 7, 199]])
+    mixed = clothes.take(np.random.default_rng(0).permutation(len(clothes)))
+    assert torch.equal(pixels_of(mixed, ids), pixels_of(clothes, ids))
     with pytest.raises(ValueError, match="fashion_mnist test has no sample_id 99999 among its 200 images"):
         pixels_of(clothes, np.array([ids[0], 99_999]))
 
