@@ -30,10 +30,10 @@ def predict(model: nn.Module, loader: Iterable, *, progress: str | None = None) 
 
     Columns: sample_id, label, prediction (class indices), confidence (softmax of the prediction), label_rank (how many
     classes come before the label, 0 to k - 1) and logit_0 … logit_{k-1} (float32).  Of equal logits the class of lower
-    index comes first.  progress: text for a progress bar.  The model comes back in the mode it had.  Raises ValueError
-    when a logit is not finite, or when a label is mixed or beyond the model's classes.
+    index comes first.  progress: text for a progress bar.  Every part of the model comes back in the mode it had.
+    Raises ValueError when a logit is not finite, or when a label is mixed or beyond the model's classes.
     """
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         parts = [
@@ -41,7 +41,8 @@ def predict(model: nn.Module, loader: Iterable, *, progress: str | None = None) 
             for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False)
         ]
     finally:
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode
     sample_ids, labels, logits = (torch.cat(column) for column in zip(*parts, strict=True))
     if not logits.isfinite().all():
         bad = int((~logits.isfinite().all(1)).nonzero()[0])

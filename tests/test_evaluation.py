@@ -63,6 +63,13 @@ def test_predict_equals_numpy(clothes):
     assert model.training and model.head.weight.requires_grad
 
 
+def test_predict_leaves_every_part_in_its_mode(few_clothes):
+    model = Toy().eval()
+    model.drop.train()
+    predict(model, make_loader(few_clothes, batch_size=50))
+    assert not model.training and model.drop.training and not model.head.training
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_predict_leaves_the_mode_as_it_was_also_on_failure(few_clothes, training):
     model = Toy().train(training)
