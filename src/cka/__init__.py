@@ -1,0 +1,18 @@
+"""Centred kernel alignment (Kornblith et al. 2019): of two matrices, and of all layers of two networks in one pass."""
+
+from src.cka.direct import KERNELS, cosine_cka, linear_cka, rbf_cka
+from src.cka.layers import choose_layers, layer_names
+from src.cka.matrix import Accumulator, accumulate, cka_matrix, merge
+
+__all__ = [
+    "KERNELS",
+    "Accumulator",
+    "accumulate",
+    "choose_layers",
+    "cka_matrix",
+    "cosine_cka",
+    "layer_names",
+    "linear_cka",
+    "merge",
+    "rbf_cka",
+]

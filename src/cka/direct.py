@@ -1,0 +1,144 @@
+"""CKA of two matrices of activations, and the pieces that all of it is made of: Grams, kernels, HSIC."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SMALLEST_BATCH = 4  # the unbiased estimator divides by n - 3
+FEATURES_AT_ONCE = 8192
+
+
+def gram(x: Float[Tensor, "n p"], *, centre: bool = True) -> Float[Tensor, "n n"]:
+    """X Xᵀ in float64, of features whose mean over the examples is taken off first if `centre`.
+
+    CKA does not change when features are shifted, so that taking the mean off costs nothing and keeps what float32
+    has of digits for what differs. Products are made of some thousand features at a time, in the precision of x,
+    and added up in float64; of the symmetric matrix one half is multiplied.
+    """
+    n, p = x.shape
+    total = torch.zeros(n, n, dtype=torch.float64, device=x.device)
+    middle = (n + 1) // 2
+    for first in range(0, p, FEATURES_AT_ONCE):
+        part = x[:, first : first + FEATURES_AT_ONCE]
+        if part.dtype not in (torch.float32, torch.float64):
+            part = part.float()
+        if centre:
+            part = part - part.mean(0)
+        top, bottom = part[:middle], part[middle:]
+        total[:middle, :middle] += top @ top.T
+        total[middle:, middle:] += bottom @ bottom.T
+        total[:middle, middle:] += top @ bottom.T
+    total[middle:, :middle] = total[:middle, middle:].T
+    return total
+
+
+def linear_kernel(x: Float[Tensor, "n p"]) -> Float[Tensor, "n n"]:
+    return gram(x)
+
+
+def cosine_kernel(x: Float[Tensor, "n p"]) -> Float[Tensor, "n n"]:
+    """Cosines of the angles between examples, as the 2023 report has it; it does change when features are shifted."""
+    products = gram(x, centre=False)
+    length = products.diagonal().clamp(min=0).sqrt()
+    return products / (length[:, None] * length).clamp(min=torch.finfo(torch.float64).tiny)
+
+
+def rbf_kernel(x: Float[Tensor, "n p"], *, threshold: float = 0.5) -> Float[Tensor, "n n"]:
+    """exp(-d² / 2σ²), where σ² is threshold² times the median of all d² (Kornblith et al. 2019, section 3)."""
+    products = gram(x)
+    own = products.diagonal()
+    squares = (own[:, None] + own - 2 * products).clamp(min=0).fill_diagonal_(0)
+    ordered = squares.flatten().sort().values
+    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    return torch.exp(-squares / (2 * threshold**2 * middle).clamp(min=torch.finfo(torch.float64).tiny))
+
+
+# name -> activations [n, p] -> kernel matrix [n, n], float64
+KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": linear_kernel,
+    "rbf": rbf_kernel,
+    "cosine": cosine_kernel,
+}
+
+
+def linear_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, unbiased: bool = True) -> float:
+    """CKA with a linear kernel: 1 for the same up to rotation and scale; about 0 for unrelated ones if `unbiased`.
+
+    The unbiased estimate may be a little negative, and is not cut off. NaN where one side does not vary.
+    Raises ValueError for fewer than 4 examples, different numbers of them, and values that are not finite.
+    Source: Kornblith et al. 2019, eq. 3 and 4; unbiased: Song et al. 2012, eq. 5; Nguyen et al. 2021, eq. 3.
+    """
+    return _cka(x, y, linear_kernel, unbiased)
+
+
+def rbf_cka(
+    x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, threshold: float = 0.5, unbiased: bool = True
+) -> float:
+    """`linear_cka` with a Gaussian kernel, whose width is `threshold` times the median distance."""
+    return _cka(x, y, lambda values: rbf_kernel(values, threshold=threshold), unbiased)
+
+
+def cosine_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, unbiased: bool = True) -> float:
+    """`linear_cka` of examples scaled to length 1, as in the 2023 report's figures."""
+    return _cka(x, y, cosine_kernel, unbiased)
+
+
+def _cka(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor], unbiased: bool) -> float:
+    x, y = (check_activations(value, name) for value, name in ((x, "x"), (y, "y")))
+    if len(x) != len(y):
+        raise ValueError(f"x and y must have the same examples, not {len(x)} and {len(y)}")
+    a, b = (Pieces.of(kernel(value), unbiased=unbiased) for value in (x, y))
+    own = float(a.hsic(a)) * float(b.hsic(b))
+    return float(a.hsic(b)) / own**0.5 if own > 0 else float("nan")
+
+
+def check_activations(x: Tensor, name: str) -> Float[Tensor, "n p"]:
+    """The activations as a matrix. Raises ValueError for fewer than 4 examples and for values that are not finite."""
+    x = torch.as_tensor(x).detach().flatten(1)
+    if len(x) < SMALLEST_BATCH:
+        raise ValueError(f"{name}: CKA needs at least {SMALLEST_BATCH} examples at a time, not {len(x)}")
+    if not bool(x.isfinite().all()):
+        raise ValueError(f"{name}: activations are not finite")
+    return x
+
+
+class Pieces:
+    """What HSIC needs of kernel matrices, one row per layer: strict upper triangles, row sums, diagonals; float64.
+
+    triangle: [l, n (n - 1) / 2].  rows: [l, n], sums of the rows, without the diagonal if unbiased.  diagonal: [l, n].
+    """
+
+    def __init__(self, triangle: Tensor, rows: Tensor, diagonal: Tensor, *, unbiased: bool):
+        self.triangle, self.rows, self.diagonal, self.unbiased = triangle, rows, diagonal, unbiased
+
+    @classmethod
+    def of(cls, kernel: Float[Tensor, "n n"], *, unbiased: bool) -> "Pieces":
+        n = len(kernel)
+        i, j = torch.triu_indices(n, n, offset=1, device=kernel.device)
+        diagonal = kernel.diagonal().clone()
+        rows = kernel.sum(1) - diagonal if unbiased else kernel.sum(1)
+        return cls(kernel[i, j][None], rows[None], diagonal[None], unbiased=unbiased)
+
+    @classmethod
+    def stack(cls, parts: list["Pieces"]) -> "Pieces":
+        columns = ([getattr(part, name) for part in parts] for name in ("triangle", "rows", "diagonal"))
+        return cls(*(torch.cat(column) for column in columns), unbiased=parts[0].unbiased)
+
+    def hsic(self, other: "Pieces") -> Float[Tensor, "l m"]:
+        """HSIC of every kernel with every one of `other`, unbiased (Song et al. 2012, eq. 5) or biased."""
+        n = self.rows.shape[1]
+        products = 2 * self.triangle @ other.triangle.T  # tr(KL), less the diagonals
+        crossed = self.rows @ other.rows.T  # 1ᵀKL1
+        sums = self.rows.sum(1)[:, None] * other.rows.sum(1)  # 1ᵀK1 · 1ᵀL1
+        if self.unbiased:
+            return (products + sums / ((n - 1) * (n - 2)) - 2 * crossed / (n - 2)) / (n * (n - 3))
+        products = products + self.diagonal @ other.diagonal.T
+        return (products - 2 * crossed / n + sums / n**2) / (n - 1) ** 2
+
+    def own_hsic(self) -> Float[Tensor, " l"]:
+        """HSIC of every kernel with itself."""
+        values = (self.triangle, self.rows, self.diagonal)
+        alone = (Pieces(*(v[i : i + 1] for v in values), unbiased=self.unbiased) for i in range(len(self.rows)))
+        return torch.stack([part.hsic(part)[0, 0] for part in alone])
