@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from src.data import load_images
+from src.evaluation import accuracy
 from src.paths import ROOT
+from src.results import load_table
 
 README = (ROOT / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -42,3 +44,17 @@ def test_every_module_is_named():
     modules = {path.stem for path in (ROOT / "src").glob("[a-z]*") if path.suffix == ".py" or path.is_dir()}
     table = next(line for line in README.splitlines() if line.startswith("| `src/`"))
     assert modules - set(re.findall(r"`(\w+)`", table)) == {"loaders_ffcv"}  # named with its requirement
+
+
+def test_the_gallery_quotes_the_tables():
+    """The worst case on CIFAR-10, by model and radius, as the caption has it."""
+    worst = accuracy(load_table("cifar10", "02_adversarial", "worst_case"), by=["model", "eps_255"])
+    rows = worst.set_index(["model", "eps_255"])
+    caption = README[README.index("*Notebook 02 on CIFAR-10") : README.index("## Two commands")]
+    quoted = re.findall(r"(\d+\.\d) % \[(\d+\.\d), (\d+\.\d)\]", caption)
+    stated = [("mlp", 2.0), ("vit", 2.0), ("cnn", 2.0), ("cnn_robust", 8.0)]
+    for (model, eps_255), numbers in zip(stated, quoted, strict=True):
+        row = rows.loc[(model, eps_255)]
+        assert numbers == tuple(f"{100 * row[name]:.1f}" for name in ("accuracy", "low", "high"))
+    assert (worst["n"] == 100).all() and "of 100\nimages" in caption
+    assert rows.loc[[("mlp", 8.0), ("cnn", 8.0), ("vit", 8.0)], "correct"].sum() == 0
