@@ -91,7 +91,7 @@ def optimise(
         x = how.project(x.detach() - length * direction)
     final[rows] = x.detach()
     with torch.no_grad():
-        images = how.draw(final)
+        images = how.draw(final).clamp(0, 1)
     return Pictures(images, history, stops, n_steps)
 
 

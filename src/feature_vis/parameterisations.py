@@ -16,7 +16,6 @@ from src.seeding import uniform
 Pixels = Float[Tensor, "n 3 h w"]
 
 _NOISE = 41  # what a random number is for
-_EDGE = 1 / 512  # half a grey level: where a logit that would be infinite is cut
 
 
 @dataclass(frozen=True)
@@ -94,29 +93,37 @@ def pixels(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | No
 
 
 def fourier(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None, size) -> Parameterisation:
-    """Fourier coefficients scaled by 1 / frequency, of colours that the data set does not correlate; then a sigmoid.
+    """Fourier coefficients scaled by 1 / frequency, of colours that the data set does not correlate.
 
-    A step moves all frequencies by what they weigh in natural images.  Without statistics, colours are red, green and
-    blue.  Starts near grey.  Source: Olah, Mordvintsev & Schubert 2017, "Feature visualization", preconditioning.
+    A step then moves each frequency by what it weighs in natural images.  Without statistics, colours are red, green
+    and blue about grey.  Starts near the mean colour.  Pixels are cut to [0, 1] after each step, and the coefficients
+    become those of what is left: a squashing function in its place stalls where pixels are black or white.
+    Source: Olah, Mordvintsev & Schubert 2017, "Feature visualization", preconditioning; the cut is this study's.
     """
     h, w = size
-    frequency = torch.hypot(_cycles(h, draws)[:, None] / h, _cycles(w, draws)[: w // 2 + 1].abs() / w)
-    scale = 1 / frequency.clamp(min=1 / max(h, w)) / 4
-    mix = unmix = torch.eye(3, device=draws.device)
+    frequency = torch.hypot(_cycles(h, draws)[:, None] / h, _cycles(w, draws)[: w // 2 + 1] / w)
+    scale = 1 / frequency.clamp(min=1 / max(h, w))
+    scale = scale / scale.square().mean().sqrt()
+    mean, mix, unmix = torch.full((3,), 0.5), torch.eye(3), torch.eye(3)
     if statistics is not None:
         length = statistics.mix.norm(dim=0).max()
-        mix, unmix = (statistics.mix / length).to(draws), (statistics.unmix * length).to(draws)
-    if start is None:
-        coefficients = 0.01 * _normal(draws).view(-1, 3, h, w // 2 + 1, 2)
-    else:
-        values = torch.einsum("ij,njhw->nihw", unmix, start.clamp(_EDGE, 1 - _EDGE).logit())
-        coefficients = torch.view_as_real(torch.fft.rfft2(values, norm="ortho") / scale)
+        mean, mix, unmix = statistics.mean, statistics.mix / length, statistics.unmix * length
+    mean, mix, unmix = mean.to(draws)[:, None, None], mix.to(draws), unmix.to(draws)
+
+    def to_pixels(coefficients: Tensor) -> Pixels:
+        values = torch.fft.irfft2(torch.view_as_complex(coefficients) * scale, s=(h, w), norm="ortho")
+        return mean + torch.einsum("ij,njhw->nihw", mix, values)
+
+    def to_coefficients(images: Pixels) -> Tensor:
+        values = torch.einsum("ij,njhw->nihw", unmix, images - mean)
+        return torch.view_as_real(torch.fft.rfft2(values, norm="ortho") / scale).contiguous()
 
     def draw(coefficients: Tensor) -> Pixels:
-        values = torch.fft.irfft2(torch.view_as_complex(coefficients) * scale, s=(h, w), norm="ortho")
-        return torch.einsum("ij,njhw->nihw", mix, values).sigmoid()
+        images = to_pixels(coefficients)
+        return images + (images.clamp(0, 1) - images).detach()  # rounding at the border must not stop a gradient
 
-    return Parameterisation(coefficients.contiguous(), draw, lr=0.05)
+    coefficients = 0.01 * _normal(draws).view(-1, 3, h, w // 2 + 1, 2) if start is None else to_coefficients(start)
+    return Parameterisation(coefficients, draw, lr=0.1, project=lambda x: to_coefficients(to_pixels(x).clamp(0, 1)))
 
 
 def maco(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None, size) -> Parameterisation:
