@@ -15,6 +15,9 @@ from statsmodels.stats.multitest import multipletests
 from src.files import sha256, written_whole
 from src.results import load_facts, table_path
 
+# measures that are probabilities: their means lie in [0, 1], and so do the intervals
+PROBABILITIES = ("p", "p_shift", "p_transfer")
+
 
 def save_pictures(images: UInt8[np.ndarray, "n h w 3"], dataset: str, experiment: str, name: str) -> str:
     """Write the pictures of a table beside it, <name>.npz; returns its sha256, for the parameters of the table.
@@ -48,7 +51,8 @@ def mean_over_seeds(
 
     Classes are all there are, seeds are drawn: the standard error comes from the variances s² within each unit,
     sqrt(sum s² / S) / K for K units of S seeds, with Welch and Satterthwaite's degrees of freedom for Student's t.
-    Columns: those of `by`, measure, n (rows), mean, low, high; the interval is NaN where a unit has one seed.
+    Columns: those of `by`, measure, n (rows), mean, low, high; the interval is NaN where a unit has one seed, and that
+    of a probability is cut to [0, 1].
     """
     rows = []
     for key, part in table.groupby(by, sort=False):
@@ -59,7 +63,10 @@ def mean_over_seeds(
             spread = (share**2 / np.maximum(cells["size"] - 1, 1)).sum()
             half = error * t.ppf((1 + level) / 2, share.sum() ** 2 / spread) if spread > 0 else error
             mean = cells["mean"].mean()
-            facts = dict(measure=measure, n=len(part), mean=mean, low=mean - half, high=mean + half)
+            low, high = mean - half, mean + half
+            if measure in PROBABILITIES:
+                low, high = np.maximum(low, 0.0), np.minimum(high, 1.0)  # NaN stays NaN
+            facts = dict(measure=measure, n=len(part), mean=mean, low=low, high=high)
             rows.append(dict(zip(by, key, strict=True)) | facts)
     return pd.DataFrame(rows)
 

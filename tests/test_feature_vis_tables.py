@@ -41,7 +41,7 @@ def test_no_torch_is_needed():
 
 
 def test_one_class_gives_students_interval():
-    values = np.array([[0.2, 0.5, 0.9, 0.7]])
+    values = np.array([[0.2, 0.5, 0.6, 0.4]])
     (row,) = visibility.mean_over_seeds(class_rows(values), ["p"], by=["model"]).itertuples()
     low, high = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values[0]))
     assert (row.mean, row.low, row.high, row.n) == pytest.approx((values.mean(), low, high, 4))
@@ -60,6 +60,14 @@ def test_seeds_without_spread_and_without_company():
     table = visibility.mean_over_seeds(groups, ["p"], by=["model", "condition"]).set_index("model")
     assert tuple(table.loc["mlp", ["mean", "low", "high"]]) == pytest.approx((0.5, 0.5, 0.5))
     assert table.loc["cnn", "mean"] == 0.3 and np.isnan(table.loc["cnn", "low"])
+
+
+def test_the_interval_of_a_probability_ends_at_0_and_1():
+    table = class_rows([[0.999, 0.9], [0.8, 1.0]]).assign(tv=[0.999, 0.9, 0.8, 1.0])
+    cut, whole = visibility.mean_over_seeds(table, ["p", "tv"], by=["model"]).itertuples()
+    assert cut.high == 1 and whole.high > 1 and cut.low == whole.low < cut.mean
+    (low,) = visibility.mean_over_seeds(table.assign(p=1 - table["p"]), ["p"], by=["model"]).itertuples()
+    assert low.low == 0 and low.high == pytest.approx(1 - cut.low)
 
 
 def test_the_interval_over_seeds_covers_the_truth():
@@ -196,7 +204,7 @@ def test_depth_curves_stand_at_the_means_and_references_behind_them(ax):
     own = visibility.depth_curve(inversion_rows([[0.9, 0.5, 0.1], [0.7, 0.3, 0.3]]), "ssim")
     noise = visibility.depth_curve(inversion_rows([[0.01, 0.01, 0.01]], condition="noise"), "ssim")
     plotting.depth_curves(pd.concat([own, noise]), ax, measure="ssim", references={"noise": "random noise"})
-    curve, reference = ax.lines
+    curve, _, reference = ax.lines
     np.testing.assert_allclose(curve.get_xydata(), [[0, 0.8], [0.5, 0.4], [1, 0.2]])
     np.testing.assert_allclose(reference.get_ydata(), 0.01)
     assert ax.get_legend_handles_labels()[1] == ["CNN", "random noise"] and ax.get_yscale() == "linear"

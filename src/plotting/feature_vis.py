@@ -12,11 +12,11 @@ from src.plotting.style import PAGE_WIDTH, model_style
 
 # measure -> what its axis says
 MEASURES = {
-    "p": "target probability",
-    "p_shift": "… shifted by 3 pixels",
-    "p_transfer": "… on other architectures",
+    "p": "probability\nof the class",
+    "p_shift": "probability\nwhen shifted",
+    "p_transfer": "probability, other\narchitectures",
     "tv": "total variation",
-    "spectrum_db": "spectrum: distance from natural (dB)",
+    "spectrum_db": "spectrum, distance\nfrom natural (dB)",
     "distance": "relative feature distance",
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
@@ -37,8 +37,8 @@ def picture_rows(
     """
     widest = max(columns or 0, *(len(row) for row in pictures.values()))
     lines = 1 + max((text.count("\n") for texts in captions.values() for text in texts), default=0)
-    cell = (PAGE_WIDTH - 0.75) / widest
-    size = (PAGE_WIDTH, len(pictures) * (cell + 0.085 * lines + 0.07) + 0.2)
+    cell = min((PAGE_WIDTH - 0.75) / widest, 0.9)
+    size = (0.75 + widest * cell, len(pictures) * (cell + 0.085 * lines + 0.07) + 0.2)
     figure, axes = plt.subplots(len(pictures), widest, figsize=size, squeeze=False)
     figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     for ax in axes.flat:
@@ -81,26 +81,22 @@ def measure_points(table: pd.DataFrame, ax: Axes, *, measure: str, conditions: S
 def depth_curves(table: pd.DataFrame, ax: Axes, *, measure: str, references: Mapping[str, str] | None = None) -> Axes:
     """A measure along the depth, from the stem (0) to the logits (1), with 95 % bands, a line for each model.
 
-    table: rows of `depth_curve`.  references: condition -> label, drawn thin and grey: what no inversion gives.
+    table: rows of `depth_curve`.  references: condition -> label, at most three, drawn thin: what no inversion gives.
     A measure of distance is drawn on a logarithmic scale.
     """
-    references = dict(references or {})
+    references, looks = dict(references or {}), ((0, (4, 2)), (0, (1, 1)), "-")
     for (model, seed), rows in table[~table["condition"].isin(references)].groupby(["model", "model_seed"], sort=False):
         style = dict(model_style(model))
         first = seed == table["model_seed"].iloc[0]
         name = style.pop("label")
         ax.plot(rows["depth"], rows["mean"], markersize=3, linewidth=1, label=name if first else None, **style)
         ax.fill_between(rows["depth"], rows["low"], rows["high"], color=style["color"], alpha=0.15, linewidth=0)
-    looks = ("-", (0, (1, 1)), (0, (4, 2)))
     for (condition, label), look in zip(references.items(), looks, strict=False):
-        part = table[table["condition"] == condition]
-        label_once = label
-        for _, rows in part.groupby(["model", "model_seed"], sort=False):
-            ax.plot(
-                rows["depth"], rows["mean"], color="0.55", linewidth=0.7, linestyle=look, label=label_once, zorder=0
-            )
-            label_once = None
+        ax.plot([], [], color="0.4", linewidth=0.7, linestyle=look, label=label)
+        for (model, _), rows in table[table["condition"] == condition].groupby(["model", "model_seed"], sort=False):
+            colour = model_style(model)["color"]
+            ax.plot(rows["depth"], rows["mean"], color=colour, linewidth=0.6, alpha=0.7, linestyle=look, zorder=0)
     if measure == "distance":
         ax.set_yscale("log")
-    ax.set(xlim=(-0.03, 1.03), xlabel="depth (0: stem, 1: logits)", ylabel=MEASURES[measure])
+    ax.set(xlim=(-0.03, 1.03), xlabel="depth", ylabel=MEASURES[measure])
     return ax
