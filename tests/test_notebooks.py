@@ -17,6 +17,9 @@ SMALL = {
     "03_texture_shape_bias": dict(
         models=["mlp", "cnn"], n_images=60, n_pairs=10, n_stylised=4, n_corrupted=2, style_steps=2, device="cpu"
     ),
+    "04b_feature_visualization": dict(
+        models=["mlp", "cnn"], steps=3, n_images=2, n_stages=3, inversion_steps=3, n_statistics=100, device="cpu"
+    ),
     "05_model_calibration": dict(models=["mlp", "cnn"], n_test=400, n_resamples=50, device="cpu"),
     "06_inference_time": dict(models=["mlp", "cnn"], others=[], batch_sizes=[1, 4], n_repeats=6, device="cpu"),
 }

@@ -15,6 +15,7 @@ from src.plotting.costs import (
     throughput_against_batch,
     variant_ratios,
 )
+from src.plotting.feature_vis import MEASURES, depth_curves, measure_points, picture_rows
 from src.plotting.finetuning import MODE_STYLE, accuracy_points, confusion_matrix, learning_curves
 from src.plotting.robustness import (
     attack_pictures,
@@ -56,6 +57,7 @@ __all__ = [
     "calibration_errors",
     "COLUMN_WIDTH",
     "FORMATS",
+    "MEASURES",
     "MODEL_STYLE",
     "MODE_STYLE",
     "PAGE_WIDTH",
@@ -70,11 +72,14 @@ __all__ = [
     "confusion_matrix",
     "corruption_heatmap",
     "cue_shares",
+    "depth_curves",
     "error_by_bins",
     "images",
     "learning_curves",
     "manipulation_sheet",
+    "measure_points",
     "model_style",
+    "picture_rows",
     "reliability_diagram",
     "retained_curves",
     "risk_coverage",

@@ -1,0 +1,100 @@
+"""Activation maximisation: pictures that make a class, a unit, a channel or a token respond as strongly as they can."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from src.attacks.model_access import frozen
+from src.feature_vis.layers import LOGITS, log_odds, pick_response, respond
+from src.feature_vis.measures import total_variation
+from src.feature_vis.optimise import Pictures, optimise
+from src.feature_vis.parameterisations import ImageStatistics, parameterise
+from src.feature_vis.transforms import change_view, draw_views
+
+
+def maximise_activation(
+    model: nn.Module,
+    targets: Sequence[int | tuple[int | None, ...]] | Tensor,
+    *,
+    layer: str = LOGITS,
+    parameterisation: str = "fourier",
+    start: Float[Tensor, "n 3 h w"] | None = None,
+    statistics: ImageStatistics | None = None,
+    size: tuple[int, int] | None = None,
+    steps: int = 200,
+    lr: float | None = None,
+    jitter: int = 3,
+    rotate: float = 5.0,
+    scale: float = 0.05,
+    tv: float = 0.0,
+    stop_at: float | None = None,
+    seed: int | Int[Tensor, " n"] = 0,
+    sample_ids: Int[Tensor, " n"] | None = None,
+) -> Pictures:
+    """One picture for each target, all in one batch.
+
+    targets: for "logits" a class index each, whose log-odds log p / (1 - p) are raised; for another `layer` (see
+    `respond`) an index or tuple each, see `pick_response`.  parameterisation: "pixels" (the 2023 report's way),
+    "fourier" or "maco", from noise or from the images `start`.  statistics: of the data set, for its colours and
+    spectrum (`image_statistics`).  size: height and width, if neither start nor statistics tell.
+    jitter (pixels), rotate (degrees), scale: random views, a new one at every step; 0 for none.  tv: weight of the
+    total variation, in log-odds or units of the response per unit of `total_variation`.
+    stop_at: a probability, or a response of the layer, at which a picture is done.  seed: one for all or one each; all
+    that is random is drawn from (seed, sample id), sample_ids 0, 1, … by default.
+    History: probabilities, or responses, of the view of each step.  A unit that nothing moves ends with "dead: …".
+    The model is left as it was.  Raises ValueError for what does not exist, out of range, or not finite.
+    Sources: Erhan et al. 2009; Simonyan et al. 2014; Olah et al. 2017; Fel et al. 2023.
+    """
+    device = next(model.parameters()).device
+    targets = targets.tolist() if isinstance(targets, Tensor) else list(targets)
+    if not targets:
+        raise ValueError("there are no targets")
+    if size is None:
+        if start is None and statistics is None:
+            raise ValueError("how large shall the pictures be? give size=(height, width), statistics or a start")
+        size = tuple(start.shape[-2:]) if start is not None else statistics.size
+    if jitter < 0 or rotate < 0 or scale < 0 or tv < 0:
+        raise ValueError(f"jitter, rotate, scale and tv cannot be negative: {jitter}, {rotate}, {scale}, {tv}")
+    if stop_at is not None and layer == LOGITS and not 0 < stop_at < 1:
+        raise ValueError(f"stop_at is a probability for classes, between 0 and 1, not {stop_at}")
+    ids = torch.arange(len(targets)) if sample_ids is None else sample_ids
+    ids, seed = ids.to(device), seed.to(device) if isinstance(seed, Tensor) else seed
+    start = None if start is None else start.to(device)
+    how = parameterise(parameterisation, ids, seed=seed, start=start, statistics=statistics, size=size)
+    views = draw_views(ids, seed, steps)
+    with frozen(model):
+        with torch.no_grad():
+            _check_targets(respond(model, how.draw(how.start[:1]), layer), targets, layer)
+
+        def objective(pixels: Tensor, rows: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+            seen = change_view(pixels, views[rows, step], jitter=jitter, rotate=rotate, scale=scale)
+            penalty = tv * total_variation(pixels) if tv else torch.zeros(len(rows), device=device)
+            chosen = [targets[row] for row in rows.tolist()]
+            response = respond(model, seen, layer).float()
+            if layer == LOGITS:
+                odds = log_odds(response, torch.tensor(chosen, device=device))
+                return odds.sigmoid(), -odds, penalty
+            values = _by_target(response, chosen)
+            return values, -values, penalty
+
+        reached = {} if stop_at is None else dict(reached=lambda value: value >= stop_at)
+        names = [f"{layer} {target}" for target in targets]
+        return optimise(how, objective, steps=steps, lr=lr, names=names, **reached)
+
+
+def _by_target(response: Tensor, chosen: list) -> Tensor:
+    """The response of each row to its own target; rows that share one are read together."""
+    values = torch.empty(len(chosen), device=response.device)
+    for target in dict.fromkeys(chosen):
+        rows = [i for i, other in enumerate(chosen) if other == target]
+        values = values.index_copy(0, torch.tensor(rows, device=values.device), pick_response(response[rows], target))
+    return values
+
+
+def _check_targets(response: Tensor, targets: list, layer: str) -> None:
+    for target in dict.fromkeys(targets):
+        if layer == LOGITS and not (isinstance(target, int) and 0 <= target < response.shape[1]):
+            raise ValueError(f"class {target!r} is out of range for a model of {response.shape[1]} classes")
+        pick_response(response, target)

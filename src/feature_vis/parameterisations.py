@@ -1,0 +1,209 @@
+"""Ways to write a picture down so that gradient steps on what is written give natural pictures rather than static.
+
+Each is a `Parameterisation`: where to start, how to draw pixels in [0, 1], how long a step is.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from src.seeding import uniform
+
+Pixels = Float[Tensor, "n 3 h w"]
+
+_NOISE = 41  # what a random number is for
+
+
+@dataclass(frozen=True)
+class ImageStatistics:
+    """What pictures of a data set have in common, from a sample of it.
+
+    mean: colour [3].  mix: [3, 3], colours of uncorrelated unit variance to colours about the mean; unmix: its
+    pseudo-inverse, as grey images have only one direction.  amplitude: [3, h, w // 2 + 1], mean amplitude of each
+    frequency in uncorrelated colours.  log_power: [min(h, w) // 2], mean over images of the power in dB at 1, 2, …
+    cycles per image.
+    """
+
+    mean: Float[Tensor, " 3"]
+    mix: Float[Tensor, "3 3"]
+    unmix: Float[Tensor, "3 3"]
+    amplitude: Float[Tensor, "3 h v"]
+    log_power: Float[Tensor, " f"]
+    size: tuple[int, int]
+
+
+def image_statistics(pixels: Pixels) -> ImageStatistics:
+    """The statistics of pixels in [0, 1]; some hundred will do.  ValueError for fewer than 2 or a blank set."""
+    check_pixels(pixels)
+    if len(pixels) < 2:
+        raise ValueError(f"statistics of a data set need at least 2 images, not {len(pixels)}")
+    pixels = pixels.double()
+    mean = pixels.mean((0, 2, 3))
+    colours = (pixels - mean[:, None, None]).permute(1, 0, 2, 3).flatten(1)
+    variances, axes = torch.linalg.eigh(colours @ colours.T / colours.shape[1])
+    variances, axes = variances.flip(0).clamp(min=0), axes.flip(1)
+    if variances[0] <= 1e-12:
+        raise ValueError("all pixels of these images are alike; they have no colours and no spectrum")
+    alive = variances > 1e-6 * variances[0]
+    deviations = variances.sqrt() * alive
+    inverse = torch.where(alive, 1 / deviations.clamp(min=1e-30), 0.0)
+    mix, unmix = axes * deviations, inverse[:, None] * axes.T
+    whitened = torch.einsum("ij,njhw->nihw", unmix, pixels - mean[:, None, None])
+    amplitude = torch.fft.rfft2(whitened, norm="ortho").abs().mean(0)
+    power = log_power(pixels).mean(0)
+    parts = (part.float() for part in (mean, mix, unmix, amplitude, power))
+    return ImageStatistics(*parts, size=tuple(pixels.shape[-2:]))
+
+
+def log_power(pixels: Pixels) -> Float[Tensor, "n f"]:
+    """Power of each picture at 1, 2, … min(h, w) // 2 cycles per image, mean over colours and directions, in dB.
+
+    The mean colour is left out. Power below 1e-10, that of a blank picture, counts as 1e-10.
+    """
+    h, w = pixels.shape[-2:]
+    power = torch.fft.fft2(pixels, norm="ortho").abs().square().mean(1)  # n, h, w
+    radius = torch.hypot(_cycles(h, pixels)[:, None], _cycles(w, pixels)).round().long()
+    n_rings = min(h, w) // 2
+    rings = torch.stack([power[:, radius == r].mean(1) for r in range(1, n_rings + 1)], 1)
+    return 10 * rings.clamp(min=1e-10).log10()
+
+
+@dataclass(frozen=True)
+class Parameterisation:
+    """start: [n, …], what the optimiser moves.  draw: of any rows of it, to pixels in [0, 1].  lr: of Adam.
+
+    project: of any rows, what is allowed nearest to them; applied after each step.
+    """
+
+    start: Tensor
+    draw: Callable[[Tensor], Pixels]
+    lr: float
+    project: Callable[[Tensor], Tensor] = lambda values: values
+
+
+def pixels(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None, size) -> Parameterisation:
+    """The pixels themselves, cut to [0, 1] after each step; from uniform noise."""
+    if start is None:
+        start = draws[:, : 3 * size[0] * size[1]].view(-1, 3, *size)
+    return Parameterisation(start, lambda x: x, lr=0.02, project=lambda x: x.clamp(0, 1))
+
+
+def fourier(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None, size) -> Parameterisation:
+    """Fourier coefficients scaled by 1 / frequency, of colours that the data set does not correlate.
+
+    A step then moves each frequency by what it weighs in natural images.  Without statistics, colours are red, green
+    and blue about grey.  Starts near the mean colour.  Pixels are cut to [0, 1] after each step, and the coefficients
+    become those of what is left: a squashing function in its place stalls where pixels are black or white.
+    Source: Olah, Mordvintsev & Schubert 2017, "Feature visualization", preconditioning; the cut is this study's.
+    """
+    h, w = size
+    frequency = torch.hypot(_cycles(h, draws)[:, None] / h, _cycles(w, draws)[: w // 2 + 1] / w)
+    scale = 1 / frequency.clamp(min=1 / max(h, w))
+    scale = scale / scale.square().mean().sqrt()
+    mean, mix, unmix = torch.full((3,), 0.5), torch.eye(3), torch.eye(3)
+    if statistics is not None:
+        length = statistics.mix.norm(dim=0).max()
+        mean, mix, unmix = statistics.mean, statistics.mix / length, statistics.unmix * length
+    mean, mix, unmix = mean.to(draws)[:, None, None], mix.to(draws), unmix.to(draws)
+
+    def to_pixels(coefficients: Tensor) -> Pixels:
+        values = torch.fft.irfft2(torch.view_as_complex(coefficients) * scale, s=(h, w), norm="ortho")
+        return mean + torch.einsum("ij,njhw->nihw", mix, values)
+
+    def to_coefficients(images: Pixels) -> Tensor:
+        values = torch.einsum("ij,njhw->nihw", unmix, images - mean)
+        return torch.view_as_real(torch.fft.rfft2(values, norm="ortho") / scale).contiguous()
+
+    def draw(coefficients: Tensor) -> Pixels:
+        images = to_pixels(coefficients)
+        return images + (images.clamp(0, 1) - images).detach()  # rounding at the border must not stop a gradient
+
+    coefficients = 0.01 * _normal(draws).view(-1, 3, h, w // 2 + 1, 2) if start is None else to_coefficients(start)
+    return Parameterisation(coefficients, draw, lr=0.1, project=lambda x: to_coefficients(to_pixels(x).clamp(0, 1)))
+
+
+def maco(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None, size) -> Parameterisation:
+    """Phases alone: every frequency keeps the data set's mean amplitude, the mean colour is the data set's too.
+
+    Values beyond [0, 1] are cut. Starts from random phases.  Source: Fel et al. 2023, "Unlocking feature visualization
+    for deeper networks with magnitude constrained optimization"; there the spectrum is ImageNet's.
+    """
+    if statistics is None:
+        raise ValueError("'maco' needs the statistics of a data set, whose spectrum it keeps: image_statistics(pixels)")
+    h, w = size
+    amplitude = statistics.amplitude.to(draws).clone()
+    amplitude[:, 0, 0] = 0  # the mean is that of the data set
+    mean, mix, unmix = (part.to(draws) for part in (statistics.mean, statistics.mix, statistics.unmix))
+    if start is None:
+        phases = (2 * math.pi * draws[:, : 3 * h * (w // 2 + 1)] - math.pi).view(-1, 3, h, w // 2 + 1)
+    else:
+        whitened = torch.einsum("ij,njhw->nihw", unmix, start - mean[:, None, None])
+        phases = torch.fft.rfft2(whitened).angle()
+
+    def draw(phases: Tensor) -> Pixels:
+        spectrum = torch.polar(amplitude.expand_as(phases), _odd(phases, w))
+        values = torch.fft.irfft2(spectrum, s=(h, w), norm="ortho")
+        return (mean[:, None, None] + torch.einsum("ij,njhw->nihw", mix, values)).clamp(0, 1)
+
+    return Parameterisation(phases, draw, lr=0.1)
+
+
+# name -> (start or None, random numbers [n, 6 h (w // 2 + 1)], statistics or None, (h, w)) -> Parameterisation
+PARAMETERISATIONS: dict[str, Callable[..., Parameterisation]] = {"pixels": pixels, "fourier": fourier, "maco": maco}
+
+
+def parameterise(
+    name: str,
+    sample_ids: Int[Tensor, " n"],
+    *,
+    seed: int | Int[Tensor, " n"],
+    start: Pixels | None,
+    statistics: ImageStatistics | None,
+    size: tuple[int, int],
+) -> Parameterisation:
+    """The parameterisation called `name` of n pictures, from `start` or from noise of each (seed, sample id).
+
+    Raises ValueError for an unknown name, a start of another size, and statistics of another size where they matter.
+    """
+    if name not in PARAMETERISATIONS:
+        raise ValueError(f"unknown parameterisation {name!r}; choose from {', '.join(PARAMETERISATIONS)}")
+    if start is not None:
+        check_pixels(start)
+        if len(start) != len(sample_ids) or tuple(start.shape[-2:]) != tuple(size):
+            wanted = (len(sample_ids), 3, *size)
+            raise ValueError(f"the start is {tuple(start.shape)}, expected an image for each picture, {wanted}")
+        start = start.float()
+    if name == "maco" and statistics is not None and statistics.size != tuple(size):
+        raise ValueError(f"the statistics are of images of {statistics.size}, the pictures are {tuple(size)}")
+    draws = uniform(sample_ids, seed, _NOISE, draws=6 * size[0] * (size[1] // 2 + 1))
+    return PARAMETERISATIONS[name](start, draws, statistics, tuple(size))
+
+
+def check_pixels(images: Tensor) -> None:
+    """Raise ValueError unless these are colour images in [0, 1]."""
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"expected pixels [n, 3, h, w], not {tuple(images.shape)}")
+    if len(images) and not (0 <= images.min() and images.max() <= 1):  # also catches NaN
+        raise ValueError(f"pixels must lie in [0, 1], not [{images.min():.3g}, {images.max():.3g}]")
+
+
+def _cycles(n: int, like: Tensor) -> Float[Tensor, " n"]:
+    """Frequencies of a transform of n values in cycles, the later half negative."""
+    return torch.fft.fftfreq(n, 1 / n, device=like.device, dtype=torch.float32)
+
+
+def _normal(draws: Tensor) -> Tensor:
+    """Standard normal numbers of uniform ones; the steps of 2**-24 of those keep them below 5.3."""
+    return torch.special.ndtri(draws.clamp(min=2**-25, max=1 - 2**-24))
+
+
+def _odd(phases: Tensor, w: int) -> Tensor:
+    """Phases of a real image: in the columns that hold both a frequency and its opposite, one is minus the other."""
+    columns = [0, w // 2] if w % 2 == 0 else [0]
+    both = phases[..., columns]
+    opposite = both.flip(-2).roll(1, -2)
+    return phases.index_copy(-1, torch.tensor(columns, device=phases.device), (both - opposite) / 2)

@@ -1,0 +1,142 @@
+"""What tables of pictures say: means over seeds, quality along the depth, paired comparisons; no torch.
+
+A table of classes has one row per model, condition (how the picture was made), target and seed; one of inversions one
+row per model, condition, layer, image and seed.  `picture` is the row of the picture in the .npz beside the table.
+"""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, UInt8
+from scipy.stats import t, wilcoxon
+from statsmodels.stats.multitest import multipletests
+
+from src.files import sha256, written_whole
+from src.results import load_facts, table_path
+
+# measures that are probabilities: their means lie in [0, 1], and so do the intervals
+PROBABILITIES = ("p", "p_shift", "p_transfer")
+
+
+def save_pictures(images: UInt8[np.ndarray, "n h w 3"], dataset: str, experiment: str, name: str) -> str:
+    """Write the pictures of a table beside it, <name>.npz; returns its sha256, for the parameters of the table.
+
+    Where all are grey, one channel is kept.  ValueError for anything but 8-bit colour images.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(f"pictures are kept as uint8 [n, h, w, 3], not {images.dtype} {images.shape}")
+    grey = (images == images[..., :1]).all()
+    path = table_path(dataset, experiment, name).with_suffix(".npz")
+    with written_whole(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, images=images[..., :1] if grey else images)
+    return sha256(path)
+
+
+def load_pictures(dataset: str, experiment: str, name: str) -> UInt8[np.ndarray, "n h w 3"]:
+    """The pictures of a table; row i is that of `picture` i.  ValueError if they are not those of the table."""
+    path = table_path(dataset, experiment, name).with_suffix(".npz")
+    wanted = load_facts(dataset, experiment, name)["parameters"].get("pictures_sha256")
+    if not path.exists() or sha256(path) != wanted:
+        raise ValueError(f"{path} does not hold the pictures of the table beside it; run the notebook again")
+    with np.load(path, allow_pickle=False) as file:
+        images = file["images"]
+    return np.broadcast_to(images, (*images.shape[:3], 3))
+
+
+def mean_over_seeds(
+    table: pd.DataFrame, values: list[str], *, by: list[str], unit: str = "target", level: float = 0.95
+) -> pd.DataFrame:
+    """Mean of each measure per group, with an interval for what other seeds would have given.
+
+    Classes are all there are, seeds are drawn: the standard error comes from the variances s² within each unit,
+    sqrt(sum s² / S) / K for K units of S seeds, with Welch and Satterthwaite's degrees of freedom for Student's t.
+    Columns: those of `by`, measure, n (rows), mean, low, high; the interval is NaN where a unit has one seed, and that
+    of a probability is cut to [0, 1].
+    """
+    rows = []
+    for key, part in table.groupby(by, sort=False):
+        for measure in values:
+            cells = part.groupby(unit)[measure].agg(["mean", "var", "size"])
+            share = (cells["var"] / cells["size"]).to_numpy()  # of the squared error, by each unit
+            error = np.sqrt(share.sum()) / len(cells) if np.isfinite(share).all() else np.nan
+            spread = (share**2 / np.maximum(cells["size"] - 1, 1)).sum()
+            half = error * t.ppf((1 + level) / 2, share.sum() ** 2 / spread) if spread > 0 else error
+            mean = cells["mean"].mean()
+            low, high = mean - half, mean + half
+            if measure in PROBABILITIES:
+                low, high = np.maximum(low, 0.0), np.minimum(high, 1.0)  # NaN stays NaN
+            facts = dict(measure=measure, n=len(part), mean=mean, low=low, high=high)
+            rows.append(dict(zip(by, key, strict=True)) | facts)
+    return pd.DataFrame(rows)
+
+
+def depth_curve(
+    table: pd.DataFrame, value: str, *, level: float = 0.95, n_boot: int = 10_000, seed: int = 0
+) -> pd.DataFrame:
+    """Mean of a measure at each stage of each model, with a bootstrap interval over images.
+
+    Seeds of one image are averaged first. One seed's draws serve all stages, so curves of one model move together.
+    Columns: model, model_seed, condition, layer, depth, n (images), mean, low, high, in the order of the table.
+    """
+    keys = ["model", "model_seed", "condition", "layer", "depth"]
+    rows = []
+    for key, part in table.groupby(keys, sort=False):
+        per_image = part.groupby("sample_id")[value].mean().to_numpy()
+        n = len(per_image)
+        drawn = np.random.default_rng(seed).integers(n, size=(n_boot, n))
+        low, high = np.quantile(per_image[drawn].mean(1), [(1 - level) / 2, (1 + level) / 2])
+        rows.append(dict(zip(keys, key, strict=True)) | dict(n=n, mean=per_image.mean(), low=low, high=high))
+    return pd.DataFrame(rows)
+
+
+def survival(table: pd.DataFrame, value: str) -> pd.DataFrame:
+    """What survives of each image over the whole depth: the area under its curve, from the stem to the logits.
+
+    Columns: model, model_seed, condition, sample_id, survival (in the unit of the measure).  Trapezoids over `depth`.
+    """
+    keys = ["model", "model_seed", "condition", "sample_id"]
+    means = table.groupby([*keys, "depth"], sort=False)[value].mean().reset_index().sort_values("depth")
+    areas = [
+        dict(zip(keys, key, strict=True)) | dict(survival=np.trapezoid(part[value], part["depth"]))
+        for key, part in means.groupby(keys, sort=False)
+    ]
+    return pd.DataFrame(areas)
+
+
+def compare_pairs(table: pd.DataFrame, value: str, *, of: str, on: list[str]) -> pd.DataFrame:
+    """Wilcoxon's signed-rank test of every two values of column `of`, as the table has them, paired on columns `on`.
+
+    Columns: a, b, n (pairs), difference (mean of a minus b), p_value (two-sided; 1 where all pairs are equal), p_holm
+    (Holm 1979, over the rows).  Raises ValueError when a pair is missing or there twice.
+    """
+    names = list(dict.fromkeys(table[of]))
+    if table.duplicated([of, *on]).any():
+        raise ValueError(f"{of} has a row twice for one {on}; average first, or name in `on` what tells them apart")
+    wide = table.pivot(index=on, columns=of, values=value)
+    if wide.isna().any(axis=None):
+        raise ValueError(f"some {on} lack a value of {value} for one of {', '.join(map(str, names))}")
+    rows = []
+    for a, b in combinations(names, 2):
+        differences = (wide[a] - wide[b]).to_numpy()
+        p_value = float(wilcoxon(differences).pvalue) if (differences != 0).any() else 1.0
+        rows.append(dict(a=a, b=b, n=len(wide), difference=differences.mean(), p_value=p_value))
+    columns = ["a", "b", "n", "difference", "p_value"]
+    tests = pd.DataFrame(rows, columns=columns)
+    return tests.assign(p_holm=multipletests(tests["p_value"], method="holm")[1] if rows else [])
+
+
+def diversity(images: Float[np.ndarray, "n h w 3"] | UInt8[np.ndarray, "n h w 3"], table: pd.DataFrame) -> pd.DataFrame:
+    """How far pictures of one target from several seeds are from each other: root mean square difference of pixels.
+
+    images: all pictures; `picture` of a row is its place.  uint8 counts in 1/255.  Columns: model, model_seed,
+    condition, target, n (seeds), distance (mean over pairs, in pixels of [0, 1]; NaN for one seed).
+    """
+    scale = 255 if images.dtype == np.uint8 else 1
+    keys, rows = ["model", "model_seed", "condition", "target"], []
+    for key, part in table.groupby(keys, sort=False):
+        own = images[part["picture"].to_numpy()].astype(float) / scale
+        pairs = [np.sqrt(np.square(a - b).mean()) for a, b in combinations(own, 2)]
+        distance = float(np.mean(pairs)) if pairs else np.nan
+        rows.append(dict(zip(keys, key, strict=True)) | dict(n=len(own), distance=distance))
+    return pd.DataFrame(rows)
