@@ -13,6 +13,8 @@ from src.feature_vis.optimise import Pictures, optimise
 from src.feature_vis.parameterisations import ImageStatistics, parameterise
 from src.feature_vis.transforms import change_view, draw_views
 
+HOLD = 5  # views in a row that must be good enough: one alone may be by chance
+
 
 def maximise_activation(
     model: nn.Module,
@@ -23,7 +25,7 @@ def maximise_activation(
     start: Float[Tensor, "n 3 h w"] | None = None,
     statistics: ImageStatistics | None = None,
     size: tuple[int, int] | None = None,
-    steps: int = 200,
+    steps: int = 250,
     lr: float | None = None,
     jitter: int = 3,
     rotate: float = 5.0,
@@ -41,16 +43,16 @@ def maximise_activation(
     spectrum (`image_statistics`).  size: height and width, if neither start nor statistics tell.
     jitter (pixels), rotate (degrees), scale: random views, a new one at every step; 0 for none.  tv: weight of the
     total variation, in log-odds or units of the response per unit of `total_variation`.
-    stop_at: a probability, or a response of the layer, at which a picture is done.  seed: one for all or one each; all
-    that is random is drawn from (seed, sample id), sample_ids 0, 1, … by default.
+    stop_at: a probability, or a response of the layer; a picture is done when five views in a row have it.  seed: one
+    for all or one each; all that is random is drawn from (seed, sample id), sample_ids 0, 1, … by default.
     History: probabilities, or responses, of the view of each step.  A unit that nothing moves ends with "dead: …".
     The model is left as it was.  Raises ValueError for what does not exist, out of range, or not finite.
     Sources: Erhan et al. 2009; Simonyan et al. 2014; Olah et al. 2017; Fel et al. 2023.
     """
     device = next(model.parameters()).device
     targets = targets.tolist() if isinstance(targets, Tensor) else list(targets)
-    if not targets:
-        raise ValueError("there are no targets")
+    if not targets or steps < 1:
+        raise ValueError(f"there must be targets and at least 1 step, not {len(targets)} and {steps}")
     if size is None:
         if start is None and statistics is None:
             raise ValueError("how large shall the pictures be? give size=(height, width), statistics or a start")
@@ -79,7 +81,7 @@ def maximise_activation(
             values = _by_target(response, chosen)
             return values, -values, penalty
 
-        reached = {} if stop_at is None else dict(reached=lambda value: value >= stop_at)
+        reached = {} if stop_at is None else dict(reached=lambda value: value >= stop_at, hold=HOLD)
         names = [f"{layer} {target}" for target in targets]
         return optimise(how, objective, steps=steps, lr=lr, names=names, **reached)
 

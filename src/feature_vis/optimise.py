@@ -39,12 +39,14 @@ def optimise(
     steps: int,
     lr: float | None = None,
     reached: Callable[[Tensor], Tensor] = lambda value: torch.zeros_like(value, dtype=torch.bool),
+    hold: int = 1,
     names: list[str],
 ) -> Pictures:
     """Lower score + penalty of each picture by Adam, its step shrinking to a twentieth along a cosine.
 
-    lr: None for what suits the parameterisation.  reached: of the values, which pictures may stop.  names: of the
-    pictures, for messages.  A picture whose score does not change in 20 steps stops: "dead" if it never did.
+    lr: None for what suits the parameterisation.  reached: of the values, which are good enough; a picture stops when
+    they have been for `hold` steps in a row.  names: of the pictures, for messages.
+    A picture whose score does not change in 20 steps stops: "dead" if it never did, else "converged".
     Raises ValueError at the first step where a value or gradient is not finite, naming picture and step.
     """
     lr = how.lr if lr is None else lr
@@ -56,7 +58,7 @@ def optimise(
     final, n_steps, stops = x.clone(), torch.full((n,), steps), [DONE] * n
     history = torch.full((n, steps), torch.nan)
     first = last = torch.full((n,), torch.nan, device=x.device)
-    same = torch.zeros(n, dtype=torch.long, device=x.device)
+    same = held = torch.zeros(n, dtype=torch.long, device=x.device)
     for step in range(steps):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -70,7 +72,8 @@ def optimise(
         history[rows.cpu(), step] = value.float().cpu()
         first, same = (score if step == 0 else first), torch.where(score == last, same + 1, 0)
         last = score
-        over = reached(value)
+        held = torch.where(reached(value), held + 1, 0)
+        over = held >= hold
         stuck = (same >= PATIENCE) & ~over
         if bool((over | stuck).any()):
             for i in (over | stuck).nonzero()[:, 0].tolist():
@@ -81,7 +84,7 @@ def optimise(
             final[rows] = x.detach()
             left = ~(over | stuck)
             x, rows, mean, square, gradient = (part[left] for part in (x, rows, mean, square, gradient))
-            first, last, same = first[left], last[left], same[left]
+            first, last, same, held = first[left], last[left], same[left], held[left]
             if not len(rows):
                 break
         mean = mean.lerp(gradient, 0.1)

@@ -89,7 +89,7 @@ def pixels(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | No
     """The pixels themselves, cut to [0, 1] after each step; from uniform noise."""
     if start is None:
         start = draws[:, : 3 * size[0] * size[1]].view(-1, 3, *size)
-    return Parameterisation(start, lambda x: x, lr=0.02, project=lambda x: x.clamp(0, 1))
+    return Parameterisation(start, lambda x: x, lr=0.05, project=lambda x: x.clamp(0, 1))
 
 
 def fourier(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None, size) -> Parameterisation:
@@ -149,7 +149,7 @@ def maco(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None
         values = torch.fft.irfft2(spectrum, s=(h, w), norm="ortho")
         return (mean[:, None, None] + torch.einsum("ij,njhw->nihw", mix, values)).clamp(0, 1)
 
-    return Parameterisation(phases, draw, lr=0.1)
+    return Parameterisation(phases, draw, lr=0.2)
 
 
 # name -> (start or None, random numbers [n, 6 h (w // 2 + 1)], statistics or None, (h, w)) -> Parameterisation
