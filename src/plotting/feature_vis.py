@@ -45,7 +45,7 @@ def picture_rows(
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
     for row, (name, images) in zip(axes, pictures.items(), strict=True):
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=6.5)
+        row[0].set_ylabel(name.strip(), rotation=0, ha="right", va="center", fontsize=6.5)
         for ax, image, caption in zip(row, images, captions[name], strict=False):
             ax.imshow(image, interpolation="nearest", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
             ax.set_xlabel(caption, fontsize=5, labelpad=1.5, linespacing=1.05)
