@@ -22,6 +22,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import kornia
 import pandas as pd
 import torch
 from lucent.optvis import objectives, param, render, transform
@@ -43,6 +44,10 @@ from src.models import PixelModel, build_model, family_of
 from src.paths import RESULTS
 from src.runtime import pick_device, provenance
 from src.texture_shape import to_pixels
+
+# torch-lucent was written for a kornia of 2020, which had its geometry at the top
+kornia.get_rotation_matrix2d = kornia.geometry.get_rotation_matrix2d
+kornia.warp_affine = kornia.geometry.warp_affine
 
 
 def classes_ours(model: nn.Module, classes: Tensor, natural: ImageStatistics, steps: int) -> Tensor:
