@@ -3,14 +3,17 @@
 from src.cka.direct import KERNELS, cosine_cka, linear_cka, rbf_cka
 from src.cka.layers import choose_layers, layer_names
 from src.cka.matrix import Accumulator, accumulate, cka_matrix, merge
+from src.cka.networks import LABELS, hsic_table
 
 __all__ = [
     "KERNELS",
+    "LABELS",
     "Accumulator",
     "accumulate",
     "choose_layers",
     "cka_matrix",
     "cosine_cka",
+    "hsic_table",
     "layer_names",
     "linear_cka",
     "merge",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 SMALLEST_BATCH = 4  # the unbiased estimator divides by n - 3
@@ -125,6 +125,14 @@ class Pieces:
     def stack(cls, parts: list["Pieces"]) -> "Pieces":
         columns = ([getattr(part, name) for part in parts] for name in ("triangle", "rows", "diagonal"))
         return cls(*(torch.cat(column) for column in columns), unbiased=parts[0].unbiased)
+
+    def permuted(self, order: Int[Tensor, " n"]) -> "Pieces":
+        """The pieces of the same kernels with their examples in another order."""
+        n = len(order)
+        i, j = torch.triu_indices(n, n, offset=1, device=order.device)
+        first, second = torch.minimum(order[i], order[j]), torch.maximum(order[i], order[j])
+        place = first * (2 * n - first - 1) // 2 + second - first - 1  # in the triangle, which goes row by row
+        return Pieces(self.triangle[:, place], self.rows[:, order], self.diagonal[:, order], unbiased=self.unbiased)
 
     def hsic(self, other: "Pieces") -> Float[Tensor, "l m"]:
         """HSIC of every kernel with every one of `other`, unbiased (Song et al. 2012, eq. 5) or biased."""

@@ -80,8 +80,8 @@ def accumulate(
             names_b = choose_layers(model_b, batch_b.pixels[:2], asked_b)
             done = Accumulator(names_a, names_b, dict(kernel=kernel, unbiased=unbiased, pool=pool))
         shared = alike and done.layers_a == done.layers_b
-        a = _pieces(model_a, batch_a.pixels, done.layers_a, kernel, unbiased, pool)
-        b = a if shared else _pieces(model_b, batch_b.pixels, done.layers_b, kernel, unbiased, pool)
+        a = pieces_of(model_a, batch_a.pixels, done.layers_a, kernel, unbiased, pool)
+        b = a if shared else pieces_of(model_b, batch_b.pixels, done.layers_b, kernel, unbiased, pool)
         done.cross.append(a.hsic(b).cpu().numpy())
         done.own_a.append(a.own_hsic().cpu().numpy())
         done.own_b.append(b.own_hsic().cpu().numpy())
@@ -92,10 +92,10 @@ def accumulate(
 
 
 @torch.no_grad()
-def _pieces(
+def pieces_of(
     model: nn.Module, pixels: Tensor, layers: list[str], kernel: str, unbiased: bool, pool: str | None
 ) -> Pieces:
-    """Kernels are made in the hooks, so that activations die at once and no later operation can spoil them."""
+    """Of every layer. Kernels are made in the hooks: activations die at once and no later operation can spoil them."""
     found: dict[str, Pieces] = {}
     last: tuple[Tensor, int, Pieces] | None = None
 
