@@ -18,6 +18,7 @@ NOTEBOOKS = {
     "01_finetuning": "01_vit_finetuning.ipynb",
     "02_adversarial": "02_adversarial_robustness.ipynb",
     "03_texture_shape": "03_texture_shape_bias.ipynb",
+    "04a_cka": "04a_cka.ipynb",
     "04b_feature_vis": "04b_feature_visualization.ipynb",
     "05_calibration": "05_model_calibration.ipynb",
     "06_efficiency": "06_inference_time.ipynb",

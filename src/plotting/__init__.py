@@ -8,6 +8,14 @@ from src.plotting.calibration import (
     reliability_diagram,
     risk_coverage,
 )
+from src.plotting.cka import (
+    UNTRAINED,
+    cka_heatmap,
+    matched_layers,
+    network_name,
+    similarity_by_depth,
+    similarity_by_distance,
+)
 from src.plotting.costs import (
     accuracy_against_cost,
     block_times,
@@ -44,6 +52,12 @@ from src.plotting.texture_shape import (
 )
 
 __all__ = [
+    "UNTRAINED",
+    "cka_heatmap",
+    "matched_layers",
+    "network_name",
+    "similarity_by_depth",
+    "similarity_by_distance",
     "variant_ratios",
     "throughput_against_batch",
     "latency_spread",
