@@ -1,4 +1,4 @@
-"""Training augmentation on whole batches: random resized crop, flip and mixup, each seeded per image.
+"""Training augmentation on whole batches: random crop (resized or padded), flip and mixup, each seeded per image.
 
 A bilinear crop-and-resize is a linear map of the rows of an image, then one of its columns. Done so, a whole batch
 takes two calls on any device, with no loop over images, and equals torchvision's to rounding.
@@ -24,11 +24,13 @@ class Augmentation:
     """Strengths of the training augmentation.
 
     scale: smallest and largest share of the area that a crop keeps.  ratio: smallest and largest width / height.
+    pad: where above 0, a crop keeps the size instead, out of the image with so many reflected pixels on every side.
     flip: probability of a horizontal flip.  mixup: alpha of Zhang et al. 2018's Beta(alpha, alpha), 0 for none.
     """
 
     scale: tuple[float, float] = (0.35, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    pad: int = 0
     flip: float = 0.5
     mixup: float = 0.0
 
@@ -39,6 +41,8 @@ class Augmentation:
             raise ValueError(f"ratio must be an increasing pair above 0, not {self.ratio}")
         if not 0 <= self.flip <= 1 or self.mixup < 0:
             raise ValueError(f"flip must be in [0, 1] and mixup at least 0, not {self.flip} and {self.mixup}")
+        if self.pad < 0 or (self.pad and self.scale != (1, 1)):
+            raise ValueError(f"pad must be at least 0, and scale (1, 1) beside it, not {self.pad} and {self.scale}")
 
 
 def augment_pixels(
@@ -49,11 +53,40 @@ def augment_pixels(
     seed: int,
     epoch: int,
 ) -> Float[Tensor, "n c h w"]:
-    """Random resized crop and horizontal flip, drawn from (seed, epoch, sample id); values stay in [0, 1]."""
+    """Random crop and horizontal flip, drawn from (seed, epoch, sample id); values stay in [0, 1].
+
+    Raises ValueError where the padding is as wide as the image: there is no more to reflect.
+    """
     height, width = pixels.shape[-2:]
     draws = uniform(sample_ids, seed, epoch, _CROP, draws=5)
+    flipped = draws[:, 4] < augmentation.flip
+    if augmentation.pad:
+        if augmentation.pad >= min(height, width):
+            raise ValueError(f"pad must be below the size of the image, not {augmentation.pad} for {height}×{width}")
+        shifts = (draws[:, 2:4] * (2 * augmentation.pad + 1)).floor().long() - augmentation.pad
+        return shifted(pixels, shifts, flipped=flipped)
     boxes = random_boxes(draws[:, :4], height, width, augmentation)
-    return resized_crop(pixels, boxes, flipped=draws[:, 4] < augmentation.flip)
+    return resized_crop(pixels, boxes, flipped=flipped)
+
+
+def shifted(
+    pixels: Float[Tensor, "n c h w"], shifts: Int[Tensor, "n 2"], *, flipped: Bool[Tensor, " n"]
+) -> Float[Tensor, "n c h w"]:
+    """Each image seen from `shifts` (down, right) pixels further, continued by its reflection; flipped where `flipped`.
+
+    The same as a crop of the reflect-padded image, without the padded copy; pixels are moved, never interpolated.
+    """
+    height, width = pixels.shape[-2:]
+    rows = _reflect(torch.arange(height, device=pixels.device) + shifts[:, :1], height)
+    columns = _reflect(torch.arange(width, device=pixels.device) + shifts[:, 1:], width)
+    columns = torch.where(flipped[:, None], columns.flip(1), columns)
+    images = torch.arange(len(pixels), device=pixels.device)[:, None, None]
+    return pixels.movedim(1, -1)[images, rows[:, :, None], columns[:, None]].movedim(-1, 1).contiguous()
+
+
+def _reflect(index: Int[Tensor, "n size"], size: int) -> Int[Tensor, "n size"]:
+    """Indices beyond the ends, mirrored about the first and the last pixel."""
+    return size - 1 - (size - 1 - index.abs()).abs()
 
 
 def random_boxes(

@@ -34,7 +34,8 @@ class Recipe:
     lr: peak learning rate, reached linearly after `warmup` (a share of all steps), then a cosine to zero.
     optimiser: "adamw", "sgd" (Nesterov, momentum 0.9), or "muon" for the matrices of hidden layers with AdamW for the
     rest, at one learning rate (Jordan et al. 2024; Liu et al. 2025).  weight_decay: on matrices and kernels only.
-    crop_scale: smallest share of the area a random crop keeps, 1 for no crops and flips at all.
+    crop_scale: smallest share of the area a random crop keeps, 1 for none.  crop_pad: instead, reflected pixels around
+    the image that a crop of its size is taken from, 0 for none; with either, half of the images are flipped.
     mixup: alpha of the mixing, 0 for none.  eps_255: radius of `fast_adversary`, in 255ths of the pixel range, which
     replaces every training image; 0 for none.  ema: decay per step of an average of the weights, 0 for none.
     dtype: "float32", or "bfloat16" for autocast.  Raises ValueError for a value that means nothing.
@@ -48,6 +49,7 @@ class Recipe:
     warmup: float = 0.1
     label_smoothing: float = 0.1
     crop_scale: float = 0.5
+    crop_pad: int = 0
     mixup: float = 0.0
     eps_255: float = 0.0
     ema: float = 0.0
@@ -67,9 +69,13 @@ class Recipe:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
         if not 0 <= self.eps_255 <= 255:
             raise ValueError(f"eps_255 must be in [0, 255], not {self.eps_255}")
-        self.augmentation()  # checks crop_scale and mixup
+        if self.crop_pad and self.crop_scale != 1:
+            raise ValueError(f"crop_pad needs crop_scale 1, not {self.crop_scale}")
+        self.augmentation()  # checks crop_scale, crop_pad and mixup
 
     def augmentation(self) -> Augmentation | None:
+        if self.crop_pad:
+            return Augmentation(scale=(1.0, 1.0), pad=self.crop_pad, mixup=self.mixup)
         if self.crop_scale != 1:
             return Augmentation(scale=(self.crop_scale, 1.0), mixup=self.mixup)
         return Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, mixup=self.mixup) if self.mixup else None

@@ -34,7 +34,7 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("cnn", "fashion_mnist", "small"): replace(_CNN, epochs=12, crop_scale=0.7),
     ("vit", "fashion_mnist", "small"): replace(_VIT, epochs=16, crop_scale=0.8),
     ("mlp", "cifar10", "base"): replace(_MLP, epochs=100),
-    ("cnn", "cifar10", "base"): replace(_CNN, epochs=20, crop_scale=0.8),
+    ("cnn", "cifar10", "base"): replace(_CNN, epochs=24, crop_scale=1.0, crop_pad=4),
     ("vit", "cifar10", "base"): replace(_VIT, epochs=10, crop_scale=0.7),
     ("cnn_robust", "cifar10", "base"): replace(_CNN, epochs=7, crop_scale=0.8, label_smoothing=0.0, eps_255=8.0),
     ("mlp", "cifar100", "base"): replace(_MLP, epochs=100),

@@ -5,7 +5,7 @@ from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
-from src.augment import Augmentation, augment_pixels, mix_partners, random_boxes, resized_crop
+from src.augment import Augmentation, augment_pixels, mix_partners, random_boxes, resized_crop, shifted
 from src.seeding import uniform
 
 IDS = torch.arange(20_000)
@@ -34,6 +34,31 @@ def test_resized_crop_equals_torchvision(noise, antialias, flip):
         if flipped is not None and flipped[i]:
             expected = tv.horizontal_flip(expected)
         torch.testing.assert_close(found[i], expected, atol=1e-5, rtol=0)
+
+
+def test_a_shift_is_a_crop_of_the_reflect_padded_image(noise):
+    shifts = torch.from_numpy(np.random.default_rng(0).integers(-4, 5, (len(noise), 2)))
+    shifts[0], shifts[1] = torch.tensor([-4, 4]), torch.tensor([4, -4])
+    flipped = torch.arange(len(noise)) % 2 == 1
+    found = shifted(noise, shifts, flipped=flipped)
+    padded = tv.pad(noise, [4, 4], padding_mode="reflect")
+    for i, (down, right) in enumerate(shifts.tolist()):
+        expected = tv.crop(padded[i], 4 + down, 4 + right, *noise.shape[-2:])
+        assert torch.equal(found[i], tv.horizontal_flip(expected) if flipped[i] else expected)
+
+
+def test_padded_crops_take_every_place_equally_often():
+    dot = torch.zeros(5000, 1, 9, 9)
+    dot[:, :, 4, 4] = 1
+    only_pad = Augmentation(scale=(1, 1), pad=2, flip=0.0)
+    places = augment_pixels(dot, IDS[:5000], only_pad, seed=0, epoch=0).flatten(1).argmax(1)
+    counts = torch.bincount(places, minlength=81).view(9, 9)[2:7, 2:7]
+    assert counts.sum() == 5000
+    assert stats.chisquare(counts.flatten().numpy()).pvalue > 1e-3
+    part = augment_pixels(dot[7:9], IDS[7:9], only_pad, seed=0, epoch=0)
+    assert torch.equal(part.flatten(1).argmax(1), places[7:9])
+    with pytest.raises(ValueError, match="pad must be below"):
+        augment_pixels(dot[:2, :, :2], IDS[:2], only_pad, seed=0, epoch=0)
 
 
 def test_the_whole_image_comes_back_bit_by_bit(noise):
@@ -134,6 +159,8 @@ def test_mixup_partners_are_uniform_and_independent_of_the_share():
         (dict(scale=(0.5, 1.1)), "scale"),
         (dict(ratio=(0.0, 1.0)), "ratio"),
         (dict(ratio=(2.0, 1.0)), "ratio"),
+        (dict(pad=-1), "pad"),
+        (dict(pad=4), "scale"),
         (dict(flip=1.1), "flip"),
         (dict(mixup=-0.1), "mixup"),
     ],
