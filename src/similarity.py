@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 
 SIDE_A, SIDE_B = ["model_a", "seed_a", "layer_a", "index_a"], ["model_b", "seed_b", "layer_b", "index_b"]
+SETTINGS = ["kernel", "unbiased", "pool"]  # how CKA was measured: two ways in one table are never mixed
 
 
 def cka_table(hsic: pd.DataFrame, *, n_resamples: int = 1000, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
     """CKA of every pair of layers, with a bootstrap interval over minibatches.
 
     hsic: columns model_a, seed_a, layer_a, index_a, the same for b, batch, n (images), cross, own_a, own_b; every pair
-    in the same minibatches.  Columns: those of the sides, depth_a and depth_b (0 to 1), cka, low, high (NaN for fewer
+    in the same minibatches; kernel, unbiased and pool, where it has them, are kept apart.
+    Columns: those, without batch, cross and own ones, depth_a and depth_b (0 to 1), cka, low, high (NaN for fewer
     than 2 minibatches), n, batches.  NaN where a layer does not vary.  Raises ValueError where minibatches are missing
     or come twice.  Source: Nguyen, Raghu & Kornblith 2021, eq. 4, the means over minibatches of all three terms.
     """
@@ -119,7 +121,7 @@ def task_onset(depth: np.ndarray, similarity: np.ndarray, *, share: float = 0.5)
 
 def _terms(hsic: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, int]:
     """Pairs of layers, their terms [3 (cross, own a, own b), batches, pairs], and the number of images."""
-    keys = [*SIDE_A, *SIDE_B]
+    keys = [*SIDE_A, *SIDE_B, *(name for name in SETTINGS if name in hsic)]
     ordered = hsic.sort_values([*keys, "batch"], kind="stable")
     batches = np.sort(hsic["batch"].unique())
     pairs = ordered.drop_duplicates(keys)[keys].reset_index(drop=True)

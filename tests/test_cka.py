@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from src.cka import accumulate, choose_layers, cka_matrix, cosine_cka, layer_names, linear_cka, merge, rbf_cka
+from src.cka import choose_layers, cka_matrix, cosine_cka, hsic_rows, layer_names, linear_cka, merge, rbf_cka
 from src.cka.direct import KERNELS, Pieces
-from src.cka.matrix import table_of
 from src.loaders import Batch
 from src.models import build_model
+from src.similarity import cka_table
 
 
 def normal(n: int, p: int, seed: int = 0) -> torch.Tensor:
@@ -139,8 +139,12 @@ def test_on_real_layers_it_is_the_float64_computation(name):
     outputs = {}
     for net, key in ((model, "a"), (other, "b")):
         for layer in choose_layers(net, batch.pixels):
-            hook = partial(remember, outputs, (key, layer))
-            net.get_submodule(layer).register_forward_hook(hook)
+            module = net.get_submodule(layer.removesuffix(":input"))
+            if layer.endswith(":input"):
+                hook = partial(lambda place, _, given: remember(outputs, place, _, given, given[0]), (key, layer))
+                module.register_forward_pre_hook(hook)
+            else:
+                module.register_forward_hook(partial(remember, outputs, (key, layer)))
     table = cka_matrix(model, other, [batch])
     for row in table.itertuples():
         x, y = (outputs[place].flatten(1).double().numpy() for place in (("a", row.layer_a), ("b", row.layer_b)))
@@ -232,11 +236,11 @@ def test_two_halves_merge_to_the_whole():
     a, b = (build_model(name, "fashion_mnist", weights=None) for name in ("mlp", "vit"))
     loader = batches(40, 8)
     whole = cka_matrix(a, b, loader, seed=1)
-    parts = accumulate(a, b, loader[:2]), accumulate(a, b, loader[2:])
-    again = table_of(merge(parts), seed=1)
-    assert whole.equals(again) and whole["n"].unique().tolist() == [40]
-    with pytest.raises(ValueError, match="different layers or settings"):
-        merge([parts[0], accumulate(a, b, loader[:1], unbiased=False)])
+    parts = hsic_rows(a, b, loader[:2]), hsic_rows(a, b, loader[2:])
+    again = cka_table(merge(parts), seed=1)
+    assert whole.equals(again[whole.columns]) and whole["n"].unique().tolist() == [40]
+    with pytest.raises(ValueError, match="different networks, layers or settings"):
+        merge([parts[0], hsic_rows(a, b, loader[:1], unbiased=False)])
 
 
 def test_what_goes_wrong_names_the_layer_and_leaves_no_hook():
@@ -297,8 +301,34 @@ def test_pooling_is_of_the_pooled_activations():
 @pytest.mark.parametrize("unbiased", [True, False])
 def test_pieces_give_the_hsic_of_whole_kernels(kernel, unbiased):
     k, m = (KERNELS[kernel](normal(17, 5, seed=s)) for s in (0, 1))
-    a, b = (Pieces.of(x, unbiased=unbiased) for x in (k, m))
+    a, b = (Pieces.of(x) for x in (k, m))
     both = Pieces.stack([a, b])
     expected = [[hsic(x.numpy(), y.numpy(), unbiased=unbiased) for y in (k, m)] for x in (k, m)]
-    np.testing.assert_allclose(both.hsic(both).numpy(), expected, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(both.own_hsic().numpy(), np.diag(expected), rtol=1e-9)
+    np.testing.assert_allclose(both.hsic(both, unbiased=unbiased).numpy(), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(both.own_hsic(unbiased=unbiased).numpy(), np.diag(expected), rtol=1e-9)
+
+
+def test_biased_and_unbiased_side_by_side_are_each_alone():
+    a, b, loader = build_model("mlp", "fashion_mnist", weights=None), InPlace(), batches(24, 8)
+    options = dict(layers_b=["linear", "act"])
+    both = cka_matrix(a, b, loader, unbiased="both", **options)
+    for unbiased in (True, False):
+        alone = cka_matrix(a, b, loader, unbiased=unbiased, **options)
+        assert alone.equals(both[both["unbiased"] == unbiased].reset_index(drop=True))
+    assert both["model_a"].unique().tolist() == ["mlp"] and both["model_b"].unique().tolist() == ["InPlace"]
+    with pytest.raises(ValueError, match="unbiased must be True, False or 'both', not 'half'"):
+        cka_matrix(a, b, loader, unbiased="half")
+
+
+def test_the_states_of_the_mlp_are_what_its_blocks_leave_behind():
+    model = build_model("mlp", "fashion_mnist", weights=None)
+    (batch,) = batches(6, 6)
+    names = choose_layers(model, batch.pixels)
+    assert names == [*(f"net.layernorms.{i}:input" for i in range(len(model.net.blocks))), "net.linear_out:input"]
+    seen = {}
+    for name, module in model.named_modules():
+        module.register_forward_hook(partial(remember, seen, name))
+    state = cka_matrix(model, model, [batch], layers_a="net.layernorms.1:input", layers_b="net.linear_in")
+    x = seen["net.linear_in"]
+    assert state["cka"].item() == pytest.approx(linear_cka(x + seen["net.blocks.0"], x), abs=1e-6)
+    assert not any(name.endswith(":input") for name in choose_layers(model, batch.pixels, "*"))

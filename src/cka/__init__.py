@@ -2,17 +2,15 @@
 
 from src.cka.direct import KERNELS, cosine_cka, linear_cka, rbf_cka
 from src.cka.layers import choose_layers, layer_names
-from src.cka.matrix import Accumulator, accumulate, cka_matrix, merge
-from src.cka.networks import LABELS, hsic_table
+from src.cka.networks import LABELS, cka_matrix, hsic_rows, hsic_table, merge
 
 __all__ = [
     "KERNELS",
     "LABELS",
-    "Accumulator",
-    "accumulate",
     "choose_layers",
     "cka_matrix",
     "cosine_cka",
+    "hsic_rows",
     "hsic_table",
     "layer_names",
     "linear_cka",

@@ -1,6 +1,7 @@
 """CKA of two matrices of activations, and the pieces that all of it is made of: Grams, kernels, HSIC."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -89,9 +90,9 @@ def _cka(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor], unbiased: boo
     x, y = (check_activations(value, name) for value, name in ((x, "x"), (y, "y")))
     if len(x) != len(y):
         raise ValueError(f"x and y must have the same examples, not {len(x)} and {len(y)}")
-    a, b = (Pieces.of(kernel(value), unbiased=unbiased) for value in (x, y))
-    own = float(a.hsic(a)) * float(b.hsic(b))
-    return float(a.hsic(b)) / own**0.5 if own > 0 else float("nan")
+    a, b = (Pieces.of(kernel(value)) for value in (x, y))
+    own = float(a.own_hsic(unbiased=unbiased)) * float(b.own_hsic(unbiased=unbiased))
+    return float(a.hsic(b, unbiased=unbiased)) / own**0.5 if own > 0 else float("nan")
 
 
 def check_activations(x: Tensor, name: str) -> Float[Tensor, "n p"]:
@@ -104,27 +105,28 @@ def check_activations(x: Tensor, name: str) -> Float[Tensor, "n p"]:
     return x
 
 
+@dataclass(frozen=True)
 class Pieces:
-    """What HSIC needs of kernel matrices, one row per layer: strict upper triangles, row sums, diagonals; float64.
+    """What HSIC needs of kernel matrices, one row per layer, float64.
 
-    triangle: [l, n (n - 1) / 2].  rows: [l, n], sums of the rows, without the diagonal if unbiased.  diagonal: [l, n].
+    triangle: [l, n (n - 1) / 2], strictly above the diagonal.  rows: [l, n], sums of the rows without the diagonal.
+    diagonal: [l, n].
     """
 
-    def __init__(self, triangle: Tensor, rows: Tensor, diagonal: Tensor, *, unbiased: bool):
-        self.triangle, self.rows, self.diagonal, self.unbiased = triangle, rows, diagonal, unbiased
+    triangle: Float[Tensor, "l pairs"]
+    rows: Float[Tensor, "l n"]
+    diagonal: Float[Tensor, "l n"]
 
     @classmethod
-    def of(cls, kernel: Float[Tensor, "n n"], *, unbiased: bool) -> "Pieces":
+    def of(cls, kernel: Float[Tensor, "n n"]) -> "Pieces":
         n = len(kernel)
         i, j = torch.triu_indices(n, n, offset=1, device=kernel.device)
         diagonal = kernel.diagonal().clone()
-        rows = kernel.sum(1) - diagonal if unbiased else kernel.sum(1)
-        return cls(kernel[i, j][None], rows[None], diagonal[None], unbiased=unbiased)
+        return cls(kernel[i, j][None], (kernel.sum(1) - diagonal)[None], diagonal[None])
 
     @classmethod
     def stack(cls, parts: list["Pieces"]) -> "Pieces":
-        columns = ([getattr(part, name) for part in parts] for name in ("triangle", "rows", "diagonal"))
-        return cls(*(torch.cat(column) for column in columns), unbiased=parts[0].unbiased)
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("triangle", "rows", "diagonal")))
 
     def permuted(self, order: Int[Tensor, " n"]) -> "Pieces":
         """The pieces of the same kernels with their examples in another order."""
@@ -132,21 +134,24 @@ class Pieces:
         i, j = torch.triu_indices(n, n, offset=1, device=order.device)
         first, second = torch.minimum(order[i], order[j]), torch.maximum(order[i], order[j])
         place = first * (2 * n - first - 1) // 2 + second - first - 1  # in the triangle, which goes row by row
-        return Pieces(self.triangle[:, place], self.rows[:, order], self.diagonal[:, order], unbiased=self.unbiased)
+        return Pieces(self.triangle[:, place], self.rows[:, order], self.diagonal[:, order])
 
-    def hsic(self, other: "Pieces") -> Float[Tensor, "l m"]:
+    def hsic(self, other: "Pieces", *, unbiased: bool = True) -> Float[Tensor, "l m"]:
         """HSIC of every kernel with every one of `other`, unbiased (Song et al. 2012, eq. 5) or biased."""
         n = self.rows.shape[1]
         products = 2 * self.triangle @ other.triangle.T  # tr(KL), less the diagonals
-        crossed = self.rows @ other.rows.T  # 1ᵀKL1
-        sums = self.rows.sum(1)[:, None] * other.rows.sum(1)  # 1ᵀK1 · 1ᵀL1
-        if self.unbiased:
+        own, others = self.rows, other.rows
+        if not unbiased:
+            products = products + self.diagonal @ other.diagonal.T
+            own, others = own + self.diagonal, others + other.diagonal
+        crossed = own @ others.T  # 1ᵀKL1
+        sums = own.sum(1)[:, None] * others.sum(1)  # 1ᵀK1 · 1ᵀL1
+        if unbiased:
             return (products + sums / ((n - 1) * (n - 2)) - 2 * crossed / (n - 2)) / (n * (n - 3))
-        products = products + self.diagonal @ other.diagonal.T
         return (products - 2 * crossed / n + sums / n**2) / (n - 1) ** 2
 
-    def own_hsic(self) -> Float[Tensor, " l"]:
+    def own_hsic(self, *, unbiased: bool = True) -> Float[Tensor, " l"]:
         """HSIC of every kernel with itself."""
         values = (self.triangle, self.rows, self.diagonal)
-        alone = (Pieces(*(v[i : i + 1] for v in values), unbiased=self.unbiased) for i in range(len(self.rows)))
-        return torch.stack([part.hsic(part)[0, 0] for part in alone])
+        alone = (Pieces(*(v[i : i + 1] for v in values)) for i in range(len(self.rows)))
+        return torch.stack([part.hsic(part, unbiased=unbiased)[0, 0] for part in alone])

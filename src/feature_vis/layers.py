@@ -5,11 +5,9 @@ import difflib
 import torch
 from torch import Tensor, nn
 
-from src.cka.layers import choose_layers
-from src.mlp import BottleneckMLP
+from src.cka.layers import INPUT, choose_layers
 
 LOGITS = "logits"  # stands for the model's own output
-INPUT = ":input"  # after a layer's name: what goes into it
 
 
 class _Reached(Exception):
@@ -64,14 +62,8 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
 def stages(model: nn.Module, pixels: Tensor) -> list[str]:
     """The states an image goes through in one of the study's networks, from the stem to the logits, for `respond`.
 
-    Each state is all that later stages see: the output of the stem and of every residual block.  The blocks of the
-    bottleneck MLP give only what they add, so its states are what goes into the LayerNorms and into the last layer.
+    Each state is all that later stages see; see "blocks" in `cka.choose_layers`.
     """
-    for name, module in model.named_modules():
-        if isinstance(module, BottleneckMLP):
-            prefix = f"{name}." if name else ""
-            states = [f"{prefix}layernorms.{i}{INPUT}" for i in range(len(module.layernorms))]
-            return [*states, f"{prefix}linear_out{INPUT}", LOGITS]
     return [*choose_layers(model, pixels, "blocks"), LOGITS]
 
 
