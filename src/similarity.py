@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 SIDE_A, SIDE_B = ["model_a", "seed_a", "layer_a", "index_a"], ["model_b", "seed_b", "layer_b", "index_b"]
 SETTINGS = ["kernel", "unbiased", "pool"]  # how CKA was measured: two ways in one table are never mixed
@@ -74,6 +75,52 @@ def by_distance(table: pd.DataFrame) -> pd.DataFrame:
     return groups.agg(cka="mean", n="size").reset_index().rename(columns={"model_a": "model"})
 
 
+def agreement_with_cka(measures: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
+    """Do other measures order pairs of layers as CKA does: rank correlations over pairs, within and across networks.
+
+    measures: rows of `cka.measure_table`.  Columns: measure, pairs ("within" or "across"), spearman (the mean over
+    batches), low, high (Student's t over batches, NaN for one), n (pairs of different layers), null (the mean value of
+    the measure for shuffled images).
+    """
+    sides = [*SIDE_A, *SIDE_B]
+    table = measures[(measures[SIDE_A].to_numpy() != measures[SIDE_B].to_numpy()).any(1)]
+    own = (table["model_a"] == table["model_b"]) & (table["seed_a"] == table["seed_b"])
+    rows = []
+    for where, part in (("within", table[own]), ("across", table[~own])):
+        if part.empty:
+            continue
+        wide = part.pivot(index=["batch", *sides], columns="measure", values="value")
+        null = part.groupby("measure")["null"].mean()
+        for name in wide.columns.drop("CKA"):
+            found = np.array([stats.spearmanr(rows["CKA"], rows[name]).statistic for _, rows in wide.groupby("batch")])
+            low, high = _t_interval(found, level)
+            rows.append((name, where, found.mean(), low, high, len(wide) // len(found), null[name]))
+    return pd.DataFrame(rows, columns=["measure", "pairs", "spearman", "low", "high", "n", "null"])
+
+
+def beyond_chance(measures: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
+    """How alike two different networks are by each measure: the mean over pairs of layers of (value - null)/(1 - null).
+
+    0 is what shuffled images give, 1 is the same up to what the measure does not see.  Columns: measure, model_a,
+    model_b, value (mean over batches), low, high (Student's t over batches, NaN for one).
+    """
+    across = measures[measures["model_a"] != measures["model_b"]]
+    excess = (across["value"] - across["null"]) / (1 - across["null"])
+    keys = ["measure", "model_a", "model_b"]
+    by_batch = across.assign(excess=excess).groupby([*keys, "batch"], sort=False)["excess"].mean()
+    rows = []
+    for key, values in by_batch.groupby(keys, sort=False):
+        rows.append((*key, values.mean(), *_t_interval(values.to_numpy(), level)))
+    return pd.DataFrame(rows, columns=[*keys, "value", "low", "high"])
+
+
+def _t_interval(values: np.ndarray, level: float) -> tuple[float, float]:
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return values.mean() - half, values.mean() + half
+
+
 def match_layers(similarity: np.ndarray) -> tuple[list[tuple[int, int]], float]:
     """The order-preserving matching of rows with columns of the highest total similarity, and its mean.
 
@@ -122,9 +169,12 @@ def task_onset(depth: np.ndarray, similarity: np.ndarray, *, share: float = 0.5)
 def _terms(hsic: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, int]:
     """Pairs of layers, their terms [3 (cross, own a, own b), batches, pairs], and the number of images."""
     keys = [*SIDE_A, *SIDE_B, *(name for name in SETTINGS if name in hsic)]
-    ordered = hsic.sort_values([*keys, "batch"], kind="stable")
     batches = np.sort(hsic["batch"].unique())
-    pairs = ordered.drop_duplicates(keys)[keys].reset_index(drop=True)
+    pairs = hsic.drop_duplicates(keys)[keys].reset_index(
+        drop=True
+    )  # in the order given: networks as asked, layers as run
+    number = hsic.groupby(keys, sort=False).ngroup()
+    ordered = hsic.assign(pair=number).sort_values(["pair", "batch"], kind="stable")
     expected = np.tile(batches, len(pairs))
     if len(expected) != len(ordered) or (ordered["batch"].to_numpy() != expected).any():
         raise ValueError("every pair of layers needs every minibatch once; some are missing or come twice")

@@ -17,7 +17,16 @@ SMALL = {
     "03_texture_shape_bias": dict(
         models=["mlp", "cnn"], n_images=60, n_pairs=10, n_stylised=4, n_corrupted=2, style_steps=2, device="cpu"
     ),
-    "04a_cka": dict(models=["mlp", "cnn"], n_images=32, batch_size=8, n_permutations=5, n_resamples=20, device="cpu"),
+    "04a_cka": dict(
+        models=["mlp", "cnn"],
+        n_images=32,
+        batch_size=8,
+        n_permutations=5,
+        n_resamples=20,
+        n_measured=32,
+        measured_batch_size=16,
+        device="cpu",
+    ),
     "04b_feature_visualization": dict(
         models=["mlp", "cnn"], steps=3, n_images=2, n_stages=3, inversion_steps=3, n_statistics=100, device="cpu"
     ),

@@ -112,9 +112,10 @@ def test_the_table_is_each_measure_of_each_pair_of_layers():
     rows = table[(table["index_a"] == 0) & (table["model_a"] == "mlp") & (table["layer_b"] == "act")]
     for name, measure in named.items():
         row = rows[(rows["measure"] == name) & (rows["batch"] == 1)]
-        assert row["value"].item() == pytest.approx(measure(x, y), abs=1e-5)
+        assert row["value"].item() == pytest.approx(measure(x, y), abs=1e-4)  # eigenvectors of float32 Grams
     own = table[(table["layer_a"] == table["layer_b"]) & (table["model_a"] == table["model_b"])]
     np.testing.assert_allclose(own["value"], 1, atol=1e-6)
+    own = own[own["measure"] != "SVCCA"]  # 23 components of 24 images span all there is, in any order
     assert (own["null"] < own["value"] - 0.01).all()
     cka = cka_matrix(networks["mlp", 0], networks["other", 1], loader[:1], layers_b=["linear", "act"])["cka"]
     cross = table[(table["model_a"] == "mlp") & (table["model_b"] == "other") & (table["batch"] == 0)]

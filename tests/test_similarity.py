@@ -5,9 +5,20 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
-from src.similarity import by_distance, cka_table, compare_networks, match_layers, task_onset
+from src.similarity import (
+    SIDE_A,
+    SIDE_B,
+    agreement_with_cka,
+    beyond_chance,
+    by_distance,
+    cka_table,
+    compare_networks,
+    match_layers,
+    task_onset,
+)
 
 
 def hsic_rows(cross, own_a, own_b, model_a="a", model_b="b", n=8):
@@ -115,3 +126,27 @@ def test_the_onset_is_where_half_of_the_last_value_is_reached():
     assert task_onset(depth, [0, 0, 0.2, 0.6, 0.8]) == pytest.approx(0.625)
     assert task_onset(depth, [0.9, 0, 0, 0, 1]) == 0
     assert np.isnan(task_onset(depth, -depth))
+
+
+def test_agreement_of_measures_is_the_rank_correlation_over_pairs_of_layers():
+    rng = np.random.default_rng(0)
+    rows = []
+    for batch in range(3):
+        for i in range(12):
+            a, b = (("cnn", i % 3), ("vit", i // 3)) if i < 9 else (("cnn", 0), ("cnn", i - 8))
+            value = rng.random()
+            for name, seen in (("CKA", value), ("same order", value**3), ("other way round", 1 - value)):
+                rows.append((a[0], 0, f"l{a[1]}", a[1], b[0], 0, f"l{b[1]}", b[1], name, batch, 64, seen, 0.2))
+    columns = [*SIDE_A, *SIDE_B, "measure", "batch", "n", "value", "null"]
+    table = pd.DataFrame(rows, columns=columns)
+    found = agreement_with_cka(table).set_index(["measure", "pairs"])
+    assert found.loc[("same order", "across"), "spearman"] == pytest.approx(1)
+    assert found.loc[("other way round", "within"), "spearman"] == pytest.approx(-1)
+    assert found.loc[("same order", "across"), "n"] == 9 and found.loc[("same order", "within"), "n"] == 3
+    excess = beyond_chance(table).set_index("measure")
+    means = table[(table["model_b"] == "vit") & (table["measure"] == "CKA")].groupby("batch")["value"].mean()
+    expected = (means - 0.2) / 0.8
+    assert excess.loc["CKA", "value"] == pytest.approx(expected.mean())
+    interval = stats.ttest_1samp(expected, 0).confidence_interval(0.95)
+    assert (excess.loc["CKA", "low"], excess.loc["CKA", "high"]) == pytest.approx(tuple(interval))
+    assert np.isnan(beyond_chance(table[table["batch"] == 0])["low"]).all()

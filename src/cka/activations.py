@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from src.cka.direct import KERNELS, Pieces, check_activations
+from src.cka.direct import KERNELS, Pieces, as_matrix, named
 from src.cka.layers import INPUT
 
 # name -> activations -> what is compared in their place: another measure, and named so in the table
@@ -42,8 +42,8 @@ def look_at(
         # what an Identity, or the block around a layer, passes on as it is was looked at a moment ago; an operation in
         # place gives the same tensor back too, with another version
         if last is None or last[0] is not value or last[1] != value._version:
-            x = check_activations(POOLS[pool](value) if pool else value, f"layer {name}")
-            last = value, value._version, look(x)
+            x = as_matrix(POOLS[pool](value) if pool else value, f"layer {name}")
+            last = value, value._version, named(look, f"layer {name}")(x)
         found[name] = last[2]
 
     with _hooked(model, layers, note):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from src.cka.activations import look_at
-from src.cka.direct import Pieces, check_activations, gram
+from src.cka.direct import Pieces, as_matrices, gram
 from src.cka.layers import choose_layers
 from src.seeding import uniform
 
@@ -134,9 +134,10 @@ def _mean_correlation(x: Tensor, y: Tensor) -> float:
 
 
 def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    x, y = (check_activations(values, name).double() for values, name in ((x, "x"), (y, "y")))
-    if len(x) != len(y):
-        raise ValueError(f"x and y must have the same examples, not {len(x)} and {len(y)}")
+    x, y = (values.double() for values in as_matrices(x, y))
+    for name, values in (("x", x), ("y", y)):
+        if not bool(values.isfinite().all()):
+            raise ValueError(f"{name}: activations are not finite")
     return x, y
 
 

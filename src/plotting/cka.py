@@ -23,7 +23,7 @@ def cka_heatmap(table: pd.DataFrame, ax: Axes, *, colour_bar: bool = False) -> A
     """
     cells = table.pivot(index="index_a", columns="index_b", values="cka")
     names = {side: table.drop_duplicates(f"index_{side}").set_index(f"index_{side}")[f"layer_{side}"] for side in "ab"}
-    short = {side: [name.removeprefix("net.") for name in names[side].sort_index()] for side in "ab"}
+    short = {side: [layer_label(name) for name in names[side].sort_index()] for side in "ab"}
     sns.heatmap(
         cells.to_numpy(float),
         ax=ax,
@@ -39,6 +39,45 @@ def cka_heatmap(table: pd.DataFrame, ax: Axes, *, colour_bar: bool = False) -> A
     ax.tick_params(axis="y", rotation=0, length=0, labelsize=5.5)
     ax.set(xlabel=network_name(table["model_b"].iloc[0]), ylabel=network_name(table["model_a"].iloc[0]))
     return ax
+
+
+def measure_heatmap(table: pd.DataFrame, ax: Axes, *, colour_bar: bool = False) -> Axes:
+    """All layers of all networks with each other by one measure, from each stem on, lines between networks.
+
+    table: rows of `cka.measure_table` for one measure; batches are averaged.
+    """
+    sides = [[f"{what}_{side}" for what in ("model", "seed", "index")] for side in "ab"]
+    mean = table.groupby([*sides[0], *sides[1]], sort=False)["value"].mean().reset_index()
+    layers = list(mean[sides[0]].drop_duplicates().itertuples(index=False, name=None))
+    place = {layer: i for i, layer in enumerate(layers)}
+    cells = np.full((len(layers), len(layers)), np.nan)
+    for *key, value in mean.itertuples(index=False, name=None):
+        i, j = place[tuple(key[:3])], place[tuple(key[3:])]
+        cells[i, j] = cells[j, i] = value
+    bar = {"label": "similarity", "shrink": 0.7}
+    sns.heatmap(cells, ax=ax, cmap="magma", vmin=0, vmax=1, cbar=colour_bar, cbar_kws=bar, square=True)
+    networks = pd.Series([layer[:2] for layer in layers])
+    starts = networks.drop_duplicates().index.to_numpy()
+    middles = (starts + np.append(starts[1:], len(layers))) / 2
+    names = [network_name(networks[start][0]) for start in starts]
+    ax.set_xticks(middles, names, rotation=90)
+    ax.set_yticks(middles, names, rotation=0)
+    ax.tick_params(length=0)
+    for start in starts[1:]:
+        ax.axhline(start, color="white", linewidth=0.8)
+        ax.axvline(start, color="white", linewidth=0.8)
+    ax.set_title(table["measure"].iloc[0])
+    return ax
+
+
+def layer_label(layer: str) -> str:
+    """Short enough for an axis; what goes into a LayerNorm of an MLP is the state before it."""
+    return (
+        layer.removeprefix("net.")
+        .replace("layernorms.", "state ")
+        .replace("linear_out", "state, last")
+        .removesuffix(":input")
+    )
 
 
 def similarity_by_depth(table: pd.DataFrame, ax: Axes) -> Axes:
@@ -82,7 +121,7 @@ def matched_layers(table: pd.DataFrame, matched: list[tuple[int, int]], ax: Axes
         ax.plot(np.full(len(layers), x), places[side], "o", markersize=3, color=model_style(network)["color"])
         for depth, name in zip(places[side], layers[f"layer_{side}"], strict=True):
             ax.annotate(
-                name.removeprefix("net."), (x, depth), (-4 if x == 0 else 4, 0), textcoords="offset points",
+                layer_label(name), (x, depth), (-4 if x == 0 else 4, 0), textcoords="offset points",
                 ha="right" if x == 0 else "left", va="center", fontsize=5,
             )  # fmt: skip
     for i, j in matched:
