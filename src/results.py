@@ -2,10 +2,12 @@
 
 results/<dataset>/<experiment>/<name>.parquet    one row per example and condition
 results/<dataset>/<experiment>/<name>.json       parameters, weights, provenance, checksum of the parquet
+results/published/<name>.csv                     the 2023 report's numbers, as printed
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +25,7 @@ NOTEBOOKS = {
     "05_calibration": "05_model_calibration.ipynb",
     "06_efficiency": "06_inference_time.ipynb",
 }
+PUBLISHED = ("adversarial", "texture_shape")  # tables of the 2023 report
 KEY_COLUMNS = ("model", "model_seed", "dataset", "condition")  # in every table, so that tables can be put together
 
 
@@ -107,6 +110,26 @@ def load_table(
     if missing:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}. {remedy}")
     return table
+
+
+def load_published(name: str) -> pd.DataFrame:
+    """A table of the 2023 report, as printed; results/published/README.md says what its columns mean and do not."""
+    if name not in PUBLISHED:
+        raise ValueError(f"the 2023 report has no table {name!r}; choose from {', '.join(PUBLISHED)}")
+    return pd.read_csv(paths.RESULTS / "published" / f"{name}.csv")
+
+
+@contextmanager
+def noting_missing(notes: list[str]) -> Iterator[None]:
+    """Leave the block at the first table that is not there and put what it said, with the remedy, among the notes.
+
+    For what draws many figures: those that can be drawn are.  Only FileNotFoundError is caught; a damaged table stops.
+    """
+    try:
+        yield
+    except FileNotFoundError as missing:
+        if str(missing) not in notes:
+            notes.append(str(missing))
 
 
 def _remedy(dataset: str, experiment: str) -> str:

@@ -64,6 +64,30 @@ def compare_networks(
     )
 
 
+def mean_with_others(
+    hsic: pd.DataFrame, models: Sequence[str], *, n_resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """How alike a network is to those of other names: mean CKA over all pairs of layers with each, then over them.
+
+    Columns: model, model_seed, value, low, high (bootstrap over minibatches), n (images).
+    """
+    table, terms, n = _terms(hsic)
+    drawn, whole = _resampled(terms, n_resamples, seed), _ratio(*terms.mean(1))
+    names, seeds = table[["model_a", "model_b"]].to_numpy(), table[["seed_a", "seed_b"]].to_numpy()
+    among = np.isin(names, list(models)).all(1) & (names[:, 0] != names[:, 1])
+    rows = []
+    for model in models:
+        for model_seed in sorted({int(s) for s in seeds[names == model]}):
+            own = among & ((names == model) & (seeds == model_seed)).any(1)
+            if not own.any():
+                continue
+            other = np.where(names[own, 0] == model, names[own, 1], names[own, 0])
+            shares = np.array([1 / (other == name).sum() for name in other]) / len(set(other))
+            low, high = np.quantile(drawn[:, own] @ shares, ((1 - level) / 2, (1 + level) / 2))
+            rows.append((model, model_seed, whole[own] @ shares, low, high, n))
+    return pd.DataFrame(rows, columns=["model", "model_seed", "value", "low", "high", "n"])
+
+
 def by_distance(table: pd.DataFrame) -> pd.DataFrame:
     """Mean CKA of layers of one network that lie so many layers apart: columns model, distance, cka, n (pairs).
 

@@ -1,6 +1,8 @@
 """Every notebook runs top to bottom, small; and is kept the way notebooks are kept here."""
 
 import shutil
+import subprocess
+import sys
 
 import nbformat
 import papermill
@@ -32,6 +34,7 @@ SMALL = {
     ),
     "05_model_calibration": dict(models=["mlp", "cnn"], n_test=400, n_resamples=50, device="cpu"),
     "06_inference_time": dict(models=["mlp", "cnn"], others=[], batch_sizes=[1, 4], n_repeats=6, device="cpu"),
+    "07_plots": dict(n_resamples=20),
 }
 NOTEBOOKS = sorted(path.stem for path in ROOT.glob("0*.ipynb"))
 
@@ -51,12 +54,20 @@ def scratch_copy(tmp_path):
     (tmp_path / "vit_models").mkdir()
     for weights in (ROOT / "vit_models").iterdir():
         (tmp_path / "vit_models" / weights.name).symlink_to(weights)
+    (tmp_path / "results").mkdir()
     return tmp_path
+
+
+def link_results(folder):
+    for entry in (ROOT / "results").iterdir():
+        (folder / "results" / entry.name).symlink_to(entry)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_notebook_runs(notebook, scratch_copy, monkeypatch):
     monkeypatch.chdir(scratch_copy)
+    if notebook == "07_plots":
+        link_results(scratch_copy)
     unknown = set(SMALL[notebook]) - set(papermill.inspect_notebook(f"{notebook}.ipynb"))
     assert not unknown, f"not parameters of {notebook}: {unknown}"
     done = papermill.execute_notebook(
@@ -66,7 +77,37 @@ def test_notebook_runs(notebook, scratch_copy, monkeypatch):
     assert any("image/png" in output.get("data", {}) for output in outputs)
     warned = [output["text"] for output in outputs if output.get("name") == "stderr" and "Warning" in output["text"]]
     assert not warned
-    assert list((scratch_copy / "results").rglob("*.parquet"))
+    if notebook == "07_plots":  # reads tables and writes none
+        assert len(list((scratch_copy / "figures").glob("07_*.pdf"))) >= 14
+        assert not any("left out" in output.get("text", "") and "fashion_mnist" in output["text"] for output in outputs)
+    else:
+        assert list((scratch_copy / "results").rglob("*.parquet"))
+
+
+def test_plots_names_what_is_missing_and_draws_the_rest(scratch_copy, monkeypatch):
+    monkeypatch.chdir(scratch_copy)
+    (scratch_copy / "results" / "published").symlink_to(ROOT / "results" / "published")
+    done = papermill.execute_notebook(
+        "07_plots.ipynb", "executed.ipynb", SMALL["07_plots"], kernel_name="python3", progress_bar=False
+    )
+    text = "".join(output.get("text", "") for cell in done.cells for output in cell.get("outputs", []))
+    for notebook in NOTEBOOKS:
+        assert notebook == "07_plots" or f"Run {notebook}.ipynb on fashion_mnist to make it." in text
+    assert (scratch_copy / "figures" / "07_report2023_adversarial.pdf").exists()
+
+
+def test_plots_needs_no_torch():
+    """The modules that 07 imports, in a Python that has no torch."""
+    cell = next(c for c in nbformat.read(ROOT / "07_plots.ipynb", as_version=4).cells if "from src" in c.source)
+    imports = [
+        line for line in cell.source.splitlines() if line.startswith(("from", "import")) and "IPython" not in line
+    ]
+    block = "import sys\nclass No:\n    def find_spec(self, name, *_):\n        assert name != 'torch'\n"
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join([block + "sys.meta_path.insert(0, No())", *imports])],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)

@@ -27,6 +27,7 @@ from src.plotting.costs import (
 )
 from src.plotting.feature_vis import MEASURES, depth_curves, measure_points, picture_rows
 from src.plotting.finetuning import MODE_STYLE, accuracy_points, confusion_matrix, learning_curves
+from src.plotting.profile import profile_axis, published_bars, published_curves
 from src.plotting.robustness import (
     attack_pictures,
     breaking_radii,
@@ -88,6 +89,9 @@ __all__ = [
     "model_style",
     "network_name",
     "picture_rows",
+    "profile_axis",
+    "published_bars",
+    "published_curves",
     "reliability_diagram",
     "retained_curves",
     "risk_coverage",
