@@ -30,7 +30,7 @@ report: setup  ## run the study: CONFIG=embedded (default), cifar10 or cifar100
 		{ echo "no CONFIG=$(CONFIG); choose from: $(basename $(notdir $(wildcard workflow/config/*.yaml)))"; exit 1; }
 	$(RUN) snakemake --snakefile workflow/Snakefile --configfile workflow/config/$(CONFIG).yaml \
 		--cores $(CORES) --rerun-incomplete --keep-going --rerun-triggers mtime params input --quiet rules host
-	@echo "Done. Open:" && ls report/$(CONFIG)/*.html
+	@echo "Done. Open report/$(CONFIG).html"
 
 notebook: setup  ## open the notebooks in JupyterLab
 	$(RUN) jupyter lab

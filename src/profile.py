@@ -42,6 +42,8 @@ def fooled_by_others(dataset: str, models: Sequence[str], *, seed: int = 0) -> p
     table = table[(table["source_clean"] == label) & (table["target_clean"] == label)]
     for model in models:
         part = table[table["target"] == model]
+        if part.empty:
+            continue
         wide = (part["prediction"] != part["label"]).groupby([part["sample_id"], part["source"]]).first().unstack()
         values = wide.to_numpy(float)  # images, attackers; NaN where one of the two is wrong on the clean image
         draws = np.random.default_rng(seed).integers(0, len(values), (N_BOOT, len(values)))
