@@ -6,7 +6,7 @@ VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report notebook train betons test lint ffcv texture constraints clean
+.PHONY: help setup report notebook train betons gallery test lint ffcv texture constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ train: setup  ## train a compact model again: MODEL=cnn DATASET=cifar10 [ARGS="-
 
 betons: setup  ## fetch the 2023 report's CIFAR-10 and CIFAR-100 as .beton files
 	$(RUN) python -m src.download
+
+gallery: setup  ## draw the README's figures again and write its numbers, from the tables of CIFAR-10
+	$(RUN) python -m papermill 07_plots.ipynb report/gallery.ipynb -p dataset cifar10 --cwd . --kernel python3 --no-progress-bar
+	$(RUN) python -m workflow.gallery
 
 test: $(VENV)/.installed-dev  ## run the tests
 	$(RUN) python -m pytest

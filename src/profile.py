@@ -13,6 +13,7 @@ from src import calibration, shape_bias, similarity
 from src.results import load_table, noting_missing
 from src.statistics import accuracy
 
+MODELS = ("mlp", "cnn", "vit")  # the three architectures
 N_BOOT = 2_000
 KEYS = ["model", "model_seed"]
 COLUMNS = ["axis", *KEYS, "value", "low", "high", "n"]

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from src.data import load_images
-from src.evaluation import accuracy
 from src.paths import ROOT
-from src.results import load_table
+from src.profile import MODELS, profile
+from workflow.gallery import GALLERY, with_gallery
 
 README = (ROOT / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -47,14 +47,12 @@ def test_every_module_is_named():
 
 
 def test_the_gallery_quotes_the_tables():
-    """The worst case on CIFAR-10, by model and radius, as the caption has it."""
-    worst = accuracy(load_table("cifar10", "02_adversarial", "worst_case"), by=["model", "eps_255"])
-    rows = worst.set_index(["model", "eps_255"])
-    caption = README[README.index("*Notebook 02 on CIFAR-10") : README.index("## Two commands")]
-    quoted = re.findall(r"(\d+\.\d) % \[(\d+\.\d), (\d+\.\d)\]", caption)
-    stated = [("mlp", 2.0), ("vit", 2.0), ("cnn", 2.0), ("cnn_robust", 8.0)]
-    for (model, eps_255), numbers in zip(stated, quoted, strict=True):
-        row = rows.loc[(model, eps_255)]
-        assert numbers == tuple(f"{100 * row[name]:.1f}" for name in ("accuracy", "low", "high"))
-    assert (worst["n"] == 100).all() and "of 100\nimages" in caption
-    assert rows.loc[[("mlp", 8.0), ("cnn", 8.0), ("vit", 8.0)], "correct"].sum() == 0
+    assert with_gallery(README) == README, "the tables of CIFAR-10 have changed: run `make gallery`"
+    accuracies = profile("cifar10", MODELS)[0].query("axis == 'calibration'")
+    for value in accuracies["value"]:
+        assert f"{100 * value:.1f} % [" in README
+    for figure in GALLERY:
+        with Image.open(ROOT / "figures" / "gallery" / f"{figure}_cifar10.png") as picture:
+            assert picture.width == 1400
+    with pytest.raises(ValueError, match="no <!-- gallery"):
+        with_gallery("# Another text")

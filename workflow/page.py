@@ -20,11 +20,10 @@ from markupsafe import Markup
 from src import paths
 from src.files import written_whole
 from src.plotting import model_style
-from src.profile import as_text, profile, summarise
+from src.profile import MODELS, as_text, profile, summarise
 from src.results import NOTEBOOKS
 
 PLOTS = "07_plots"
-MODELS = ("mlp", "cnn", "vit")  # of the summary: the three architectures
 
 
 def build_page(
@@ -65,7 +64,7 @@ def build_page(
         summary_reading="\n".join(
             line for line in (reading_of(summary) if summary else "").splitlines() if not line.startswith("left out: ")
         ),
-        profile_table=Markup(text.to_html(border=0)),
+        profile_table=Markup(text.rename_axis(None).to_html(border=0)),
         provenance=facts,
         weights=weights,
         left_out=dict.fromkeys(left_out),

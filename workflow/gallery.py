@@ -1,0 +1,174 @@
+"""The README's gallery: the headline figures of CIFAR-10 and a sentence to each, from the committed tables.
+
+    make gallery        # draws the figures by notebook 07, then python -m workflow.gallery
+
+Sentences stand between the two marks in README.md and are replaced whole, so that no number in them is typed by hand.
+"""
+
+import re
+from collections.abc import Callable
+
+import pandas as pd
+from PIL import Image
+
+from src import costs, paths, similarity
+from src.files import written_whole
+from src.plotting import model_style
+from src.profile import MODELS, profile, summarise
+from src.results import load_table
+from src.shape_bias import shape_bias
+from src.statistics import accuracy
+
+DATASET = "cifar10"
+WIDTH = 1400  # pixels: twice what a README shows
+MARKS = "<!-- gallery: written by `make gallery` -->", "<!-- end of the gallery -->"
+README = paths.ROOT / "README.md"
+
+
+def label(model: str) -> str:
+    return model_style(model)["label"]
+
+
+def shown(row: pd.Series, value: str = "accuracy") -> str:
+    return f"{100 * row[value]:.1f} % [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+def listed(parts: list[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def profile_sentence() -> str:
+    summary = summarise(profile(DATASET, MODELS)[0], MODELS)
+    first = summary[summary["rank"] == 1].groupby("axis", sort=False)["model"].agg(list)
+    leads = {model: [name for name, best in first.items() if best == [model]] for model in MODELS}
+    parts = [
+        f"the {label(model)} alone in {listed(names) if len(names) > 1 else names[0]}"
+        for model, names in leads.items()
+        if names
+    ]
+    return (
+        f"No architecture comes first on all {len(first)} axes: {'; '.join(parts)}. Numbers at the right are "
+        "ranks, which models share where intervals cannot tell them apart; arrows point to the better side."
+    )
+
+
+def finetuning_sentence() -> str:
+    table = accuracy(load_table(DATASET, "01_finetuning", "vit"), by="condition").set_index("condition")
+    names = {
+        "linear": "a new linear classifier on its frozen features",
+        "full": "all weights trained",
+        "scratch": "the same from random weights",
+    }
+    parts = [f"{name} {shown(table.loc[key])}" for key, name in names.items() if key in table.index]
+    return f"A small ViT pretrained on CIFAR-100, then {listed(parts)} top-1, n = {table['n'].iloc[0]:,}."
+
+
+def adversarial_sentence() -> str:
+    worst = accuracy(load_table(DATASET, "02_adversarial", "worst_case"), by=["model", "eps_255"]).set_index(
+        ["model", "eps_255"]
+    )
+    ordered = sorted(MODELS, key=lambda model: -worst.loc[(model, 2.0), "accuracy"])
+    parts = [f"the {label(model)} {shown(worst.loc[(model, 2.0)])}" for model in ordered]
+    robust = worst.loc[("cnn_robust", 8.0)]
+    curve = load_table(DATASET, "02_adversarial", "cnn")["sample_id"].nunique()
+    return (
+        f"Under the worst of three attacks at radius 2/255, {listed(parts)} of {int(robust['n'])} images stay right; "
+        f"at 8/255 the adversarially trained CNN keeps {shown(robust)}. Curves: {curve} images; hollow: the 2023 "
+        "report's larger networks."
+    )
+
+
+def texture_sentence() -> str:
+    table = load_table(DATASET, "03_texture_shape", "cue_conflict")
+    bias = shape_bias(table[table["condition"] == "stylised"]).set_index("model")
+    ordered = sorted(MODELS, key=lambda model: -bias.loc[model, "shape_bias"])
+    parts = [
+        "{:.0f} % [{:.0f}, {:.0f}] for the {}".format(
+            *100 * bias.loc[model, ["shape_bias", "low", "high"]], label(model)
+        )
+        for model in ordered
+    ]
+    n = int(bias["n"].iloc[0])
+    return f"Where shape and texture disagree on stylised images, the shape wins {listed(parts)} ({n} pairs)."
+
+
+def cka_sentence() -> str:
+    pairs = [("mlp", "cnn"), ("mlp", "vit"), ("cnn", "vit")]
+    means = similarity.compare_networks(load_table(DATASET, "04a_cka", "hsic"), pairs)
+    means = means[means["other"] == ""].sort_values("value", ascending=False)
+    names = {"–".join(pair): f"{label(pair[0])} and {label(pair[1])}" for pair in pairs}
+    parts = [f"{names[row.pair]} {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in means.itertuples()]
+    return f"Mean unbiased linear CKA over all pairs of layers: {listed(parts)}."
+
+
+def calibration_sentence() -> str:
+    summary = summarise(profile(DATASET, MODELS)[0], MODELS)
+    rows = summary[summary["axis"] == "calibration"].sort_values("value")
+    parts = [f"{shown(row, 'value')} for the {label(row['model'])}" for _, row in rows.iterrows()]
+    return f"Expected calibration error, as trained: {listed(parts)}; n = {int(rows['n'].iloc[0]):,}."
+
+
+def cost_sentence() -> str:
+    timings = load_table(DATASET, "06_efficiency", "timings")
+    single = timings[
+        (timings["sweep"] == "latency")
+        & (timings["threads"] == timings["threads"].max())
+        & timings["model"].isin(MODELS)
+    ]
+    ratios = costs.time_ratios(single).set_index("faster")
+    ordered = single.groupby("model")["ms"].median().sort_values().index
+    parts = []
+    for faster, slower in zip(ordered[:-1], ordered[1:], strict=True):
+        row = ratios[ratios["slower"] == slower].loc[faster]
+        parts.append(
+            f"the {label(slower)} takes {row['ratio']:.2f} [{row['low']:.2f}, {row['high']:.2f}] times as long as the "
+            f"{label(faster)}"
+        )
+    return f"For one image on {int(single['threads'].iloc[0])} CPU threads, {listed(parts)}."
+
+
+# figure of notebook 07 -> (notebook, sentence)
+GALLERY: dict[str, tuple[str, Callable[[], str]]] = {
+    "07_profile": ("07_plots.ipynb", profile_sentence),
+    "07_adversarial_curves": ("02_adversarial_robustness.ipynb", adversarial_sentence),
+    "07_texture_shape_bias": ("03_texture_shape_bias.ipynb", texture_sentence),
+    "07_cka": ("04a_cka.ipynb", cka_sentence),
+    "07_calibration": ("05_model_calibration.ipynb", calibration_sentence),
+    "07_cost": ("06_inference_time.ipynb", cost_sentence),
+    "07_finetuning": ("01_vit_finetuning.ipynb", finetuning_sentence),
+}
+
+
+def gallery_text() -> str:
+    """The gallery in Markdown, between its marks."""
+    parts = [MARKS[0]]
+    for figure, (notebook, sentence) in GALLERY.items():
+        name = figure.split("_", 1)[1].replace("_", " ")
+        parts.append(f"![{name}](figures/gallery/{figure}_{DATASET}.png)")
+        parts.append(f"*{sentence()}* ([{notebook}]({notebook}))")
+    return "\n\n".join([*parts, MARKS[1]])
+
+
+def with_gallery(readme: str) -> str:
+    """The README with the gallery as the tables have it now. Raises ValueError where the marks are not there."""
+    pattern = re.compile(".*?".join(map(re.escape, MARKS)), flags=re.DOTALL)
+    if not pattern.search(readme):
+        raise ValueError(f"README.md has no {MARKS[0]} … {MARKS[1]} to write the gallery between")
+    return pattern.sub(lambda _: gallery_text(), readme)
+
+
+def main() -> None:
+    readme = with_gallery(README.read_text())
+    for figure in GALLERY:
+        with Image.open(paths.FIGURES / f"{figure}_{DATASET}.png") as picture:
+            small = picture.convert("RGB").resize(
+                (WIDTH, picture.height * WIDTH // picture.width), Image.Resampling.LANCZOS
+            )
+        with written_whole(paths.FIGURES / "gallery" / f"{figure}_{DATASET}.png") as partial:
+            small.quantize(256).save(partial, format="PNG", optimize=True)
+    with written_whole(README) as partial:
+        partial.write_text(readme)
+
+
+if __name__ == "__main__":
+    main()
