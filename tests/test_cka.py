@@ -332,3 +332,20 @@ def test_the_states_of_the_mlp_are_what_its_blocks_leave_behind():
     x = seen["net.linear_in"]
     assert state["cka"].item() == pytest.approx(linear_cka(x + seen["net.blocks.0"], x), abs=1e-6)
     assert not any(name.endswith(":input") for name in choose_layers(model, batch.pixels, "*"))
+
+
+def test_a_layer_that_runs_twice_counts_when_it_first_runs():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(12, 12)
+
+        def forward(self, pixels):
+            return self.linear(self.linear(pixels.flatten(1)).relu())
+
+    torch.manual_seed(0)
+    model, (batch,) = Twice(), batches(10, 10, side=2)
+    first = model.linear(batch.pixels.flatten(1)).detach()
+    other = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+    found = cka_matrix(model, other, [batch], layers_a="linear", layers_b="1")["cka"].item()
+    assert found == pytest.approx(linear_cka(first, other(batch.pixels).detach()), abs=1e-9)
