@@ -28,8 +28,8 @@ $(VENV)/.installed-dev: requirements-dev.txt requirements-peers.txt $(VENV)/.ins
 report: setup  ## run the study: CONFIG=embedded (default), cifar10 or cifar100
 	@test -f workflow/config/$(CONFIG).yaml || \
 		{ echo "no CONFIG=$(CONFIG); choose from: $(basename $(notdir $(wildcard workflow/config/*.yaml)))"; exit 1; }
-	$(RUN) snakemake --snakefile workflow/Snakefile --configfile workflow/config/$(CONFIG).yaml \
-		--cores $(CORES) --rerun-incomplete --keep-going --rerun-triggers mtime params input --quiet rules host
+	$(RUN) python -m workflow.run --snakefile workflow/Snakefile --configfile workflow/config/$(CONFIG).yaml \
+		--cores $(CORES) --keep-going --rerun-triggers mtime params input --quiet rules host
 	@echo "Done. Open report/$(CONFIG).html"
 
 notebook: setup  ## open the notebooks in JupyterLab

@@ -13,7 +13,7 @@ from src import paths
 from src.plotting import model_style
 from src.profile import AXES, MODELS, profile, summarise
 from src.results import NOTEBOOKS
-from workflow.page import build_page
+from workflow.page import build_page, picture
 
 ALL = [*(file.removesuffix(".ipynb") for file in NOTEBOOKS.values()), "07_plots"]
 
@@ -91,9 +91,17 @@ def test_the_page_has_each_notebook_its_picture_reading_table_and_link(page):
         part = page[page.index(f'<h2 id="{name}"') :].split("<h2", 2)[1]
         assert "data:image/png;base64," in part and f"{name} &lt; says &amp; means" in part
         assert f'href="cifar10/{name}.html"' in part and "61 s" in part and "29.123456" in part
+    summary = page[page.index('id="summary"') :].split("<h2", 2)[0]
+    assert "07_plots &lt; says" in summary and "left out" not in summary
+    assert "<li>left out: x</li>" in page[page.index('id="left-out"') :]
     assert "<script" not in page and "T_1" not in page and "http" not in re.sub(r"base64,[^\"]*", "", page)
     weights = page[page.index("Weights, by file") :]
     assert "cnn_cifar10.safetensors" in weights and re.search(r"<td>[0-9a-f]{64}</td>", weights)
+
+
+def test_a_caption_cannot_break_the_page():
+    shown = picture("AAAA", 'a "quoted" <b>caption</b>')
+    assert "<b>" not in shown and shown.count('"quoted"') == 0 and "&quot;quoted&quot;" in shown
 
 
 def test_what_was_not_run_is_said(folder):

@@ -1,0 +1,208 @@
+"""The study can be killed at any moment and goes on: nothing finished is lost, nothing half-written is read.
+
+KILLS=20 python -m pytest tests/test_interruption.py        # by hand; otherwise 2 kills
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from src import paths
+from src.files import written_whole
+from src.paths import ROOT
+from src.results import load_facts, load_table, save_table
+
+KILLS = int(os.environ.get("KILLS", "2"))
+CONFIG = {
+    "study": "killed",
+    "dataset": "fashion_mnist",
+    "notebooks": ["04a_cka", "05_model_calibration"],
+    "04a_cka": dict(
+        models=["mlp", "vit"],
+        n_images=32,
+        batch_size=8,
+        n_permutations=2,
+        n_resamples=20,
+        n_measured=32,
+        measured_batch_size=16,
+    ),
+    "05_model_calibration": dict(models=["mlp"], n_test=200, n_resamples=20),
+}
+TABLES = [("04a_cka", "hsic"), ("04a_cka", "null"), ("04a_cka", "measures"), ("05_calibration", "mlp")]
+
+
+def make_copy(folder, config=CONFIG):
+    """The repository as links, with folders of its own for what a run writes."""
+    folder.mkdir()
+    for entry in ROOT.iterdir():
+        if entry.name not in ("results", "figures", "checkpoints", "report", ".git", ".snakemake", "src", "workflow"):
+            (folder / entry.name).symlink_to(entry)
+    for name in ("src", "workflow"):  # paths are anchored on the modules' own place
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "killed.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def start(folder):
+    command = ["-m", "workflow.run", "--snakefile", "workflow/Snakefile", "--configfile", "killed.yaml", "--cores", "1"]
+    command += ["--keep-going", "--rerun-triggers", "mtime", "params", "input"]
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"  # the rules call `python`
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=folder,
+        env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(folder) -> str:
+    run = start(folder)
+    said, _ = run.communicate(timeout=600)
+    assert run.returncode == 0, said
+    return said
+
+
+def tables_of(folder, monkeypatch) -> dict[tuple[str, str], pd.DataFrame]:
+    monkeypatch.setattr(paths, "RESULTS", folder / "results")
+    return {key: load_table("fashion_mnist", *key) for key in TABLES}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = make_copy(tmp_path_factory.mktemp("undisturbed") / "copy")
+    began = time.monotonic()
+    finish(folder)
+    return folder, time.monotonic() - began
+
+
+def test_a_killed_graph_goes_on_to_the_same_tables(undisturbed, tmp_path, monkeypatch):
+    reference, seconds = undisturbed
+    folder, moment = make_copy(tmp_path / "copy"), random.Random(0)
+    finished: dict[str, int] = {}
+    for _ in range(KILLS):
+        run = start(folder)
+        time.sleep(moment.uniform(1, 0.9 * seconds))
+        os.killpg(run.pid, signal.SIGKILL)  # Snakemake, papermill and the kernel
+        run.communicate()
+        subprocess.run(["pkill", "-KILL", "-f", str(folder)], check=False)  # kernels lead sessions of their own
+        for page in folder.glob("report/killed/*.html"):
+            assert page.stat().st_mtime_ns == finished.setdefault(page.name, page.stat().st_mtime_ns), "was made again"
+            assert "</html>" in page.read_text()[-200:]
+        for notebook, experiment in (("04a_cka", "04a_cka"), ("05_model_calibration", "05_calibration")):
+            if f"{notebook}.html" in finished:
+                monkeypatch.setattr(paths, "RESULTS", folder / "results")
+                for key in TABLES:
+                    assert key[0] != experiment or len(load_table("fashion_mnist", *key))
+    finish(folder)
+    for name, made in finished.items():
+        assert (folder / "report" / "killed" / name).stat().st_mtime_ns == made, f"{name} was made again"
+    expected, found = tables_of(reference, monkeypatch), tables_of(folder, monkeypatch)
+    for key in TABLES:
+        pd.testing.assert_frame_equal(found[key], expected[key])
+    assert "Nothing to be done" in finish(folder)
+    assert (folder / "report" / "killed.html").exists() and not list(folder.glob("results/**/*.partial"))
+
+
+def test_two_runs_at_once_are_refused(undisturbed):
+    folder, _ = undisturbed
+    (folder / "report" / "killed" / "04a_cka.html").unlink()
+    first = start(folder)
+    time.sleep(0.5)
+    second = start(folder)
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode != 0 and "another run of the study is going on" in said and "Traceback" not in said
+    first.communicate(timeout=600)
+    assert first.returncode == 0
+
+
+def test_deleting_one_table_makes_that_notebook_again_and_no_other(undisturbed):
+    folder, _ = undisturbed
+    finish(folder)
+    other = folder / "report" / "killed" / "04a_cka.ipynb"
+    before = other.stat().st_mtime_ns
+    (folder / "results" / "fashion_mnist" / "05_calibration" / "mlp.parquet").unlink()
+    finish(folder)
+    assert (folder / "results" / "fashion_mnist" / "05_calibration" / "mlp.parquet").exists()
+    assert other.stat().st_mtime_ns == before
+
+
+def test_a_kernel_that_dies_says_so_and_the_rest_is_done(tmp_path):
+    folder = make_copy(tmp_path / "copy")
+    good = nbformat.read(folder / "04a_cka.ipynb", as_version=4)
+    broken = nbformat.from_dict(good)
+    broken.cells[4].source = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    (folder / "04a_cka.ipynb").unlink()
+    nbformat.write(broken, folder / "04a_cka.ipynb")
+    run = start(folder)
+    said, _ = run.communicate(timeout=600)
+    assert run.returncode != 0 and "Kernel died" in said
+    assert (folder / "report" / "killed" / "05_model_calibration.html").exists()
+    assert not (folder / "report" / "killed" / "04a_cka.html").exists()
+    assert not (folder / "report" / "killed.html").exists()
+    before = (folder / "report" / "killed" / "05_model_calibration.html").stat().st_mtime_ns
+    (folder / "04a_cka.ipynb").unlink()
+    (folder / "04a_cka.ipynb").symlink_to(ROOT / "04a_cka.ipynb")
+    finish(folder)
+    assert (folder / "report" / "killed" / "05_model_calibration.html").stat().st_mtime_ns == before
+
+
+FULL = """
+import resource, signal, sys
+import pandas as pd
+from src import paths
+from src.results import save_table
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+paths.RESULTS = paths.Path(sys.argv[1])
+table = pd.DataFrame(dict(model="m", model_seed=0, dataset="d", condition="c", value=range(100_000)))
+save_table(table, "d", "04a_cka", "hsic", parameters={}, provenance={})
+"""
+
+
+def some_table(rows: int) -> pd.DataFrame:
+    return pd.DataFrame(dict(model="m", model_seed=0, dataset="d", condition="c", value=range(rows)))
+
+
+def test_a_full_disk_leaves_the_old_table(tmp_path, monkeypatch):
+    """A file may not grow beyond 20 kB, as on a disk that is full: the error is seen, and the old table stays."""
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    save_table(some_table(10), "d", "04a_cka", "hsic", parameters={}, provenance={})
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0 and "OSError" in done.stderr
+    assert len(load_table("d", "04a_cka", "hsic")) == 10 and load_facts("d", "04a_cka", "hsic")["rows"] == 10
+    assert sorted(path.name for path in (tmp_path / "d" / "04a_cka").iterdir()) == ["hsic.json", "hsic.parquet"]
+
+
+def test_a_results_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    (tmp_path / "d").write_text("a file where a folder should be: root may write anywhere else")
+    with pytest.raises(OSError, match=str(tmp_path / "d")):
+        save_table(some_table(3), "d", "04a_cka", "hsic", parameters={}, provenance={})
+    with pytest.raises(FileNotFoundError, match="Run 04a_cka.ipynb on d to make it"):
+        load_table("d", "04a_cka", "hsic")
+
+
+def test_writing_dies_between_table_and_facts(tmp_path, monkeypatch):
+    """The parquet is new and its JSON old: the table is refused, and made again it is whole."""
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    path = save_table(some_table(10), "d", "04a_cka", "hsic", parameters={}, provenance={})
+    with written_whole(path) as partial:
+        some_table(20).to_parquet(partial, index=False)
+    with pytest.raises(ValueError, match="half-written or altered"):
+        load_table("d", "04a_cka", "hsic")
+    save_table(some_table(20), "d", "04a_cka", "hsic", parameters={}, provenance={})
+    assert len(load_table("d", "04a_cka", "hsic")) == 20
