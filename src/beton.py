@@ -12,7 +12,6 @@ The format holds no class names and no checksum. A JSON sidecar beside the file,
 Source: the layout that FFCV 1.0.2 (Leclerc et al. 2023) writes; tests/test_beton.py compares byte for byte.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from jaxtyping import Int64, UInt8
 from simplejpeg import decode_jpeg
 
 from src.files import sha256, written_whole
+from src.mapped import MappedImages
 
 VERSION = 2
 FLOAT, INT, RGB = 0, 1, 2  # field types
@@ -44,8 +44,12 @@ RECORDS = {  # field type -> its part of a record
 }
 
 
-def read_beton(path: str | Path) -> tuple[UInt8[np.ndarray, "n h w 3"], Int64[np.ndarray, " n"]]:
+def read_beton(
+    path: str | Path, *, in_memory: int | None = None
+) -> tuple[UInt8[np.ndarray, "n h w 3"] | MappedImages, Int64[np.ndarray, " n"]]:
     """Read all images (RGB) and labels of a beton, raw or JPEG, in the order of its samples.
+
+    in_memory: bytes of pixels above which raw images stay in the file and come as `MappedImages`; None for any size.
 
     The image field is the only RGB field or the one named `image`, the label field the only int field or the
     one named `label`; other fields are skipped.  Raises FileNotFoundError for a missing file, ValueError for
@@ -61,8 +65,8 @@ def read_beton(path: str | Path) -> tuple[UInt8[np.ndarray, "n h w 3"], Int64[np
     path = Path(path)
     data = _map_file(path)
     images, sizes, labels = _read_structure(path, data)
-    _verify_sidecar(path, data, len(labels))
-    return _read_images(path, data, images, sizes), labels
+    _verify_sidecar(path, len(labels))
+    return _read_images(path, data, images, sizes, in_memory), labels
 
 
 def write_beton(
@@ -202,16 +206,18 @@ def _match_allocations(path: Path, records: np.ndarray, table: np.ndarray) -> di
     return dict(zip(held, sizes.reshape(n, p).T, strict=True))
 
 
-def _verify_sidecar(path: Path, data: np.ndarray, n: int) -> None:
+def _verify_sidecar(path: Path, n: int) -> None:
     sidecar = read_sidecar(path)
-    if sidecar and (sidecar["n"], sidecar["sha256"]) != (n, hashlib.sha256(data).hexdigest()):
+    if sidecar and (sidecar["n"], sidecar["sha256"]) != (n, sha256(path)):
         raise ValueError(
             f"{path} is not the file that {sidecar_path(path).name} was written for (sha256); "
             f"download or write both again"
         )
 
 
-def _read_images(path: Path, data: np.ndarray, images: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def _read_images(
+    path: Path, data: np.ndarray, images: np.ndarray, sizes: np.ndarray, in_memory: int | None
+) -> np.ndarray | MappedImages:
     """Pixels uint8 [n, h, w, 3] behind the image records; JPEG samples decoded one by one."""
     h, w = int(images["height"][0]), int(images["width"][0])
     if (images["height"] != h).any() or (images["width"] != w).any() or not h * w:
@@ -224,6 +230,8 @@ def _read_images(path: Path, data: np.ndarray, images: np.ndarray, sizes: np.nda
     if not (raw | jpeg).all() or (sizes[raw] != h * w * 3).any():
         raise _damaged(path, f"its images should be JPEG (0) or raw (1), and raw ones {h}×{w}×3 bytes")
     pointers = images["pointer"].astype(np.int64)
+    if raw.all() and in_memory is not None and len(images) * h * w * 3 > in_memory:
+        return MappedImages(path, pointers, (h, w))
     if raw.all():
         return _gather(data, pointers, h * w * 3).reshape(-1, h, w, 3)
     pixels = np.empty((len(images), h, w, 3), np.uint8)

@@ -19,6 +19,8 @@ from src.image_files import SPLIT_NAMES, HubError, RawImages
 from src.image_set import ImageSet
 from src.paths import DATA
 
+IN_MEMORY_BYTES = 2 << 30  # a raw beton of more pixels stays in its file, see `mapped.MappedImages`
+
 __all__ = ["DATASETS", "DatasetRecord", "ImageSet", "load_images"]
 
 
@@ -148,7 +150,7 @@ def _named_beton(name: str, split: str) -> RawImages:
 
 
 def _read_beton(path: Path) -> RawImages:
-    images, labels = read_beton(path)
+    images, labels = read_beton(path, in_memory=IN_MEMORY_BYTES)
     classes = (read_sidecar(path) or {}).get("classes")
     return RawImages(str(path), images, labels, tuple(classes) if classes else None, None)
 

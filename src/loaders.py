@@ -11,6 +11,7 @@ from torch import Tensor
 
 from src.augment import Augmentation, augment_pixels, mix_partners
 from src.data import ImageSet
+from src.mapped import MappedImages
 from src.seeding import uniform
 
 BACKENDS = ("memory", "ffcv")
@@ -68,12 +69,38 @@ class MemoryLoader:
 
     def _augmented(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ids = self.sample_ids[positions]
-        pixels = self.images.index_select(0, positions)  # 20 times faster than images[positions]
+        pixels = self._pixels(positions)
         if pixels.dtype == torch.uint8:
             pixels = pixels.float().div_(255)
         if self.augmentation:
             pixels = augment_pixels(pixels, ids, self.augmentation, seed=self.seed, epoch=self.epoch)
         return pixels, self.labels[positions], ids
+
+    def identity(self) -> tuple[Tensor, ...]:
+        """What tells this set from any other, for checksums."""
+        return self.images, self.labels, self.sample_ids
+
+    def _pixels(self, positions: Tensor) -> Tensor:
+        return self.images.index_select(0, positions)  # 20 times faster than images[positions]
+
+
+@dataclass
+class MappedLoader(MemoryLoader):
+    """A `MemoryLoader` whose images stay in their file: a batch at a time is read, so that memory does not grow."""
+
+    images: MappedImages
+
+    def identity(self) -> tuple[Tensor, ...]:
+        file = self.images.path.stat()  # instead of the pixels, which would all have to be read
+        return (
+            torch.tensor([file.st_size, file.st_mtime_ns]),
+            torch.from_numpy(self.images.pointers),
+            self.labels,
+            self.sample_ids,
+        )
+
+    def _pixels(self, positions: Tensor) -> Tensor:
+        return _channels_first(np.asarray(self.images[positions.cpu().numpy()])).to(self.labels.device)
 
 
 def make_loader(
@@ -89,8 +116,9 @@ def make_loader(
     """Batches of `image_set` as `Batch(pixels, labels, sample_ids)` on `device`.
 
     augment: True for random resized crop and flip with the default strengths, or an `Augmentation`.
-    backend: "memory" (default) holds the set as one uint8 tensor on `device`; "ffcv" reads it through FFCV, which
-    must be installed.  Both give the same batches.  Raises ValueError for an unknown backend or batch size below 1.
+    backend: "memory" (default) holds the set as one uint8 tensor on `device`, or reads batch by batch what is too large
+    for that (`MappedImages`); "ffcv" reads it through FFCV, which must be installed.  All give the same batches.
+    Raises ValueError for an unknown backend or batch size below 1.
     """
     if backend not in BACKENDS:
         raise ValueError(f"unknown loader backend {backend!r}; choose from {', '.join(BACKENDS)}")
@@ -109,6 +137,8 @@ def make_loader(
         from src.loaders_ffcv import FfcvLoader, cached_beton  # optional requirement, imported on demand
 
         return FfcvLoader(beton=cached_beton(image_set), **options)
+    if isinstance(image_set.images, MappedImages):
+        return MappedLoader(images=image_set.images, **options)
     return MemoryLoader(images=_channels_first(image_set.images).to(device), **options)
 
 

@@ -79,7 +79,7 @@ class FfcvLoader(MemoryLoader):
 
 def cached_beton(image_set: ImageSet) -> Path:
     """The image set as a `.beton` file under data/.cache/, written on first use."""
-    name = fingerprint(torch.from_numpy(image_set.images), torch.from_numpy(image_set.labels))
+    name = fingerprint(torch.from_numpy(np.asarray(image_set.images)), torch.from_numpy(image_set.labels))
     path = DATA / ".cache" / f"{name}.beton"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

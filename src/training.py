@@ -178,8 +178,14 @@ def _feature_loader(
 ) -> MemoryLoader:
     loader = make_loader(image_set, batch_size=recipe.batch_size, seed=recipe.seed, device=device)
     batches = tqdm(loader, desc="features", disable=not progress, leave=False)
-    loader.images = torch.cat([backbone(batch.pixels) for batch in batches])
-    return loader
+    return MemoryLoader(
+        images=torch.cat([backbone(batch.pixels) for batch in batches]),
+        labels=loader.labels,
+        sample_ids=loader.sample_ids,
+        n_classes=loader.n_classes,
+        batch_size=loader.batch_size,
+        seed=loader.seed,
+    )
 
 
 def _fit(
@@ -200,7 +206,7 @@ def _fit(
         parts["average"] = copy.deepcopy(model).requires_grad_(False)
     identity = asdict(recipe) | {
         "start": fingerprint(*model.state_dict().values()),
-        "data": fingerprint(loader.images, loader.labels, loader.sample_ids),
+        "data": fingerprint(*loader.identity()),
     }
     checkpoint = checkpoints.file_of(checkpoint_folder, identity)
     state = checkpoints.restore(checkpoint, **parts)

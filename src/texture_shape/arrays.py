@@ -28,4 +28,4 @@ def pixels_of(image_set: ImageSet, sample_ids: Int[np.ndarray, " n"]) -> Float[T
         raise ValueError(
             f"{image_set.name} {image_set.split} has no sample_id {missing[0]} among its {len(order)} images"
         )
-    return to_pixels(image_set.images[rows])
+    return to_pixels(np.asarray(image_set.images[rows]))
