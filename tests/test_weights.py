@@ -50,3 +50,20 @@ def test_readme_quotes_the_cards(card_file):
     row = next(line for line in lines if f"`{card['file']}`" in line)
     low, high = (f"{100 * bound:.2f}" for bound in card["test"]["interval"])
     assert f"{100 * card['test']['accuracy']:.2f} % [{low}, {high}], n = {card['test']['n']:,}" in row
+
+
+def test_the_main_readme_says_where_recipes_differ(card_file):
+    card = json.loads(card_file.read_text())
+    if "backbone" in card or card_file.stem != f"{card['model']}_{card['dataset']}" or card["model"] == "cnn_robust":
+        pytest.skip("the table has the default weights of the three architectures")
+    name = {"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[card["dataset"]]
+    lines = (ROOT / "README.md").read_text().splitlines()
+    row = next(line for line in lines if line.startswith(f"| {name} | `{card['model']}` |"))
+    cells, recipe = [cell.strip() for cell in row.strip("|").split("|")], card["recipe"]
+    assert cells[2:4] == [f"{card['n_parameters'] / 1e6:.2f} M", str(recipe["epochs"])]
+    pad = recipe.get("crop_pad", 0)
+    assert cells[4] == (f"padded by {pad}" if pad else f"{100 * recipe['crop_scale']:.0f} % of the area or more")
+    assert cells[5] == (str(recipe["mixup"]) if recipe["mixup"] else "–") and recipe["label_smoothing"] == 0.1
+    assert cells[6].lower() == f"{recipe['optimiser']}, {recipe['batch_size']}"
+    low, high = (f"{100 * bound:.2f}" for bound in card["test"]["interval"])
+    assert cells[7] == f"{100 * card['test']['accuracy']:.2f} % [{low}, {high}]"
