@@ -1,15 +1,15 @@
 # `make` or `make help` lists what there is to do.
 PYTHON ?= python3
 CONFIG ?= embedded
-CORES ?= all
+PROFILE ?= local
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report notebook train betons gallery test lint ffcv texture constraints clean
+.PHONY: help setup report notebook train betons gallery test test-cluster lint ffcv cluster texture constraints clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed  ## make .venv with what the notebooks need (every other target does this first)
 
@@ -25,11 +25,13 @@ $(VENV)/.installed-dev: requirements-dev.txt requirements-peers.txt $(VENV)/.ins
 	$(VENV)/bin/pip install --quiet --no-deps -r requirements-peers.txt
 	@touch $@
 
-report: setup  ## run the study: CONFIG=embedded (default), cifar10 or cifar100
+report: setup  ## run the study: CONFIG=embedded (default), cifar10 or cifar100; PROFILE=slurm on a cluster
 	@test -f workflow/config/$(CONFIG).yaml || \
 		{ echo "no CONFIG=$(CONFIG); choose from: $(basename $(notdir $(wildcard workflow/config/*.yaml)))"; exit 1; }
-	$(RUN) python -m workflow.run --snakefile workflow/Snakefile --configfile workflow/config/$(CONFIG).yaml \
-		--cores $(CORES) --keep-going --rerun-triggers mtime params input --quiet rules host
+	@test -d workflow/profiles/$(PROFILE) || \
+		{ echo "no PROFILE=$(PROFILE); choose from: $(notdir $(wildcard workflow/profiles/*))"; exit 1; }
+	$(RUN) python -m workflow.run --profile workflow/profiles/$(PROFILE) --snakefile workflow/Snakefile \
+		--configfile workflow/config/$(CONFIG).yaml $(if $(CORES),--cores $(CORES)) $(ARGS)
 	@echo "Done. Open report/$(CONFIG).html"
 
 notebook: setup  ## open the notebooks in JupyterLab
@@ -48,12 +50,18 @@ gallery: setup  ## draw the README's figures again and write its numbers, from t
 test: $(VENV)/.installed-dev  ## run the tests
 	$(RUN) python -m pytest
 
+test-cluster: $(VENV)/.installed-dev cluster  ## run the graph on a private one-node Slurm (needs root, slurm-wlm, munge)
+	$(RUN) REQUIRE_SLURM=1 python -m pytest tests/test_cluster.py
+
 lint: $(VENV)/.installed-dev  ## check style, and that notebooks hold no stray output
 	$(RUN) ruff check . && $(RUN) ruff format --check .
 	$(RUN) nbstripout --verify --keep-id *.ipynb
 
 ffcv: $(VENV)/.installed  ## add FFCV, the optional fast loader (needs three system packages, see requirements-ffcv.txt)
 	$(VENV)/bin/pip install --quiet -r requirements-ffcv.txt -c constraints.txt
+
+cluster: $(VENV)/.installed  ## add what submits jobs to Slurm, for `make report PROFILE=slurm`
+	$(VENV)/bin/pip install --quiet -r requirements-cluster.txt -c constraints.txt
 
 texture: $(VENV)/.installed  ## add what makes the corruptions and the images of texture alone, for notebook 03
 	$(VENV)/bin/pip install --quiet -r requirements-texture.txt -c constraints.txt

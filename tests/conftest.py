@@ -1,9 +1,11 @@
 """What the tests share: small sets of real images, one thread, and the place of CIFAR if it is here."""
 
 import os
+import time
 
 import pytest
 import torch
+from graph import finish, make_copy
 
 from src.data import ImageSet, load_images
 from src.paths import ROOT
@@ -46,3 +48,12 @@ def few_clothes(clothes) -> ImageSet:
 def noise() -> torch.Tensor:
     """Colour noise, 40 images [3, 24, 32] in [0, 1]: every pixel differs, and height and width too."""
     return torch.rand(40, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """The folder of a small graph that ran to its end on this machine, and the seconds that it took."""
+    folder = make_copy(tmp_path_factory.mktemp("undisturbed") / "copy")
+    began = time.monotonic()
+    finish(folder)
+    return folder, time.monotonic() - began

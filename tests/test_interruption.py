@@ -5,7 +5,6 @@ KILLS=20 python -m pytest tests/test_interruption.py        # by hand; otherwise
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import time
 import nbformat
 import pandas as pd
 import pytest
-import yaml
+from graph import TABLES, finish, make_copy, start, tables_of
 
 from src import paths
 from src.files import written_whole
@@ -22,69 +21,6 @@ from src.paths import ROOT
 from src.results import load_facts, load_table, save_table
 
 KILLS = int(os.environ.get("KILLS", "2"))
-CONFIG = {
-    "study": "killed",
-    "dataset": "fashion_mnist",
-    "notebooks": ["04a_cka", "05_model_calibration"],
-    "04a_cka": dict(
-        models=["mlp", "vit"],
-        n_images=32,
-        batch_size=8,
-        n_permutations=2,
-        n_resamples=20,
-        n_measured=32,
-        measured_batch_size=16,
-    ),
-    "05_model_calibration": dict(models=["mlp"], n_test=200, n_resamples=20),
-}
-TABLES = [("04a_cka", "hsic"), ("04a_cka", "null"), ("04a_cka", "measures"), ("05_calibration", "mlp")]
-
-
-def make_copy(folder, config=CONFIG):
-    """The repository as links, with folders of its own for what a run writes."""
-    folder.mkdir()
-    for entry in ROOT.iterdir():
-        if entry.name not in ("results", "figures", "checkpoints", "report", ".git", ".snakemake", "src", "workflow"):
-            (folder / entry.name).symlink_to(entry)
-    for name in ("src", "workflow"):  # paths are anchored on the modules' own place
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "killed.yaml").write_text(yaml.safe_dump(config))
-    return folder
-
-
-def start(folder):
-    command = ["-m", "workflow.run", "--snakefile", "workflow/Snakefile", "--configfile", "killed.yaml", "--cores", "1"]
-    command += ["--keep-going", "--rerun-triggers", "mtime", "params", "input"]
-    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"  # the rules call `python`
-    return subprocess.Popen(
-        [sys.executable, *command],
-        cwd=folder,
-        env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(folder) -> str:
-    run = start(folder)
-    said, _ = run.communicate(timeout=600)
-    assert run.returncode == 0, said
-    return said
-
-
-def tables_of(folder, monkeypatch) -> dict[tuple[str, str], pd.DataFrame]:
-    monkeypatch.setattr(paths, "RESULTS", folder / "results")
-    return {key: load_table("fashion_mnist", *key) for key in TABLES}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = make_copy(tmp_path_factory.mktemp("undisturbed") / "copy")
-    began = time.monotonic()
-    finish(folder)
-    return folder, time.monotonic() - began
 
 
 def test_a_killed_graph_goes_on_to_the_same_tables(undisturbed, tmp_path, monkeypatch):

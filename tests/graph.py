@@ -1,0 +1,71 @@
+"""A small graph of notebooks in a folder of its own, run as users run it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from src import paths
+from src.paths import ROOT
+from src.results import load_table
+
+CONFIG = {
+    "study": "killed",
+    "dataset": "fashion_mnist",
+    "notebooks": ["04a_cka", "05_model_calibration"],
+    "04a_cka": dict(
+        models=["mlp", "vit"],
+        n_images=32,
+        batch_size=8,
+        n_permutations=2,
+        n_resamples=20,
+        n_measured=32,
+        measured_batch_size=16,
+    ),
+    "05_model_calibration": dict(models=["mlp"], n_test=200, n_resamples=20),
+}
+TABLES = [("04a_cka", "hsic"), ("04a_cka", "null"), ("04a_cka", "measures"), ("05_calibration", "mlp")]
+
+
+def make_copy(folder: Path, config: dict = CONFIG) -> Path:
+    """The repository as links, with folders of its own for what a run writes."""
+    folder.mkdir()
+    for entry in ROOT.iterdir():
+        if entry.name not in ("results", "figures", "checkpoints", "report", ".git", ".snakemake", "src", "workflow"):
+            (folder / entry.name).symlink_to(entry)
+    for name in ("src", "workflow"):  # paths are anchored on the modules' own place
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "killed.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def start(folder: Path, *, profile: str = "local", more: tuple[str, ...] = ()) -> subprocess.Popen:
+    """The graph, as `make report` runs it."""
+    command = ["-m", "workflow.run", "--profile", f"workflow/profiles/{profile}", "--snakefile", "workflow/Snakefile"]
+    command += ["--configfile", "killed.yaml", "--cores", "1", "--quiet", "host", *more]
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"  # the rules call `python`
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=folder,
+        env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(folder: Path, **options) -> str:
+    run = start(folder, **options)
+    said, _ = run.communicate(timeout=600)
+    assert run.returncode == 0, said
+    return said
+
+
+def tables_of(folder: Path, monkeypatch) -> dict[tuple[str, str], pd.DataFrame]:
+    monkeypatch.setattr(paths, "RESULTS", folder / "results")
+    return {key: load_table("fashion_mnist", *key) for key in TABLES}
