@@ -125,11 +125,13 @@ def agreement_with_cka(measures: pd.DataFrame, *, level: float = 0.95) -> pd.Dat
 def beyond_chance(measures: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     """How alike two different networks are by each measure: the mean over pairs of layers of (value - null)/(1 - null).
 
-    0 is what shuffled images give, 1 is the same up to what the measure does not see.  Columns: measure, model_a,
+    0 is what shuffled images give, 1 is the same up to what the measure does not see; pairs whose shuffled images are
+    the same already are left out.  Columns: measure, model_a,
     model_b, value (mean over batches), low, high (Student's t over batches, NaN for one).
     """
     across = measures[measures["model_a"] != measures["model_b"]]
-    excess = (across["value"] - across["null"]) / (1 - across["null"])
+    room = (1 - across["null"]).where(across["null"] < 1 - 1e-9)  # so few images that shuffled ones are the same too
+    excess = (across["value"] - across["null"]) / room
     keys = ["measure", "model_a", "model_b"]
     by_batch = across.assign(excess=excess).groupby([*keys, "batch"], sort=False)["excess"].mean()
     rows = []

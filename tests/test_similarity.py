@@ -150,3 +150,6 @@ def test_agreement_of_measures_is_the_rank_correlation_over_pairs_of_layers():
     interval = stats.ttest_1samp(expected, 0).confidence_interval(0.95)
     assert (excess.loc["CKA", "low"], excess.loc["CKA", "high"]) == pytest.approx(tuple(interval))
     assert np.isnan(beyond_chance(table[table["batch"] == 0])["low"]).all()
+    full = table.assign(null=table["null"].where(table["index_a"] > 0, 1.0))  # of these nothing can be said
+    rest = table[table["index_a"] > 0]
+    np.testing.assert_allclose(beyond_chance(full)["value"], beyond_chance(rest)["value"])
