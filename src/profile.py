@@ -103,6 +103,10 @@ class Axis:
     unit: str = "%"
     scale: float = 100
 
+    @property
+    def title(self) -> str:
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
 
 AXES: dict[str, Axis] = {
     "accuracy": Axis("Accuracy", top1, 1),
@@ -154,7 +158,7 @@ def as_text(summary: pd.DataFrame, *, names: dict[str, str] | None = None) -> pd
     cells: dict[str, dict[str, str]] = {}
     for row in summary.itertuples():
         axis = AXES[row.axis]
-        label = axis.label + (f" ({axis.unit})" if axis.unit else "") + {1: " ↑", -1: " ↓", 0: ""}[axis.better]
+        label = axis.title + {1: " ↑", -1: " ↓", 0: ""}[axis.better]
         value, low, high, first, last = (
             f"{axis.scale * x:.3g}" if axis.scale == 1 else f"{axis.scale * x:.1f}"
             for x in (row.value, row.low, row.high, row.seed_low, row.seed_high)

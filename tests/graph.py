@@ -13,33 +13,43 @@ from src import paths
 from src.paths import ROOT
 from src.results import load_table
 
+SMALL_CKA = dict(
+    models=["mlp", "vit"],
+    n_images=32,
+    batch_size=8,
+    n_permutations=5,
+    n_resamples=20,
+    n_measured=32,
+    measured_batch_size=16,
+)
 CONFIG = {
     "study": "killed",
     "dataset": "fashion_mnist",
     "notebooks": ["04a_cka", "05_model_calibration"],
-    "04a_cka": dict(
-        models=["mlp", "vit"],
-        n_images=32,
-        batch_size=8,
-        n_permutations=2,
-        n_resamples=20,
-        n_measured=32,
-        measured_batch_size=16,
-    ),
+    "04a_cka": SMALL_CKA,
     "05_model_calibration": dict(models=["mlp"], n_test=200, n_resamples=20),
 }
 TABLES = [("04a_cka", "hsic"), ("04a_cka", "null"), ("04a_cka", "measures"), ("05_calibration", "mlp")]
 
 
-def make_copy(folder: Path, config: dict = CONFIG) -> Path:
-    """The repository as links, with folders of its own for what a run writes."""
+def link_repository(folder: Path) -> Path:
+    """The repository as links in a new folder, which has its own of what runs write."""
     folder.mkdir()
+    own = ("results", "figures", "checkpoints", "report", ".git", ".snakemake", "src", "workflow", "vit_models")
     for entry in ROOT.iterdir():
-        if entry.name not in ("results", "figures", "checkpoints", "report", ".git", ".snakemake", "src", "workflow"):
+        if entry.name not in own:
             (folder / entry.name).symlink_to(entry)
     for name in ("src", "workflow"):  # paths are anchored on the modules' own place
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "killed.yaml").write_text(yaml.safe_dump(config))
+    (folder / "vit_models").mkdir()  # notebook 01 writes a head
+    for weights in (ROOT / "vit_models").iterdir():
+        (folder / "vit_models" / weights.name).symlink_to(weights)
+    return folder
+
+
+def make_copy(folder: Path, config: dict = CONFIG) -> Path:
+    """A linked repository with a small study of its own."""
+    (link_repository(folder) / "killed.yaml").write_text(yaml.safe_dump(config))
     return folder
 
 

@@ -1,12 +1,12 @@
 """Every notebook runs top to bottom, small; and is kept the way notebooks are kept here."""
 
-import shutil
 import subprocess
 import sys
 
 import nbformat
 import papermill
 import pytest
+from graph import SMALL_CKA, link_repository
 
 from src.paths import ROOT
 
@@ -19,16 +19,7 @@ SMALL = {
     "03_texture_shape_bias": dict(
         models=["mlp", "cnn"], n_images=60, n_pairs=10, n_stylised=4, n_corrupted=2, style_steps=2, device="cpu"
     ),
-    "04a_cka": dict(
-        models=["mlp", "cnn"],
-        n_images=32,
-        batch_size=8,
-        n_permutations=5,
-        n_resamples=20,
-        n_measured=32,
-        measured_batch_size=16,
-        device="cpu",
-    ),
+    "04a_cka": SMALL_CKA | dict(device="cpu"),
     "04b_feature_visualization": dict(
         models=["mlp", "cnn"], steps=3, n_images=2, n_stages=3, inversion_steps=3, n_statistics=100, device="cpu"
     ),
@@ -46,16 +37,9 @@ def test_every_notebook_is_tested():
 @pytest.fixture
 def scratch_copy(tmp_path):
     """The repository as links, with folders of its own for what a notebook writes."""
-    for entry in ROOT.iterdir():
-        if entry.name not in ("results", "figures", "vit_models", "checkpoints", "report", ".git"):
-            (tmp_path / entry.name).symlink_to(entry)
-    (tmp_path / "src").unlink()  # copied instead: paths are anchored on the module's own place
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "vit_models").mkdir()
-    for weights in (ROOT / "vit_models").iterdir():
-        (tmp_path / "vit_models" / weights.name).symlink_to(weights)
-    (tmp_path / "results").mkdir()
-    return tmp_path
+    folder = link_repository(tmp_path / "copy")
+    (folder / "results").mkdir()
+    return folder
 
 
 def link_results(folder):

@@ -14,7 +14,7 @@ from PIL import Image
 from src import costs, paths, similarity
 from src.files import written_whole
 from src.plotting import model_style
-from src.profile import MODELS, profile, summarise
+from src.profile import MODELS, calibration_error, profile, summarise
 from src.results import load_table
 from src.shape_bias import shape_bias
 from src.statistics import accuracy
@@ -102,8 +102,7 @@ def cka_sentence() -> str:
 
 
 def calibration_sentence() -> str:
-    summary = summarise(profile(DATASET, MODELS)[0], MODELS)
-    rows = summary[summary["axis"] == "calibration"].sort_values("value")
+    rows = calibration_error(DATASET, MODELS).sort_values("value")
     parts = [f"{shown(row, 'value')} for the {label(row['model'])}" for _, row in rows.iterrows()]
     return f"Expected calibration error, as trained: {listed(parts)}; n = {int(rows['n'].iloc[0]):,}."
 

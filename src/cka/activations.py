@@ -1,13 +1,12 @@
 """What the layers of a network say of a batch, looked at inside the forward pass, where activations still are."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from src.cka.direct import KERNELS, Pieces, as_matrix, named
-from src.cka.layers import INPUT
+from src.cka.layers import hooked
 
 # name -> activations -> what is compared in their place: another measure, and named so in the table
 POOLS = {
@@ -35,9 +34,9 @@ def look_at(
     found: dict[str, object] = {}
     last: tuple[Tensor, int, object] | None = None
 
-    def note(name: str, value: Tensor) -> None:
+    def note(name: str, value: object) -> None:
         nonlocal last
-        if name in found:
+        if name in found or not isinstance(value, Tensor):
             return
         # what an Identity, or the block around a layer, passes on as it is was looked at a moment ago; an operation in
         # place gives the same tensor back too, with another version
@@ -46,30 +45,9 @@ def look_at(
             last = value, value._version, named(look, f"layer {name}")(x)
         found[name] = last[2]
 
-    with _hooked(model, layers, note):
+    with hooked(model, layers, note):
         model(pixels)
     missing = [name for name in layers if name not in found]
     if missing:
         raise ValueError(f"layer {missing[0]} gave no tensor in this pass")
     return found
-
-
-@contextmanager
-def _hooked(model: nn.Module, layers: list[str], note: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Eval mode and hooks for the time of a pass; modes and hooks are as before, also when it fails."""
-    modes, handles = [(module, module.training) for module in model.modules()], []
-    modules = dict(model.named_modules())
-    try:
-        model.eval()
-        for name in layers:
-            module = modules[name.removesuffix(INPUT)]
-            if name.endswith(INPUT):
-                handles.append(module.register_forward_pre_hook(lambda _, given, name=name: note(name, given[0])))
-            else:
-                handles.append(module.register_forward_hook(lambda _, __, out, name=name: note(name, out)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes:
-            module.training = mode

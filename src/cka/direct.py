@@ -91,6 +91,11 @@ def cosine_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, unbiased: bo
 def _cka(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor], unbiased: bool) -> float:
     x, y = as_matrices(x, y)
     a, b = (Pieces.of(named(kernel, name)(value)) for value, name in ((x, "x"), (y, "y")))
+    return cka_of(a, b, unbiased=unbiased)
+
+
+def cka_of(a: "Pieces", b: "Pieces", *, unbiased: bool = True) -> float:
+    """CKA of one kernel with one other; NaN where one of them does not vary."""
     own = float(a.own_hsic(unbiased=unbiased)) * float(b.own_hsic(unbiased=unbiased))
     return float(a.hsic(b, unbiased=unbiased)) / own**0.5 if own > 0 else float("nan")
 
@@ -104,6 +109,7 @@ def as_matrices(x: Tensor, y: Tensor) -> tuple[Float[Tensor, "n p"], Float[Tenso
 
 
 def as_matrix(x: Tensor, name: str) -> Float[Tensor, "n p"]:
+    """One row an example, detached. Raises ValueError, which says of what, for fewer than 4 examples."""
     x = torch.as_tensor(x).detach().flatten(1)
     if len(x) < SMALLEST_BATCH:
         raise ValueError(f"{name}: CKA needs at least {SMALLEST_BATCH} examples at a time, not {len(x)}")

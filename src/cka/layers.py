@@ -1,6 +1,7 @@
 """Which layers of a network are looked at, by pattern or by kind, in the order in which they run."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
 import torch
@@ -75,19 +76,32 @@ def _run_order(model: nn.Module, pixels: Tensor) -> list[str]:
         if isinstance(value, Tensor) and value.ndim > 1 and len(value) == len(pixels):
             order.setdefault(name)
 
-    handles = []
-    for name, module in model.named_modules():
-        if name:
-            before = lambda _, inputs, name=name: note(name + INPUT, inputs[0] if inputs else None)  # noqa: E731
-            handles.append(module.register_forward_pre_hook(before))
-            handles.append(module.register_forward_hook(lambda _, __, out, name=name: note(name, out)))
-    modes = [(module, module.training) for module in model.modules()]
+    names = [name for name, _ in model.named_modules() if name]
+    with hooked(model, [place for name in names for place in (name + INPUT, name)], note):
+        model(pixels)
+    return list(order)
+
+
+@contextmanager
+def hooked(model: nn.Module, layers: Iterable[str], note: Callable[[str, object], None]) -> Iterator[None]:
+    """Eval mode for the time of a pass, and `note(layer, value)` of what each layer gives, or, with ":input", is given.
+
+    Modes and hooks are as before afterwards, also when the pass fails.
+    """
+    modes, handles = [(module, module.training) for module in model.modules()], []
+    modules = dict(model.named_modules())
     try:
         model.eval()
-        model(pixels)
+        for name in layers:
+            module = modules[name.removesuffix(INPUT)]
+            if name.endswith(INPUT):
+                before = lambda _, given, name=name: note(name, given[0] if given else None)  # noqa: E731
+                handles.append(module.register_forward_pre_hook(before))
+            else:
+                handles.append(module.register_forward_hook(lambda _, __, out, name=name: note(name, out)))
+        yield
     finally:
         for handle in handles:
             handle.remove()
         for module, mode in modes:
             module.training = mode
-    return list(order)

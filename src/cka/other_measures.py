@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from src.cka.activations import look_at
-from src.cka.direct import Pieces, as_matrices, gram
+from src.cka.direct import Pieces, as_matrices, cka_of, gram
 from src.cka.layers import choose_layers
 from src.seeding import uniform
 
@@ -94,10 +94,16 @@ def measure_table(
 
 def coordinates(x: Float[Tensor, "n p"]) -> Float[Tensor, "n r"]:
     """The centred examples in the basis of their principal components, largest first: all that rotations leave."""
+    values, vectors = _principal(x)
+    return vectors * values.sqrt()
+
+
+def _principal(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Variances [r], the largest first, and orthonormal components [n, r] of the centred examples; r is 0 if flat."""
     values, vectors = torch.linalg.eigh(gram(x))
     values, vectors = values.flip(0), vectors.flip(1)
     kept = values > values[0].clamp(min=torch.finfo(values.dtype).tiny) * 1e-10  # below it is rounding of the Gram
-    return vectors[:, kept] * values[kept].sqrt()
+    return values[kept], vectors[:, kept]
 
 
 def _nearest(x: Tensor, neighbours: int = 10) -> Tensor:
@@ -123,10 +129,9 @@ def _sum_of_singular_values(x: Tensor, y: Tensor) -> float:
 
 def _components(x: Tensor, variance: float = 0.99) -> Tensor:
     """An orthonormal basis [n, r] of the leading components that hold the share `variance`; r is 0 for a flat x."""
-    values, vectors = torch.linalg.eigh(gram(x))
-    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-    before = (values.cumsum(0) - values) / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
-    return vectors[:, (before < variance - 1e-12) & (values > values[0] * 1e-10)]
+    values, vectors = _principal(x)
+    before = (values.cumsum(0) - values) / values.sum()
+    return vectors[:, before < variance - 1e-12]
 
 
 def _mean_correlation(x: Tensor, y: Tensor) -> float:
@@ -141,14 +146,9 @@ def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def _ratio_of_hsic(x: Pieces, y: Pieces) -> float:
-    own = float(x.own_hsic()) * float(y.own_hsic())
-    return float(x.hsic(y)) / own**0.5 if own > 0 else float("nan")
-
-
 # name -> (what is made of a layer once, similarity of two layers from it)
 MEASURES: dict[str, tuple[Callable[[Tensor], object], Callable[[object, object], float]]] = {
-    "CKA": (lambda x: Pieces.of(gram(x)), _ratio_of_hsic),
+    "CKA": (lambda x: Pieces.of(gram(x)), cka_of),
     "mutual kNN": (_nearest, _share_in_both),
     "Procrustes": (_unit, _sum_of_singular_values),
     "SVCCA": (_components, _mean_correlation),

@@ -31,7 +31,7 @@ def profile_axis(summary: pd.DataFrame, ax: Axes) -> Axes:
     ax.margins(x=0.12)
     ax.tick_params(axis="y", length=0)
     arrow = {1: " →", -1: " ←", 0: ""}[axis.better]
-    ax.set_title(axis.label + (f" ({axis.unit})" if axis.unit else "") + arrow, fontsize=7.5, loc="left")
+    ax.set_title(axis.title + arrow, fontsize=7.5, loc="left")
     return ax
 
 

@@ -42,7 +42,7 @@ def use_style() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "pdf.fonttype": 42,  # TrueType: text stays text
-            "svg.fonttype": "none",
+            "svg.fonttype": "path",  # looks alike whatever fonts the reader has
         }
     )
 
