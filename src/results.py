@@ -2,11 +2,13 @@
 
 results/<dataset>/<experiment>/<name>.parquet    one row per example and condition
 results/<dataset>/<experiment>/<name>.json       parameters, weights, provenance, checksum of the parquet
+results/<dataset>/<experiment>/<name>.2of3.…     the same of a part of the images, until the parts are put together
 results/published/<name>.csv                     the 2023 report's numbers, as printed
 """
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pandas as pd
 
 from src import paths
 from src.files import sha256, written_whole
+from src.shards import GATHER, WHOLE, parse_shard
 
 # experiment -> the notebook that makes its tables
 NOTEBOOKS = {
@@ -27,12 +30,16 @@ NOTEBOOKS = {
 }
 PUBLISHED = ("adversarial", "texture_shape")  # tables of the 2023 report
 KEY_COLUMNS = ("model", "model_seed", "dataset", "condition")  # in every table, so that tables can be put together
+IMAGES = ("sample_id", "pair")  # columns that say of which image, or pair of images, a row speaks
 
 
-def table_path(dataset: str, experiment: str, name: str) -> Path:
+def table_path(dataset: str, experiment: str, name: str, shard: str = WHOLE) -> Path:
+    """Where a table lies, or the part of it that a shard has measured."""
     if experiment not in NOTEBOOKS:
         raise ValueError(f"unknown experiment {experiment!r}; choose from {', '.join(NOTEBOOKS)}")
-    return paths.RESULTS / dataset / experiment / f"{name}.parquet"
+    k, n = (1, 1) if shard == GATHER else parse_shard(shard)
+    part = f".{k}of{n}" if n > 1 else ""
+    return paths.RESULTS / dataset / experiment / f"{name}{part}.parquet"
 
 
 def save_table(
@@ -44,20 +51,29 @@ def save_table(
     parameters: dict,
     provenance: dict,
     weights: dict[str, str] | None = None,
+    shard: str = WHOLE,
+    loops: Sequence[str] = (),
 ) -> Path:
     """Write a result table and the facts about it; return the parquet's path.
 
     parameters: the notebook's.  weights: file -> sha256 of the weights that were measured.  provenance: of
-    `runtime.provenance`.  Both files are written aside and renamed, the JSON last: it holds the parquet's checksum, so
-    a run that dies between the two is seen by `load_table`.  Raises ValueError for an empty table or one
-    without KEY_COLUMNS.
+    `runtime.provenance`.  shard: of the images that were measured; of "gather" the facts name the parts' provenance.
+    loops: the columns whose values the measuring went through, each time over all images, for `load_parts`.
+    Both files are written aside and renamed, the JSON last: it holds the parquet's checksum, so a run that dies between
+    the two is seen by `load_table`.  Raises ValueError for an empty table or one without KEY_COLUMNS, and for a part
+    that does not say which image a row is of.
     """
+    path = table_path(dataset, experiment, name, shard)
     if table.empty:
         raise ValueError(f"the table {dataset}/{experiment}/{name} is empty; nothing was saved")
-    missing = [column for column in KEY_COLUMNS if column not in table.columns]
+    missing = [column for column in (*KEY_COLUMNS, *loops) if column not in table.columns]
+    if path != table_path(dataset, experiment, name) and not set(IMAGES) & set(table.columns):
+        missing.append(" or ".join(IMAGES))
     if missing:
         raise ValueError(f"the table {dataset}/{experiment}/{name} lacks the columns {', '.join(missing)}")
-    path = table_path(dataset, experiment, name)
+    if shard == GATHER:
+        made = [_facts(part)["provenance"] for part in _find_parts(dataset, experiment, name)]
+        provenance = provenance | {"parts": made}
     with written_whole(path.with_suffix(".json")) as facts_file, written_whole(path) as table_file:
         table.to_parquet(table_file, index=False)
         facts = {
@@ -66,6 +82,7 @@ def save_table(
             "parameters": parameters,
             "weights": weights or {},
             "provenance": provenance,
+            "loops": list(loops),
             "sha256": sha256(table_file),
         }
         facts_file.write_text(json.dumps(facts, indent=2) + "\n")
@@ -77,7 +94,7 @@ def load_facts(dataset: str, experiment: str, name: str) -> dict:
     path = table_path(dataset, experiment, name)
     if not (path.exists() and path.with_suffix(".json").exists()):
         raise FileNotFoundError(f"there is no table {path}. {_remedy(dataset, experiment)}")
-    return json.loads(path.with_suffix(".json").read_text())
+    return _facts(path)
 
 
 def load_table(
@@ -89,14 +106,96 @@ def load_table(
     parameters: dict | None = None,
     weights: dict[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Read a result table, if it is what was asked for.
+    """Read a result table, if it is what was asked for; where there is none but parts of it, those put together.
 
     columns: that must be there.  parameters, weights: values that the table must have been made with; others are not
     looked at.  Raises FileNotFoundError for a missing table and ValueError for one that is half-written, was made with
     other parameters or weights, or lacks a column; each names the notebook to run.
     """
-    facts, path = load_facts(dataset, experiment, name), table_path(dataset, experiment, name)
-    remedy = _remedy(dataset, experiment)
+    path, remedy = table_path(dataset, experiment, name), _remedy(dataset, experiment)
+    if not path.exists() and _find_parts(dataset, experiment, name):
+        table = load_parts(dataset, experiment, name, parameters=parameters, weights=weights)
+    else:
+        load_facts(dataset, experiment, name)
+        table = _read_checked(path, parameters, weights, remedy)
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}. {remedy}")
+    return table
+
+
+def load_parts(
+    dataset: str,
+    experiment: str,
+    name: str,
+    *,
+    parameters: dict | None = None,
+    weights: dict[str, str] | None = None,
+) -> pd.DataFrame:
+    """The table that the parts of all shards make together, in the order in which one run would have written it.
+
+    Arguments as of `load_table`.  Raises FileNotFoundError when a part is missing, by number, and ValueError when there
+    are parts of two divisions, two that measured the same images or were made with different parameters or weights, or
+    one that `load_table` would refuse.
+    """
+    files, remedy = _find_parts(dataset, experiment, name), _remedy(dataset, experiment)
+    counts = sorted({n for _, n in files.values()})
+    if len(counts) > 1:
+        listed = ", ".join(path.name for path in files)
+        raise ValueError(
+            f"there are parts of {' and of '.join(map(str, counts))} shards: {listed}. Delete the old ones"
+        )
+    n = counts[0] if counts else 0
+    there = {k for k, _ in files.values()}
+    if missing := [f"{k}/{n}" for k in range(1, n + 1) if k not in there] or ["1/n to n/n"] * (not files):
+        raise FileNotFoundError(
+            f"of {table_path(dataset, experiment, name).with_suffix('')} the parts {', '.join(missing)} are missing. "
+            f"{remedy.removesuffix('.')}, with `shard` set to each."
+        )
+    facts = [_facts(path) for path in files]
+    for other in facts[1:]:
+        if any(other[kind] != facts[0][kind] for kind in ("parameters", "weights", "columns", "loops")):
+            raise ValueError(f"the parts {', '.join(p.name for p in files)} were made in different ways. {remedy}")
+    tables = [_read_checked(path, parameters, weights, remedy) for path in files]
+    loops = facts[0]["loops"]
+    keys = [*loops, *(column for column in IMAGES if column in tables[0].columns)]
+    seen: set[tuple] = set()
+    turns = [set(table[loops].itertuples(index=False, name=None)) for table in tables]
+    first = next(iter(files))
+    for path, table, own_turns in zip(files, tables, turns, strict=True):
+        if own_turns != turns[0]:
+            raise ValueError(f"{path} went through other values of {', '.join(loops)} than {first.name}. {remedy}")
+        own = set(table[keys].itertuples(index=False, name=None))
+        if twice := seen & own:
+            what = ", ".join(f"{column} {value}" for column, value in zip(keys, min(twice, key=str), strict=True))
+            raise ValueError(f"{path} measured what another part has too: {what}. {remedy}")
+        seen |= own
+    whole = pd.concat(tables, ignore_index=True)
+    if loops:  # every part went through them all: first all images of the first turn, then those of the second, …
+        turn = whole.groupby(loops, sort=False).ngroup()
+        whole = whole.loc[turn.sort_values(kind="stable").index].reset_index(drop=True)
+    return whole
+
+
+def _find_parts(dataset: str, experiment: str, name: str) -> dict[Path, tuple[int, int]]:
+    """path -> (k, n) of the parts that are there, in order."""
+    whole = table_path(dataset, experiment, name)
+    found = {
+        path: (int(part[1]), int(part[2]))
+        for path in whole.parent.glob(f"{whole.stem}.*of*.parquet")
+        if (part := re.fullmatch(re.escape(whole.stem) + r"\.(\d+)of(\d+)\.parquet", path.name))
+        and path.with_suffix(".json").exists()
+    }
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def _facts(path: Path) -> dict:
+    return json.loads(path.with_suffix(".json").read_text())
+
+
+def _read_checked(path: Path, parameters: dict | None, weights: dict | None, remedy: str) -> pd.DataFrame:
+    """The table at `path`, if it is the one its JSON describes and was made as asked."""
+    facts = _facts(path)
     if sha256(path) != facts["sha256"]:
         raise ValueError(f"{path} is not the table its JSON describes: half-written or altered. {remedy}")
     for kind, asked in (("parameters", parameters), ("weights", weights)):
@@ -105,11 +204,7 @@ def load_table(
         if other:
             differences = "; ".join(f"{key} is {found.get(key)!r}, asked {asked[key]!r}" for key in other)
             raise ValueError(f"{path} was made with other {kind} ({differences}). {remedy}")
-    table = pd.read_parquet(path)
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}. {remedy}")
-    return table
+    return pd.read_parquet(path)
 
 
 def load_published(name: str) -> pd.DataFrame:

@@ -163,6 +163,7 @@ def separation(table: pd.DataFrame) -> pd.DataFrame:
     all rows).  Largest excess first.  The test: were the models alike in what they lose, each image's difference of
     losses would be as likely of the other sign.  Where both are right on all clean images it is McNemar's.
     """
+    columns = ["condition", "level", "a", "b", "n", "difference", "excess", "p_value", "p_holm"]
     rows = []
     paired = _with_clean(table)
     paired["value"] = paired["right"].astype(int) - paired["clean"].astype(int)
@@ -173,7 +174,7 @@ def separation(table: pd.DataFrame) -> pd.DataFrame:
             facts = dict(difference=(right[a] - right[b]).mean(), excess=differences.mean())
             key = dict(condition=condition, level=level, a=a, b=b, n=len(losses))
             rows.append(key | facts | dict(p_value=sign_flip_test(differences)))
-    ranked = _with_holm(rows)
+    ranked = _with_holm(rows).reindex(columns=columns)  # of one model alone there is nothing to compare
     return ranked.sort_values("excess", key=abs, ascending=False, kind="stable", ignore_index=True)
 
 

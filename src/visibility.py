@@ -87,7 +87,7 @@ def depth_curve(
         drawn = np.random.default_rng(seed).integers(n, size=(n_boot, n))
         low, high = np.quantile(per_image[drawn].mean(1), [(1 - level) / 2, (1 + level) / 2])
         rows.append(dict(zip(keys, key, strict=True)) | dict(n=n, mean=per_image.mean(), low=low, high=high))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*keys, "n", "mean", "low", "high"])
 
 
 def survival(table: pd.DataFrame, value: str) -> pd.DataFrame:

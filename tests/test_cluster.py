@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from graph import TABLES, finish, make_copy, start, tables_of
+from graph import finish, make_copy, start
 
 SYSTEM_CONFIG = Path("/etc/slurm/slurm.conf")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo")
@@ -43,10 +43,20 @@ ReturnToService=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=7000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+STUDY = {
+    "study": "killed",
+    "dataset": "fashion_mnist",
+    "notebooks": ["02_adversarial_robustness", "05_model_calibration"],
+    "02_adversarial_robustness": dict(
+        models=["mlp"], n_curve=20, n_worst=20, pgd_steps=2, apgd_steps=2, n_targets=1, queries=3
+    ),
+    "05_model_calibration": dict(models=["mlp"], n_test=200, n_resamples=20),
+}
 # what a user would put into the profile for this cluster; it has no accounts and no GPUs
 HERE = ("--default-resources", "slurm_account=none", "slurm_partition=main", "mem_mb=3000", "runtime=20")
 HERE += ("--slurm-status-command", "squeue", "--latency-wait", "10")
-HERE += ("--slurm-init-seconds-before-status-checks", "5")
+HERE += ("--set-resources", "page:runtime=5")  # instead of those of the profile, which ask for GPUs
+HERE += ("--slurm-init-seconds-before-status-checks", "5", "--seconds-between-status-checks", "3")
 
 
 def why_not() -> str:
@@ -113,23 +123,31 @@ def cluster(tmp_path_factory):
             daemon.wait(timeout=20)
 
 
-def test_the_tables_are_those_of_a_local_run(cluster, undisturbed, tmp_path, monkeypatch):
-    folder = make_copy(tmp_path / "copy")
-    finish(folder, profile="slurm", more=HERE)
+def test_three_shards_give_the_tables_of_a_local_run(cluster, tmp_path):
+    here, there = make_copy(tmp_path / "here", STUDY), make_copy(tmp_path / "there", STUDY | {"shards": 3})
+    finish(here)
+    finish(there, profile="slurm", more=HERE)
     jobs = (cluster / "jobs.log").read_text()
-    assert jobs.count("JobState=COMPLETED") >= 3 and "FAILED" not in jobs  # two notebooks and the page
-    local, there = tables_of(undisturbed[0], monkeypatch), tables_of(folder, monkeypatch)
-    for key in TABLES:
-        pd.testing.assert_frame_equal(there[key], local[key])
-    assert (folder / "report" / "killed.html").exists()
-    assert "Nothing to be done" in finish(folder, profile="slurm", more=HERE)
+    # three shards and what gathers them for each of two notebooks, and the page
+    assert jobs.count("JobState=COMPLETED") >= 2 * 4 + 1 and "FAILED" not in jobs
+    expected, found = tables_in(here), tables_in(there)
+    assert expected.keys() == found.keys() and len(expected) == 5
+    for name, table in expected.items():
+        pd.testing.assert_frame_equal(found[name], table, check_exact=False, rtol=0, atol=2e-6)
+    assert (there / "report" / "killed.html").exists()
+    assert "Nothing to be done" in finish(there, profile="slurm", more=HERE)
+
+
+def tables_in(folder: Path) -> dict[str, pd.DataFrame]:
+    """Every result table below a folder, by its place there."""
+    return {str(path.relative_to(folder)): pd.read_parquet(path) for path in folder.glob("results/**/*.parquet")}
 
 
 def test_a_job_that_asks_for_too_much_fails_and_says_so(cluster, tmp_path):
     run = start(
-        make_copy(tmp_path / "copy"),
+        make_copy(tmp_path / "copy", STUDY | {"notebooks": ["05_model_calibration"]}),
         profile="slurm",
-        more=(*HERE, "--retries", "0", "--set-resources", "cka:mem_mb=900000"),
+        more=(*HERE, "--retries", "0", "--set-resources", "calibration:mem_mb=900000"),
     )
     said, _ = run.communicate(timeout=300)
     assert run.returncode != 0

@@ -58,7 +58,11 @@ def test_two_runs_at_once_are_refused(undisturbed):
     time.sleep(0.5)
     second = start(folder)
     said, _ = second.communicate(timeout=60)
-    assert second.returncode != 0 and "another run of the study is going on" in said and "Traceback" not in said
+    assert (
+        second.returncode != 0
+        and "another run of the study on fashion_mnist is going on" in said
+        and "Traceback" not in said
+    )
     first.communicate(timeout=600)
     assert first.returncode == 0
 

@@ -16,12 +16,12 @@ SMALL = {
     "02_adversarial_robustness": dict(
         models=["mlp", "cnn"], n_curve=20, n_worst=20, apgd_steps=3, n_targets=1, queries=5, pgd_steps=2, device="cpu"
     ),
-    "03_texture_shape_bias": dict(
-        models=["mlp", "cnn"], n_images=60, n_pairs=10, n_stylised=4, n_corrupted=2, style_steps=2, device="cpu"
+    "03_texture_shape_bias": dict(  # one network alone, as someone may look at their own
+        models=["mlp"], n_images=60, n_pairs=10, n_stylised=4, n_corrupted=2, style_steps=2, device="cpu"
     ),
     "04a_cka": SMALL_CKA | dict(device="cpu"),
     "04b_feature_visualization": dict(
-        models=["mlp", "cnn"], steps=3, n_images=2, n_stages=3, inversion_steps=3, n_statistics=100, device="cpu"
+        models=["mlp"], steps=3, n_images=2, n_stages=3, inversion_steps=3, n_statistics=100, device="cpu"
     ),
     "05_model_calibration": dict(models=["mlp", "cnn"], n_test=400, n_resamples=50, device="cpu"),
     "06_inference_time": dict(models=["mlp", "cnn"], others=[], batch_sizes=[1, 4], n_repeats=6, device="cpu"),

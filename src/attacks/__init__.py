@@ -7,7 +7,7 @@ transfer_table({"cnn": cnn, "vit": vit}, loader, eps=8 / 255)    # what fools on
 masking_report(model, loader)                                    # can these numbers be believed?
 """
 
-from src.attacks.audit import masking_report
+from src.attacks.audit import audit_predictions, judge_audit, masking_report
 from src.attacks.curves import ATTACKS, attack_curve, worst_case
 from src.attacks.single import apgd, fgsm, mi_fgsm, pgd, random_noise, square
 from src.attacks.transfer import transfer_predictions, transfer_table
@@ -21,9 +21,11 @@ __all__ = [
     "PGD_GRID",
     "apgd",
     "attack_curve",
+    "audit_predictions",
     "breaking_radius",
     "cumulative",
     "fgsm",
+    "judge_audit",
     "masking_report",
     "mi_fgsm",
     "pgd",

@@ -1,6 +1,7 @@
 """Transfer: do examples that fool one network fool another?"""
 
 from collections.abc import Iterable
+from itertools import chain
 
 import pandas as pd
 import torch
@@ -30,6 +31,7 @@ def transfer_predictions(
     """What every target says of the adversarial examples of every source, one row per image, attack and ordered pair.
 
     Examples are made with all their steps, not only until the source is fooled, as confident ones transfer better.
+    Rows: source by source, for each the attacks, for each the targets, images in the order of the loader.
     Columns: sample_id, label, attack, eps, source, target, source_clean, target_clean (predictions of the clean image),
     prediction (the target's, of the source's example).  Raises ValueError for an unknown attack.
     """
@@ -40,7 +42,7 @@ def transfer_predictions(
         raise ValueError(
             f"expected models and attacks among {', '.join(TRANSFER_ATTACKS)}, not {list(models)}, {unknown}"
         )
-    parts = []
+    parts = {(source, attack, target): [] for source in models for attack in attacks for target in models}
     for batch in tqdm(loader, desc="transfer", disable=not progress, leave=False):
         clean = {name: _predict(model, batch.pixels, batch) for name, model in models.items()}
         for source, model in models.items():
@@ -55,8 +57,9 @@ def transfer_predictions(
                         "prediction": _predict(judge, x, batch),
                     }
                     part = pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
-                    parts.append(part.assign(attack=attack, eps=eps, source=source, target=target))
-    return pd.concat(parts, ignore_index=True)
+                    part = part.assign(attack=attack, eps=eps, source=source, target=target)
+                    parts[source, attack, target].append(part)
+    return pd.concat(chain.from_iterable(parts.values()), ignore_index=True)
 
 
 def _craft(attack: str, model: nn.Module, batch: Batch, *, eps: float, norm: str, steps: int, seed: int) -> Tensor:

@@ -1,4 +1,7 @@
-"""Images that take seconds each, made once: kept in a file that says how, as 8-bit values; what it lacks is added."""
+"""Images that take seconds each, made once: kept in files that say how, as 8-bit values; what they lack is added.
+
+A shard of the images has a file of its own, so that several can be written at once; what any of them holds is used.
+"""
 
 import hashlib
 import json
@@ -16,6 +19,7 @@ from src import paths
 from src.files import written_whole
 from src.image_set import ImageSet
 from src.models import PixelModel
+from src.shards import GATHER, WHOLE, parse_shard
 from src.texture_shape import textures
 from src.texture_shape.arrays import pixels_of
 from src.texture_shape.style_transfer import transfer_style
@@ -24,9 +28,18 @@ _AT_ONCE = 16  # images between two writings of the file
 
 
 def stylised(
-    image_set: ImageSet, pairs: pd.DataFrame, model: PixelModel, *, steps: int = 100, progress: bool = True
+    image_set: ImageSet,
+    pairs: pd.DataFrame,
+    model: PixelModel,
+    *,
+    steps: int = 100,
+    progress: bool = True,
+    shard: str = WHOLE,
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """The shape image of each pair in the style of its texture image, by the features of `model`; as the pairs come."""
+    """The shape image of each pair in the style of its texture image, by the features of `model`; as the pairs come.
+
+    shard: whose file takes what has to be made; "gather" puts the files of all into one.
+    """
     facts = dict(kind="stylised", data=[image_set.name, image_set.split], steps=steps, weights=model.source)
     if not model.source:
         raise ValueError("the network that lends its features has no trained weights, so nothing says which one it was")
@@ -36,49 +49,76 @@ def stylised(
         content, style = (pixels_of(image_set, ids).to(device) for ids in keys.T)
         return transfer_style(content, style, model, steps=steps)
 
-    return _kept(facts, pairs[["shape_id", "texture_id"]].to_numpy(), make, progress)
+    return _kept(facts, pairs[["shape_id", "texture_id"]].to_numpy(), make, progress, shard)
 
 
 def texture_only(
-    image_set: ImageSet, *, seed: int = 0, steps: int = 300, device: torch.device | str = "cpu", progress: bool = True
+    image_set: ImageSet,
+    *,
+    seed: int = 0,
+    steps: int = 300,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+    shard: str = WHOLE,
 ) -> UInt8[np.ndarray, "n h w 3"] | None:
-    """The texture of each image alone; None where the file lacks some and plenoptic is not installed to make them."""
+    """The texture of each image alone; None where a file lacks some and plenoptic is not installed to make them."""
     facts = dict(kind="textures", data=[image_set.name, image_set.split], steps=steps, seed=seed)
     keys = image_set.sample_ids[:, None]
-    if not textures.available() and _missing(keys, _read(_path(facts), keys.shape[1])):
+    if not textures.available() and _missing(keys, _read_all(facts, keys.shape[1])):
         return None
 
     def make(keys: Int[np.ndarray, "n 1"]) -> Tensor:
         ids = torch.from_numpy(keys[:, 0]).to(device)
         return textures.synthesise_texture(pixels_of(image_set, keys[:, 0]).to(device), ids, seed, steps=steps)
 
-    return _kept(facts, keys, make, progress)
+    return _kept(facts, keys, make, progress, shard)
 
 
-def _kept(facts: dict, keys: np.ndarray, make: Callable, progress: bool) -> UInt8[np.ndarray, "n h w 3"]:
-    """The images of these keys, made if the file does not hold them; a run that is stopped goes on where it was."""
-    path = _path(facts)
-    images = _read(path, keys.shape[1])
+def _kept(facts: dict, keys: np.ndarray, make: Callable, progress: bool, shard: str) -> UInt8[np.ndarray, "n h w 3"]:
+    """The images of these keys, made if no file holds them; a run that is stopped goes on where it was."""
+    path = _path(facts, shard)
+    images, own = _read_all(facts, keys.shape[1]), _read(path, keys.shape[1])
     missing = _missing(keys, images)
     bar = tqdm(total=len(missing), desc=facts["kind"], disable=not progress or not missing, leave=False)
     for first in range(0, len(missing), _AT_ONCE):
         some = np.array(missing[first : first + _AT_ONCE])
         made = make(some).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        images |= dict(zip(map(tuple, some.tolist()), made, strict=True))
-        _write(path, images, facts)
+        own |= dict(zip(map(tuple, some.tolist()), made, strict=True))
+        _write(path, own, facts)
         bar.update(len(some))
     bar.close()
+    images |= own
+    parts = [part for part in _files(facts) if part != path]
+    if shard == GATHER and parts:
+        _write(path, images, facts)
+        for part in parts:
+            part.unlink()
     return np.stack([images[tuple(key)] for key in keys.tolist()])
 
 
-def _path(facts: dict) -> Path:
-    """A file of its own for every way of making the images."""
+def _path(facts: dict, shard: str = WHOLE) -> Path:
+    """A file of its own for every way of making the images, and every shard."""
     own = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
-    return paths.RESULTS / facts["data"][0] / "03_texture_shape" / f"{facts['kind']}_{own}.npz"
+    k, n = (1, 1) if shard == GATHER else parse_shard(shard)
+    part = f".{k}of{n}" if n > 1 else ""
+    return paths.RESULTS / facts["data"][0] / "03_texture_shape" / f"{facts['kind']}_{own}{part}.npz"
 
 
 def _missing(keys: np.ndarray, images: dict) -> list[tuple[int, ...]]:
     return [key for key in dict.fromkeys(map(tuple, keys.tolist())) if key not in images]
+
+
+def _read_all(facts: dict, n_keys: int) -> dict[tuple[int, ...], np.ndarray]:
+    """What the files of all shards hold."""
+    images = {}
+    for path in _files(facts):
+        images |= _read(path, n_keys)
+    return images
+
+
+def _files(facts: dict) -> list[Path]:
+    whole = _path(facts)
+    return sorted([*whole.parent.glob(whole.name), *whole.parent.glob(f"{whole.stem}.*of*.npz")])
 
 
 def _read(path: Path, n_keys: int) -> dict[tuple[int, ...], np.ndarray]:
