@@ -5,15 +5,18 @@ KILLS=20 python -m pytest tests/test_interruption.py        # by hand; otherwise
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
-from graph import TABLES, finish, make_copy, start, tables_of
+from graph import CONFIG, TABLES, finish, make_copy, start, tables_of
 
 from src import paths
 from src.files import written_whole
@@ -96,6 +99,50 @@ def test_a_kernel_that_dies_says_so_and_the_rest_is_done(tmp_path):
     (folder / "04a_cka.ipynb").symlink_to(ROOT / "04a_cka.ipynb")
     finish(folder)
     assert (folder / "report" / "killed" / "05_model_calibration.html").stat().st_mtime_ns == before
+
+
+@contextmanager
+def mounted(folder: Path, options: str):
+    """An empty file system in memory at `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to mount a small file system")
+def test_faults_of_the_disk_and_a_truncated_weight_are_named_and_the_next_run_goes_on(undisturbed, tmp_path):
+    """Nothing half-written is left by any fault, and the run after them makes the tables of an undisturbed one."""
+    folder = make_copy(tmp_path / "copy", CONFIG | {"notebooks": ["05_model_calibration"]})
+    results = folder / "results" / "fashion_mnist" / "05_calibration"
+    (folder / "mlp_models").unlink()
+    shutil.copytree(ROOT / "mlp_models", folder / "mlp_models")
+    weights = folder / "mlp_models" / "mlp_fashion_mnist.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1000])
+    assert "mlp_fashion_mnist.safetensors is not the file its card describes" in failed(folder)
+    weights.write_bytes(whole)
+    with mounted(results, "size=8k"):
+        assert "No space left on device" in failed(folder)
+        assert [path.name for path in results.iterdir()] == []
+    with mounted(results, "size=1m"):
+        subprocess.run(["mount", "-o", "remount,ro", results], check=True)
+        said = failed(folder)
+        assert "Read-only file system" in said and "05_calibration" in said
+    assert not list(folder.rglob("*.partial"))
+    finish(folder)
+    expected = pd.read_parquet(undisturbed[0] / "results" / "fashion_mnist" / "05_calibration" / "mlp.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(results / "mlp.parquet"), expected)
+
+
+def failed(folder: Path) -> str:
+    """What a run says that cannot end well."""
+    run = start(folder)
+    said, _ = run.communicate(timeout=300)
+    assert run.returncode != 0
+    return said
 
 
 FULL = """
