@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from src import processes
 from src.files import written_whole
 
 
@@ -56,12 +57,18 @@ def file_of(folder: Path | str | None, identity: dict) -> Path | None:
 
 
 def save(path: Path | None, progress: Progress, **parts: nn.Module | torch.optim.Optimizer) -> None:
-    """Write progress, the state of every part and torch's generators to `path`, whole; nothing when it is None."""
+    """Write progress, the state of every part and torch's generators to `path`, whole; nothing when it is None.
+
+    Of several processes, all call this and the first writes, with the generators of all.
+    """
     if path is None:
         return
     generators = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         generators["cuda"] = torch.cuda.get_rng_state()
+    generators = processes.gather(generators)
+    if processes.number() > 0:
+        return
     states = {name: part.state_dict() for name, part in parts.items()}
     with written_whole(path) as partial:
         torch.save({"progress": asdict(progress), "states": states, "generators": generators}, partial)
@@ -70,7 +77,7 @@ def save(path: Path | None, progress: Progress, **parts: nn.Module | torch.optim
 def restore(path: Path | None, **parts: nn.Module | torch.optim.Optimizer) -> Progress:
     """Fill the parts from `path` and return how far that run was; a new `Progress` when there is no such file yet.
 
-    Raises ValueError when the file is damaged.
+    A process that the run did not have keeps its generators as they are.  Raises ValueError when the file is damaged.
     """
     if path is None or not path.exists():
         return Progress()
@@ -80,7 +87,9 @@ def restore(path: Path | None, **parts: nn.Module | torch.optim.Optimizer) -> Pr
         raise ValueError(f"{path} is not a whole checkpoint; delete it to start that run again") from error
     for name, part in parts.items():
         part.load_state_dict(saved["states"][name])
-    torch.set_rng_state(saved["generators"]["cpu"])
-    if "cuda" in saved["generators"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(saved["generators"]["cuda"])
+    if processes.number() < len(saved["generators"]):
+        generators = saved["generators"][processes.number()]
+        torch.set_rng_state(generators["cpu"])
+        if "cuda" in generators and torch.cuda.is_available():
+            torch.cuda.set_rng_state(generators["cuda"])
     return Progress(**saved["progress"])

@@ -40,6 +40,17 @@ class MemoryLoader:
     shuffle: bool = False
     seed: int = 0
     epoch: int = 0
+    share: tuple[int, int] = (0, 1)  # which part of each batch this is, of how many
+
+    def share_with(self, number: int, n_processes: int) -> None:
+        """Give this process the part `number`, counted from 0, of each batch; ValueError where one would be empty."""
+        smallest = min(self.batch_size, (len(self.labels) - 1) % self.batch_size + 1)
+        if smallest < n_processes:
+            raise ValueError(
+                f"{len(self.labels)} images in batches of {self.batch_size} leave one of {smallest}, which cannot be "
+                f"shared by {n_processes} processes; take another batch_size"
+            )
+        self.share = (number, n_processes)
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -55,7 +66,8 @@ class MemoryLoader:
 
     def batches(self, *, skip: int = 0) -> Iterator[Batch]:
         for positions in self.order().split(self.batch_size)[skip:]:
-            yield self._batch(positions)
+            number, n_processes = self.share
+            yield self._batch(positions.tensor_split(n_processes)[number])
 
     def _batch(self, positions: Tensor) -> Batch:
         pixels, labels, ids = self._augmented(positions)

@@ -2,12 +2,16 @@
 
 Everything random is a function of (seed, epoch, sample id) or lies in torch's generator, which the checkpoint holds, so
 a resumed run repeats the uninterrupted one exactly on the CPU with the same number of threads.
+
+Under `torchrun` every process takes its share of each batch, so that `batch_size` and the loss curve are those of one
+process, but for rounding, and for what draws from torch's generator, of which each process has its own: dropout and
+the starts of `fast_adversary`. The first process alone writes.
 """
 
 import copy
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -16,69 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from src import checkpoints
-from src.augment import Augmentation
+from src import checkpoints, processes
 from src.data import ImageSet
 from src.evaluation import hits, logits_of, predict
 from src.loaders import Batch, MemoryLoader, make_loader
 from src.models import PixelModel
+from src.recipe import Recipe, learning_rate, make_optimisers
 from src.weights import fingerprint
 
 CHECKPOINT_SECONDS = 60  # between checkpoints within an epoch; each epoch ends with one as well
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained; the card of its weights repeats every field.
-
-    lr: peak learning rate, reached linearly after `warmup` (a share of all steps), then a cosine to zero.
-    optimiser: "adamw", "sgd" (Nesterov, momentum 0.9), or "muon" for the matrices of hidden layers with AdamW for the
-    rest, at one learning rate (Jordan et al. 2024; Liu et al. 2025).  weight_decay: on matrices and kernels only.
-    crop_scale: smallest share of the area a random crop keeps, 1 for none.  crop_pad: instead, reflected pixels around
-    the image that a crop of its size is taken from, 0 for none; with either, half of the images are flipped.
-    mixup: alpha of the mixing, 0 for none.  eps_255: radius of `fast_adversary`, in 255ths of the pixel range, which
-    replaces every training image; 0 for none.  ema: decay per step of an average of the weights, 0 for none.
-    dtype: "float32", or "bfloat16" for autocast.  Raises ValueError for a value that means nothing.
-    """
-
-    epochs: int = 10
-    batch_size: int = 128
-    lr: float = 1e-3
-    optimiser: str = "adamw"
-    weight_decay: float = 0.05
-    warmup: float = 0.1
-    label_smoothing: float = 0.1
-    crop_scale: float = 0.5
-    crop_pad: int = 0
-    mixup: float = 0.0
-    eps_255: float = 0.0
-    ema: float = 0.0
-    gradient_clip: float = 1.0
-    dtype: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self):
-        for name, choices in (("optimiser", ("adamw", "sgd", "muon")), ("dtype", ("float32", "bfloat16"))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose from {', '.join(choices)}")
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("warmup", "label_smoothing", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
-        if not 0 <= self.eps_255 <= 255:
-            raise ValueError(f"eps_255 must be in [0, 255], not {self.eps_255}")
-        if self.crop_pad and self.crop_scale != 1:
-            raise ValueError(f"crop_pad needs crop_scale 1, not {self.crop_scale}")
-        self.augmentation()  # checks crop_scale, crop_pad and mixup
-
-    def augmentation(self) -> Augmentation | None:
-        if self.crop_pad:
-            return Augmentation(scale=(1.0, 1.0), pad=self.crop_pad, mixup=self.mixup)
-        if self.crop_scale != 1:
-            return Augmentation(scale=(self.crop_scale, 1.0), mixup=self.mixup)
-        return Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, mixup=self.mixup) if self.mixup else None
 
 
 def train(
@@ -96,7 +46,9 @@ def train(
     val_set: a held-out part of the training data, measured after each epoch; never the test split.
     checkpoint_folder: where the state is kept, after each epoch and every minute, and gone on from; see `checkpoints`.
     History columns: epoch, loss and accuracy (as trained: augmented, mixed), val_loss and val_accuracy, lr, seconds.
+    Raises ValueError when several processes cannot share the batches, or on CPUs a network with BatchNorm.
     """
+    device = processes.join(device)
     model.to(device)
     loader = make_loader(
         train_set,
@@ -106,6 +58,7 @@ def train(
         seed=recipe.seed,
         device=device,
     )
+    loader.share_with(processes.number(), processes.count())
     val_loader = make_loader(val_set, batch_size=500, device=device) if val_set else None
     return _fit(model, loader, val_loader, recipe, checkpoint_folder=checkpoint_folder, progress=progress)
 
@@ -129,6 +82,8 @@ def fine_tune(
     """
     if mode not in ("linear", "full"):
         raise ValueError(f"unknown mode {mode!r} of fine-tuning; choose from linear, full")
+    if mode == "linear" and processes.count() > 1:
+        raise ValueError("a classifier on frozen features is trained by one process; start it without torchrun")
     replace_classifier(model, len(train_set.classes), seed=recipe.seed)
     rest = dict(val_set=val_set, checkpoint_folder=checkpoint_folder, device=device, progress=progress)
     if mode == "full":
@@ -198,9 +153,11 @@ def _fit(
     progress: bool,
 ) -> pd.DataFrame:
     """The loop behind `train` and `fine_tune`: steps, checkpoints, validation, and the averaged weights at the end."""
-    torch.manual_seed(recipe.seed)  # dropout and the like
+    processes.start_alike(model)
+    processes.synchronise_batch_norm(model)
+    torch.manual_seed(recipe.seed + 1_000_003 * processes.number())  # dropout and the like
     n_steps = recipe.epochs * len(loader)
-    optimisers = _make_optimisers(model, recipe)
+    optimisers = make_optimisers(model, recipe)
     parts = {"model": model} | {f"optimiser_{i}": optimiser for i, optimiser in enumerate(optimisers)}
     if recipe.ema:
         parts["average"] = copy.deepcopy(model).requires_grad_(False)
@@ -212,7 +169,8 @@ def _fit(
     state = checkpoints.restore(checkpoint, **parts)
     last_save = time.monotonic()
 
-    with tqdm(total=n_steps, initial=state.epoch * len(loader) + state.step, disable=not progress) as bar:
+    hidden = not progress or processes.number() > 0
+    with tqdm(total=n_steps, initial=state.epoch * len(loader) + state.step, disable=hidden) as bar:
         while state.epoch < recipe.epochs:
             loader.epoch = state.epoch
             model.train()
@@ -222,14 +180,14 @@ def _fit(
                 lr = learning_rate(recipe, step, n_steps)
                 for group in (group for optimiser in optimisers for group in optimiser.param_groups):
                     group["lr"] = lr
-                state.count(*_training_step(model, optimisers, batch, recipe), len(batch.labels))
+                state.count(*_training_step(model, optimisers, batch, recipe))
                 if recipe.ema:
                     _update_average(parts["average"], model, recipe.ema, step)
                 tick, spent = time.monotonic(), time.monotonic() - tick
                 state.seconds += spent
                 bar.update()
                 bar.set_postfix_str(f"epoch {state.epoch + 1}, loss {state.loss:.3f}, accuracy {state.accuracy:.3f}")
-                if tick - last_save > CHECKPOINT_SECONDS:
+                if processes.any_of(tick - last_save > CHECKPOINT_SECONDS):
                     checkpoints.save(checkpoint, state, **parts)
                     last_save = time.monotonic()
             lr = optimisers[0].param_groups[0]["lr"]  # of the last step, which a resumed run may not have taken itself
@@ -241,37 +199,13 @@ def _fit(
     return pd.DataFrame(state.history)
 
 
-def _make_optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW or SGD, or Muon with AdamW; biases, norms and embeddings of one dimension are spared the weight decay."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    # the last matrix is the classifier, whose rows stand for classes: not one for Muon
-    hidden = [p for p in trained if p.ndim == 2][:-1] if recipe.optimiser == "muon" else []
-    rest = [p for p in trained if not any(p is matrix for matrix in hidden)]
-    groups = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if recipe.optimiser == "sgd":
-        return [torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)]
-    optimisers = [torch.optim.AdamW(groups, lr=recipe.lr)]
-    if hidden:
-        options = dict(lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
-        optimisers.append(torch.optim.Muon(hidden, **options))
-    return optimisers
-
-
-def learning_rate(recipe: Recipe, step: int, n_steps: int) -> float:
-    """Linear warm-up, then half a cosine to zero (Loshchilov & Hutter 2017), of a step from 0: no state to resume."""
-    warmup = max(1, round(recipe.warmup * n_steps))
-    if step < warmup:
-        return recipe.lr * (step + 1) / warmup
-    return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
-
-
 def _training_step(
     model: nn.Module, optimisers: list[torch.optim.Optimizer], batch: Batch, recipe: Recipe
-) -> tuple[float, int]:
-    """One step; returns the loss and how many images were right (against the larger share of a mixed label)."""
+) -> tuple[float, int, int]:
+    """One step; returns the loss, how many images were right (against the larger share of a mixed label), of how many.
+
+    Of several processes each has part of the batch; loss and counts are of the whole.
+    """
     with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
         pixels = batch.pixels
         if recipe.eps_255:
@@ -279,17 +213,33 @@ def _training_step(
         logits = model(pixels).float()
     loss = F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
     model.zero_grad(set_to_none=True)
-    loss.backward()
+    labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
+    n_right, n = (logits.argmax(1) == labels).sum(), len(labels)
+    if processes.count() == 1:
+        loss.backward()
+    else:
+        loss, n_right, n = _backward_together(model, loss, n_right, n)
     if recipe.gradient_clip:
         nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
     for optimiser in optimisers:
         optimiser.step()
-    labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
-    n_right = (logits.argmax(1) == labels).sum()
     loss, n_right = torch.stack([loss.detach(), n_right]).tolist()  # one wait for the device a step
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss became {loss}; lower the learning rate ({recipe.lr})")
-    return loss, int(n_right)
+    return loss, int(n_right), n
+
+
+def _backward_together(model: nn.Module, loss: Tensor, n_right: Tensor, n: int) -> tuple[Tensor, Tensor, int]:
+    """Gradients of the mean loss over the batch, of which this process has n images; that loss, and the counts."""
+    (loss * n).backward()  # a sum over images, as shares may differ by one
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    total, n_right, n = processes.sum_gradients(
+        trained, loss.detach() * n, n_right, torch.tensor(n, device=loss.device)
+    )
+    for parameter in trained:
+        if parameter.grad is not None:
+            parameter.grad /= n
+    return total / n, n_right, int(n)
 
 
 def fast_adversary(model: nn.Module, pixels: Tensor, labels: Tensor, *, eps: float) -> Tensor:

@@ -11,14 +11,16 @@ from dataclasses import replace
 
 import torch
 
+from src import processes
 from src.attacks import attack_curve
 from src.data import ImageSet, load_images
 from src.evaluation import accuracy, predict
 from src.loaders import make_loader
 from src.models import COMPACT, PixelModel, build_model, family_of
 from src.paths import CHECKPOINTS
+from src.recipe import Recipe
 from src.runtime import pick_device, seed_everything
-from src.training import Recipe, train
+from src.training import train
 from src.weights import make_card, save_weights, weights_path
 
 N_HELD_OUT = 5_000
@@ -48,10 +50,11 @@ TRAINED_ON = {"fashion_mnist": "fashion_mnist_full"}
 
 def train_and_save(
     name: str, dataset: str, *, size: str, recipe: Recipe, label: str = "default", device: str = "auto"
-) -> dict:
+) -> dict | None:
     """Train a compact model by `recipe`, write its weights and card, and return the card.
 
-    An interrupted run goes on from its file in checkpoints/ (`make clean` removes them).
+    An interrupted run goes on from its file in checkpoints/ (`make clean` removes them).  Of several processes the
+    first measures, writes and returns; the others return None.
     """
     device = pick_device(device)
     path = weights_path(family_of(name), name, dataset, label)
@@ -61,6 +64,9 @@ def train_and_save(
     seed_everything(recipe.seed)
     model = build_model(name, dataset, weights=None, size=size)
     history = train(model, train_set, recipe, val_set=held_out, checkpoint_folder=CHECKPOINTS, device=device)
+    if processes.number() > 0:
+        return None
+    device = next(model.parameters()).device
     with torch.no_grad():  # what is measured is what is stored
         for value in model.state_dict().values():
             if value.is_floating_point():
@@ -107,8 +113,9 @@ def main() -> None:
         parser.error(f"no recipe for {' '.join(key)}; there are: {choices}. Add one to RECIPES in src/zoo.py.")
     recipe = replace(RECIPES[key], seed=asked.seed)
     card = train_and_save(*key[:2], size=size, recipe=recipe, label=asked.label, device=asked.device)
-    test = card["test"]
-    print(f"{card['file']}: {test['accuracy']:.2%} {test['interval']} on {test['n']:,} test images")
+    if card:
+        test = card["test"]
+        print(f"{card['file']}: {test['accuracy']:.2%} {test['interval']} on {test['n']:,} test images")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def test_every_step_uses_its_learning_rate_and_the_history_ends_epochs_with_it(f
 def test_weight_decay_shrinks_matrices_and_kernels_alone(name, optimiser):
     model = compact(name)
     before = {key: value.clone() for key, value in model.named_parameters()}
-    optimisers = training._make_optimisers(model, Recipe(lr=0.1, weight_decay=0.5, optimiser=optimiser))
+    optimisers = training.make_optimisers(model, Recipe(lr=0.1, weight_decay=0.5, optimiser=optimiser))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     for each in optimisers:
@@ -106,14 +106,14 @@ def test_weight_decay_shrinks_matrices_and_kernels_alone(name, optimiser):
 @pytest.mark.parametrize("name", ["mlp", "vit"])
 def test_muon_has_the_hidden_matrices_and_adamw_the_rest(name):
     model = compact(name)
-    adamw, muon = training._make_optimisers(model, Recipe(optimiser="muon"))
+    adamw, muon = training.make_optimisers(model, Recipe(optimiser="muon"))
     assert isinstance(adamw, torch.optim.AdamW) and isinstance(muon, torch.optim.Muon)
     names = {id(parameter): key for key, parameter in model.named_parameters()}
     held = [{names[id(p)] for group in each.param_groups for p in group["params"]} for each in (adamw, muon)]
     assert held[0] | held[1] == set(names.values()) and not held[0] & held[1]
     assert all(model.get_parameter(key).ndim == 2 for key in held[1])
     assert not any("head" in key or "linear_out" in key for key in held[1])
-    assert len(training._make_optimisers(nn.Linear(3, 2), Recipe(optimiser="muon"))) == 1  # a classifier alone
+    assert len(training.make_optimisers(nn.Linear(3, 2), Recipe(optimiser="muon"))) == 1  # a classifier alone
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_label_smoothing_and_mixed_labels_enter_the_loss():
     nn.init.eye_(model.weight)
     batch = training.Batch(pixels, labels, torch.arange(6))
     recipe = Recipe(label_smoothing=0.2)
-    loss, right = training._training_step(model, training._make_optimisers(model, recipe), batch, recipe)
+    loss, right, _ = training._training_step(model, training.make_optimisers(model, recipe), batch, recipe)
     target = 0.8 * labels.numpy() + 0.2 / 4
     log_probs = logits.numpy() - np.log(np.exp(logits.numpy()).sum(1, keepdims=True))
     assert loss == pytest.approx(-(target * log_probs).sum(1).mean(), rel=1e-5)

@@ -21,17 +21,21 @@ Zoo = Mapping[tuple[str, int], nn.Module]  # (name, training seed) -> model, all
 
 
 def predict_all(zoo: Zoo, batches: Iterable[Batch], *, condition: str, level: float) -> pd.DataFrame:
-    """Every model on the same batches, held in memory meanwhile.
+    """Every model on the same batches, of which one is in memory at a time.
 
     Columns: model, model_seed, condition, level, sample_id, label, prediction, confidence (rounded to 0.001); rows
     model by model, images in the order of the batches.  Models come back in the mode they had.
     """
-    batches, parts = [Batch(*batch) for batch in batches], []
-    for (name, model_seed), model in zoo.items():
-        table = without_logits(predict(model, batches)).drop(columns="label_rank")
+    parts: dict[tuple[str, int], list[pd.DataFrame]] = {key: [] for key in zoo}
+    for batch in batches:
+        for key, model in zoo.items():
+            parts[key].append(without_logits(predict(model, [Batch(*batch)])).drop(columns="label_rank"))
+    tables = []
+    for (name, model_seed), rows in parts.items():
+        table = pd.concat(rows, ignore_index=True)
         table["confidence"] = table["confidence"].round(3)  # a fifth of the space in a result file
-        parts.append(table.assign(model=name, model_seed=model_seed, condition=condition, level=float(level)))
-    return pd.concat(parts, ignore_index=True)
+        tables.append(table.assign(model=name, model_seed=model_seed, condition=condition, level=float(level)))
+    return pd.concat(tables, ignore_index=True)
 
 
 def predict_manipulated(
