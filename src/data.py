@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from src import image_files
-from src.beton import read_beton, read_sidecar
+from src.beton import read_beton, read_encoded_beton, read_sidecar
 from src.catalogue import DATASETS, DatasetRecord
 from src.image_files import SPLIT_NAMES, HubError, RawImages
 from src.image_set import ImageSet
@@ -27,7 +27,9 @@ __all__ = ["DATASETS", "DatasetRecord", "ImageSet", "load_images"]
 def load_images(name: str, split: str, *, source: str | None = None) -> ImageSet:
     """All images of one split, "train" or "test".
 
-    name: a key of DATASETS, or hub:owner/name, folder:PATH (a sub-folder a class) or beton:PATH.
+    name: a key of DATASETS, or hub:owner/name, folder:PATH (a sub-folder a class) or beton:PATH.  With "@224" after
+        either PATH, images of any sizes stay encoded in their files, to be decoded in workers when they are asked for
+        and cut to the middle square of 224 pixels a side (`encoded.EncodedImages`).
     source: where a named set is to be taken from.  None looks where its record says, in order: the files
         embedded in the repository, $ZOOM_DATA/<name>, the hub.  Or one of "embedded", "local" ($ZOOM_DATA),
         "hub", "beton" (fetched by `make betons`), "idx:FOLDER" (MNIST's format).
@@ -41,7 +43,8 @@ def load_images(name: str, split: str, *, source: str | None = None) -> ImageSet
     if kind in _BY_PREFIX and rest:
         if source is not None:
             raise ValueError(f"{name} says where it is; source={source!r} is for named sets")
-        raw = _BY_PREFIX[kind](rest, split)
+        place, side = _side_of(rest) if kind != "hub" else (rest, None)
+        raw = _BY_PREFIX[kind](place, split, side)
         return _checked(name, split, raw, raw.classes)
     if name not in DATASETS:
         near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
@@ -49,6 +52,16 @@ def load_images(name: str, split: str, *, source: str | None = None) -> ImageSet
         choices = ", ".join([*DATASETS, "hub:owner/name", "folder:PATH", "beton:PATH"])
         raise ValueError(f"unknown data set {name!r}{hint}; choose from {choices}")
     return _named(DATASETS[name], split, _find(DATASETS[name], split, source))
+
+
+def _side_of(place: str) -> tuple[str, int | None]:
+    """PATH@224 as its path and the side; None where it names none."""
+    path, at, side = place.rpartition("@")
+    if not at or not side.isdecimal():
+        return place, None
+    if int(side) < 1:
+        raise ValueError(f"{place} asks for images of {side} pixels a side; take at least 1")
+    return path, int(side)
 
 
 class _NotThere(Exception):
@@ -135,7 +148,7 @@ def _idx(record: DatasetRecord, split: str, folder: str) -> RawImages:
     return image_files.read_idx(files)
 
 
-def _named_beton(name: str, split: str) -> RawImages:
+def _named_beton(name: str, split: str, side: int | None) -> RawImages:
     """A beton file, or the one for this split (train*.beton; test*.beton or val*.beton) of a folder."""
     path = Path(name)
     if path.is_dir():
@@ -146,11 +159,11 @@ def _named_beton(name: str, split: str) -> RawImages:
         path = files[0]
     elif path.exists() and not path.name.startswith(SPLIT_NAMES[split]):
         warnings.warn(f"{path} is returned as {split}, although its name does not say so", stacklevel=3)
-    return _read_beton(path)
+    return _read_beton(path, side)
 
 
-def _read_beton(path: Path) -> RawImages:
-    images, labels = read_beton(path, in_memory=IN_MEMORY_BYTES)
+def _read_beton(path: Path, side: int | None = None) -> RawImages:
+    images, labels = read_encoded_beton(path, side) if side else read_beton(path, in_memory=IN_MEMORY_BYTES)
     classes = (read_sidecar(path) or {}).get("classes")
     return RawImages(str(path), images, labels, tuple(classes) if classes else None, None)
 
@@ -194,8 +207,8 @@ def _checked(name: str, split: str, raw: RawImages, classes: tuple[str, ...] | N
 _PLACES: dict[str, Callable[[DatasetRecord, str, str], RawImages]] = {
     "embedded": _embedded, "local": _local, "hub": _hub, "beton": _own_beton, "idx": _idx,
 }  # fmt: skip
-_BY_PREFIX: dict[str, Callable[[str, str], RawImages]] = {
-    "hub": image_files.read_hub,
-    "folder": lambda path, split: image_files.read_image_folder(Path(path), split),
+_BY_PREFIX: dict[str, Callable[[str, str, int | None], RawImages]] = {
+    "hub": lambda name, split, _: image_files.read_hub(name, split),
+    "folder": lambda path, split, side: image_files.read_image_folder(Path(path), split, side),
     "beton": _named_beton,
 }

@@ -15,7 +15,7 @@ from src.paths import DATA
 
 CACHE = DATA / ".cache"
 CACHE_FROM = 5_000  # images; decoding fewer takes about a second
-CACHE_VERSION = b"1"  # to be changed when `_decode_one` gives other pixels than before
+CACHE_VERSION = b"1"  # to be changed when `decode_one` gives other pixels than before
 FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "GIF", "TIFF", "PPM")  # naming them saves half the time
 
 
@@ -46,21 +46,24 @@ def _decode(encoded: Sequence[bytes], where: str, names: Sequence[object] | None
     for i, item in enumerate(encoded):
         name = f"image {i}" if names is None else f"image {i} ({names[i]})"
         try:
-            pixels = _decode_one(item)
+            pixels = decode_one(item)
         except Exception as error:  # Pillow's formats raise half a dozen kinds
             raise ValueError(f"{where}: {name} cannot be decoded: {error}") from error
         if images is None:
             images = np.empty((len(encoded), *pixels.shape), np.uint8)
         if pixels.shape != images.shape[1:]:
             (h, w), (h0, w0) = pixels.shape[:2], images.shape[1:3]
-            raise ValueError(f"{where}: {name} is {w}x{h} pixels, image 0 is {w0}x{h0}; make them one size")
+            raise ValueError(
+                f"{where}: {name} is {w}x{h} pixels, image 0 is {w0}x{h0}; make them one size, or "
+                f"add @SIDE to the name (folder:PATH@224) to have them cut to one"
+            )
         images[i] = pixels
     if images is None:
         raise ValueError(f"{where}: no images")
     return images
 
 
-def _decode_one(item: bytes) -> UInt8[np.ndarray, "h w 3"]:
+def decode_one(item: bytes) -> UInt8[np.ndarray, "h w 3"]:
     picture = Image.open(io.BytesIO(item), formats=FORMATS)
     if picture.mode not in ("RGB", "L", "P", "1"):
         raise ValueError(f"mode {picture.mode} is not supported; convert it to RGB or 8-bit grey")

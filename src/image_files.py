@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64, UInt8
 
 from src.decoding import decode_images
+from src.encoded import EncodedImages, PictureFiles
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 SPLIT_NAMES = {"train": ("train",), "test": ("test", "validation", "valid", "val")}  # ours -> others'
@@ -120,8 +121,20 @@ def read_idx(files: list[Path]) -> RawImages:
     return RawImages(str(files[0]), images, labels.astype(np.int64), None, None)
 
 
-def read_image_folder(folder: Path, split: str) -> RawImages:
-    """Pictures, a sub-folder a class, below train/ and test/ (or val/) if there are any; classes sorted."""
+def read_image_folder(folder: Path, split: str, side: int | None = None) -> RawImages:
+    """Pictures, a sub-folder a class, below train/ and test/ (or val/) if there are any; classes sorted.
+
+    side: leaves them in their files, to be decoded when asked for and cut to squares of so many pixels a side.
+    """
+    top, files, labels, classes = _list_pictures(folder, split)
+    if side is None:
+        images = decode_images([file.read_bytes() for file in files], str(top), names=files)
+    else:
+        images = EncodedImages(PictureFiles(files), np.arange(len(files)), side)
+    return RawImages(str(top), images, np.array(labels, np.int64), classes, None)
+
+
+def _list_pictures(folder: Path, split: str) -> tuple[Path, list[Path], list[int], tuple[str, ...]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder} (seen from {Path.cwd()})")
     found = {ours: [p for n in names if (p := folder / n).is_dir()] for ours, names in SPLIT_NAMES.items()}
@@ -141,8 +154,7 @@ def read_image_folder(folder: Path, split: str) -> RawImages:
             raise ValueError(f"{top / name} holds no {', '.join(SUFFIXES)}; add some or remove the folder")
         files += pictures
         labels += [label] * len(pictures)
-    images = decode_images([file.read_bytes() for file in files], str(top), names=files)
-    return RawImages(str(top), images, np.array(labels, np.int64), class_lists[top], None)
+    return top, files, labels, class_lists[top]
 
 
 def _list_classes(folder: Path) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Batches of pixels in [0, 1], the same for a seed whatever the batch size, order or device."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from src.augment import Augmentation, augment_pixels, mix_partners
 from src.data import ImageSet
+from src.encoded import EncodedImages, in_workers
 from src.mapped import MappedImages
 from src.seeding import uniform
 
@@ -65,9 +67,13 @@ class MemoryLoader:
         return uniform(self.sample_ids, self.seed, self.epoch, draws=1)[:, 0].argsort(stable=True)
 
     def batches(self, *, skip: int = 0) -> Iterator[Batch]:
-        for positions in self.order().split(self.batch_size)[skip:]:
-            number, n_processes = self.share
-            yield self._batch(positions.tensor_split(n_processes)[number])
+        for positions in self._positions(skip):
+            yield self._batch(positions)
+
+    def _positions(self, skip: int) -> list[Tensor]:
+        """Of each batch, from the one called `skip`, the positions of this process's share."""
+        number, n_processes = self.share
+        return [positions.tensor_split(n_processes)[number] for positions in self.order().split(self.batch_size)[skip:]]
 
     def _batch(self, positions: Tensor) -> Batch:
         pixels, labels, ids = self._augmented(positions)
@@ -115,6 +121,36 @@ class MappedLoader(MemoryLoader):
         return _channels_first(np.asarray(self.images[positions.cpu().numpy()])).to(self.labels.device)
 
 
+@dataclass
+class EncodedLoader(MemoryLoader):
+    """A `MemoryLoader` whose images are decoded in worker processes, ahead of their turn."""
+
+    images: EncodedImages
+    num_workers: int = 0
+
+    def batches(self, *, skip: int = 0) -> Iterator[Batch]:
+        positions = self._positions(skip)
+        wanted = [torch.cat([some, *self._partners(some)]).cpu() for some in positions]
+        decoded = in_workers(self.images, wanted, self.num_workers)
+        for some, pixels in zip(positions, decoded, strict=True):
+            # asked for in this order: the batch, then what it is mixed with
+            self._decoded = iter(pixels.to(self.labels.device).permute(0, 3, 1, 2).split(len(some)))
+            yield self._batch(some)
+
+    def identity(self) -> tuple[Tensor, ...]:
+        facts = [*self.images.samples.identity(), self.images.side]  # instead of the pixels
+        return torch.tensor(facts), torch.from_numpy(self.images.rows), self.labels, self.sample_ids
+
+    def _partners(self, positions: Tensor) -> list[Tensor]:
+        if not (self.augmentation and self.augmentation.mixup):
+            return []
+        ids = self.sample_ids[positions]
+        return [mix_partners(ids, len(self.labels), self.augmentation.mixup, self.seed, self.epoch)[0]]
+
+    def _pixels(self, positions: Tensor) -> Tensor:
+        return next(self._decoded)
+
+
 def make_loader(
     image_set: ImageSet,
     *,
@@ -124,13 +160,15 @@ def make_loader(
     seed: int = 0,
     device: torch.device | str = "cpu",
     backend: str = "memory",
+    num_workers: int | None = None,
 ):
     """Batches of `image_set` as `Batch(pixels, labels, sample_ids)` on `device`.
 
     augment: True for random resized crop and flip with the default strengths, or an `Augmentation`.
     backend: "memory" (default) holds the set as one uint8 tensor on `device`, or reads batch by batch what is too large
-    for that (`MappedImages`); "ffcv" reads it through FFCV, which must be installed.  All give the same batches.
-    Raises ValueError for an unknown backend or batch size below 1.
+    for that (`MappedImages`), or decodes what is still encoded (`EncodedImages`); "ffcv" reads it through FFCV, which
+    must be installed.  All give the same batches.  num_workers: processes that decode; None for one a core, at most 8;
+    of no effect where nothing is to be decoded.  Raises ValueError for an unknown backend or batch size below 1.
     """
     if backend not in BACKENDS:
         raise ValueError(f"unknown loader backend {backend!r}; choose from {', '.join(BACKENDS)}")
@@ -151,6 +189,9 @@ def make_loader(
         return FfcvLoader(beton=cached_beton(image_set), **options)
     if isinstance(image_set.images, MappedImages):
         return MappedLoader(images=image_set.images, **options)
+    if isinstance(image_set.images, EncodedImages):
+        workers = min(os.cpu_count() or 1, 8) if num_workers is None else num_workers
+        return EncodedLoader(images=image_set.images, num_workers=workers, **options)
     return MemoryLoader(images=_channels_first(image_set.images).to(device), **options)
 
 

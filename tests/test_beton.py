@@ -417,7 +417,7 @@ def test_refuses_images_without_pixels(tmp_path):
 def test_refuses_images_of_different_sizes(tmp_path):
     samples = raw_samples([*pictures(2, 8, 9), *pictures(1, 8, 7)], range(3))
     (tmp_path / "a.beton").write_bytes(beton_by_hand(samples))
-    with pytest.raises(ValueError, match=r"one size, but has heights \[8\] and widths \[7, 9\]; resize"):
+    with pytest.raises(ValueError, match=r"one size, but has heights \[8\] and widths \[7, 9\]; add @SIDE"):
         read_beton(tmp_path / "a.beton")
 
 

@@ -762,7 +762,7 @@ def test_decoded_pixels_are_kept_and_found_again(monkeypatch, pictures):
     encoded = [encode(image) for image in pictures.images]
     first = decoding.decode_images(encoded, "here")
     assert len(list(decoding.CACHE.glob("*.npy"))) == 1 and not list(decoding.CACHE.glob("*.part"))
-    monkeypatch.setattr(decoding, "_decode_one", lambda item: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding, "decode_one", lambda item: pytest.fail("decoded again"))
     again = decoding.decode_images(encoded, "here")
     assert (first == pictures.images).all() and (again == pictures.images).all()
     with pytest.raises(pytest.fail.Exception, match="decoded again"):
