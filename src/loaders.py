@@ -1,7 +1,7 @@
 """Batches of pixels in [0, 1], the same for a seed whatever the batch size, order or device."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -149,6 +149,11 @@ class EncodedLoader(MemoryLoader):
 
     def _pixels(self, positions: Tensor) -> Tensor:
         return next(self._decoded)
+
+
+def reusable(batches: Iterable[Batch]) -> Iterable[Batch]:
+    """What can be gone through again and again: a loader as it is, of an iterator a list of all that it gives."""
+    return list(batches) if isinstance(batches, Iterator) else batches
 
 
 def make_loader(

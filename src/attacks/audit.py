@@ -14,7 +14,7 @@ from src.attacks.curves import attack_curve
 from src.attacks.norms import check_threat
 from src.attacks.single import fgsm, pgd, random_noise
 from src.evaluation import hits
-from src.loaders import Batch
+from src.loaders import Batch, reusable
 
 STEPS = (5, 10, 40)  # of PGD, for "more steps are never worse"
 
@@ -36,14 +36,14 @@ def audit_predictions(
     all give back the very pixels), eps, norm, queries (of Square).
     """
     check_threat(eps, norm)
-    batches = list(loader)
+    batches = reusable(loader)
     options = dict(norm=norm, seed=seed)
     noise = attack_curve(model, batches, attack="noise", eps_grid=(0.0, eps), **options).assign(holds=hits)
     parts = {"clean": noise[noise["eps"] == 0], "noise": noise[noise["eps"] > 0]}
     parts["fgsm"] = _withstood(model, batches, "fgsm", eps, **options)
     for steps in STEPS:
         parts[f"pgd{steps}"] = _withstood(model, batches, "pgd", eps, steps=steps, **options)
-    large = 0.5 if norm == "Linf" else 0.5 * batches[0].pixels[0].numel() ** 0.5
+    large = 0.5 if norm == "Linf" else 0.5 * next(iter(batches)).pixels[0].numel() ** 0.5
     parts["large"] = _withstood(model, batches, "pgd", large, steps=40, **options)
     if norm == "Linf":
         parts["square"] = _withstood(model, batches, "square", eps, queries=queries, **options)
@@ -107,7 +107,7 @@ def masking_report(model: nn.Module, loader: Iterable[Batch], *, tolerance: floa
     return judge_audit(audit_predictions(model, loader, **options), tolerance=tolerance)
 
 
-def _withstood(model: nn.Module, batches: list[Batch], attack: str, eps: float, **options) -> pd.DataFrame:
+def _withstood(model: nn.Module, batches: Iterable[Batch], attack: str, eps: float, **options) -> pd.DataFrame:
     """Which images are right as they are and under an attack, in the order of the batches."""
     curve = attack_curve(model, batches, attack=attack, eps_grid=(0.0, eps), **options).assign(holds=hits)
     whole = curve.groupby("sample_id", sort=False, as_index=False)

@@ -15,7 +15,7 @@ from src.attacks.record import FACTS, Record, facts_of
 from src.attacks.rules import Apgd, Pgd
 from src.attacks.single import _NOISE, along, fgsm_direction
 from src.attacks.square import Square
-from src.loaders import Batch
+from src.loaders import Batch, reusable
 
 # iterated attacks by name -> rule, given norm, seed and the attack's own options
 ATTACKS: dict[str, Callable[..., engine.Rule]] = {
@@ -163,11 +163,11 @@ def worst_case(
     ensemble = {"apgd": dict(steps=steps), "apgd-t": dict(steps=steps, n_targets=n_targets)}
     if norm == "Linf":
         ensemble["square"] = dict(queries=queries)
-    batches, table = list(loader), None
+    batches, table, holds = reusable(loader), None, None
     for attack, options in ensemble.items():
         done = attack_curve(
             model,
-            batches,
+            batches if holds is None else (_only(batch, holds) for batch in batches if _any_of(batch, holds)),
             attack=attack,
             eps_grid=(eps,),
             norm=norm,
@@ -186,10 +186,13 @@ def worst_case(
             table.loc[broken] = done.loc[broken]
             table["n_evaluations"] = evaluations
         holds = set(table.index[table["broken_by"] == ""])
-        batches = [batch for batch in (_only(batch, holds) for batch in batches) if len(batch.labels)]
-        if not batches:
+        if not holds:
             break
     return table.reset_index()
+
+
+def _any_of(batch: Batch, sample_ids: set[int]) -> bool:
+    return not sample_ids.isdisjoint(batch.sample_ids.tolist())
 
 
 def _only(batch: Batch, sample_ids: set[int]) -> Batch:
