@@ -5,6 +5,7 @@ import re
 import pytest
 from PIL import Image
 
+from benchmarks import scaling
 from src.data import load_images
 from src.paths import ROOT
 from src.profile import MODELS, profile
@@ -44,6 +45,16 @@ def test_every_module_is_named():
     modules = {path.stem for path in (ROOT / "src").glob("[a-z]*") if path.suffix == ".py" or path.is_dir()}
     table = next(line for line in README.splitlines() if line.startswith("| `src/`"))
     assert modules - set(re.findall(r"`(\w+)`", table)) == {"loaders_ffcv"}  # named with its requirement
+
+
+def test_scaling_is_what_the_benchmark_found():
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    assert scaling.growth_table() in text and scaling.classes_and_shards() in text, "run python -m benchmarks.scaling"
+    gflop = float(re.search(r"take (\d+) GFLOP", text)[1])
+    worst_hours = scaling.N * gflop * 1e9 * 4000 / scaling.SUSTAINED / 3600
+    assert float(re.search(r"nothing ever breaks \| 100.0%\s*\| ([\d.]+)", text)[1]) == pytest.approx(
+        worst_hours, rel=0.01
+    )
 
 
 def test_the_gallery_quotes_the_tables():
