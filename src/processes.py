@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 def count() -> int:
     """How many processes train together; 1 unless `torchrun` started more."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    # a cluster may set WORLD_SIZE for purposes of its own
+    return int(os.environ["WORLD_SIZE"]) if torch.distributed.is_torchelastic_launched() else 1
 
 
 def number() -> int:
     """Which of them this is, from 0, which alone writes files."""
-    return int(os.environ.get("RANK", "0"))
+    return int(os.environ["RANK"]) if count() > 1 else 0
 
 
 @cache
@@ -30,9 +31,19 @@ def _state(device_type: str):
 
 
 def join(device: torch.device | str) -> torch.device:
-    """Meet the other processes; returns the device of this one, of the same kind."""
+    """Meet the other processes; returns the device of this one, of the same kind.
+
+    Raises ValueError where there is not a GPU for each process.
+    """
     device = torch.device(device)
-    return device if count() == 1 else _state(device.type).device
+    if count() == 1:
+        return device
+    here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if device.type != "cpu" and (device.type != "cuda" or gpus < here):
+        raise ValueError(
+            f"{here} processes on {device.type} need a CUDA device each, and there are {gpus}: start fewer"
+        )
+    return _state(device.type).device
 
 
 def start_alike(model: nn.Module) -> None:

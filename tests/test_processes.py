@@ -83,6 +83,21 @@ def test_a_killed_run_of_two_goes_on_to_the_same_weights(tmp_path):
     assert not torch.equal(found["next_random"], others["next_random"])  # each draws its own
 
 
+@pytest.mark.parametrize("device, gpus", [("cuda", 1), ("mps", 0)])
+def test_each_process_needs_a_gpu_of_its_own(monkeypatch, device, gpus):
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(ValueError, match=f"2 processes on {device} need a CUDA device each, and there are {gpus}"):
+        processes.join(device)
+
+
+def test_a_cluster_that_sets_the_number_of_processes_for_itself_changes_nothing(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "2")
+    assert (processes.count(), processes.number(), processes.join("cpu")) == (1, 0, torch.device("cpu"))
+
+
 def test_every_batch_is_shared(few_clothes):
     """20 images in batches of 8, the last of 4, among three."""
     some = few_clothes.subset(20, seed=0)
