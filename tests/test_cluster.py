@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from graph import finish, make_copy, start
+from graph import CONFIG, TABLES, finish, make_copy, start, tables_of
+
+from src.results import load_facts
 
 SYSTEM_CONFIG = Path("/etc/slurm/slurm.conf")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo")
-CONFIG = """
+SLURM_CONFIG = """
 ClusterName=private
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
@@ -43,15 +45,6 @@ ReturnToService=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=7000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
-STUDY = {
-    "study": "killed",
-    "dataset": "fashion_mnist",
-    "notebooks": ["02_adversarial_robustness", "05_model_calibration"],
-    "02_adversarial_robustness": dict(
-        models=["mlp"], n_curve=20, n_worst=20, pgd_steps=2, apgd_steps=2, n_targets=1, queries=3
-    ),
-    "05_model_calibration": dict(models=["mlp"], n_test=200, n_resamples=20),
-}
 # what a user would put into the profile for this cluster; it has no accounts and no GPUs
 HERE = ("--default-resources", "slurm_account=none", "slurm_partition=main", "mem_mb=3000", "runtime=20")
 HERE += ("--slurm-status-command", "squeue", "--latency-wait", "10")
@@ -89,7 +82,7 @@ def cluster(tmp_path_factory):
             ports.append(free.getsockname()[1])
     host = socket.gethostname().split(".")[0]
     config = folder / "slurm.conf"
-    config.write_text(CONFIG.format(host=host, ports=ports, folder=folder, cpus=os.cpu_count()))
+    config.write_text(SLURM_CONFIG.format(host=host, ports=ports, folder=folder, cpus=os.cpu_count()))
     key = folder / "munge" / "key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
@@ -123,29 +116,24 @@ def cluster(tmp_path_factory):
             daemon.wait(timeout=20)
 
 
-def test_three_shards_give_the_tables_of_a_local_run(cluster, tmp_path):
-    here, there = make_copy(tmp_path / "here", STUDY), make_copy(tmp_path / "there", STUDY | {"shards": 3})
-    finish(here)
-    finish(there, profile="slurm", more=HERE)
+def test_three_shards_give_the_tables_of_a_local_run(cluster, undisturbed, tmp_path, monkeypatch):
+    """The notebook that goes image by image in three jobs and one that gathers, the other in one."""
+    folder = make_copy(tmp_path / "copy", CONFIG | {"shards": 3})
+    finish(folder, profile="slurm", more=HERE)
     jobs = (cluster / "jobs.log").read_text()
-    # three shards and what gathers them for each of two notebooks, and the page
-    assert jobs.count("JobState=COMPLETED") >= 2 * 4 + 1 and "FAILED" not in jobs
-    expected, found = tables_in(here), tables_in(there)
-    assert expected.keys() == found.keys() and len(expected) == 5
-    for name, table in expected.items():
-        pd.testing.assert_frame_equal(found[name], table, check_exact=False, rtol=0, atol=2e-6)
-    assert (there / "report" / "killed.html").exists()
-    assert "Nothing to be done" in finish(there, profile="slurm", more=HERE)
-
-
-def tables_in(folder: Path) -> dict[str, pd.DataFrame]:
-    """Every result table below a folder, by its place there."""
-    return {str(path.relative_to(folder)): pd.read_parquet(path) for path in folder.glob("results/**/*.parquet")}
+    assert jobs.count("JobState=COMPLETED") >= 3 + 1 + 1 + 1 and "FAILED" not in jobs  # and the page
+    local, there = tables_of(undisturbed[0], monkeypatch), tables_of(folder, monkeypatch)
+    for key in TABLES:
+        pd.testing.assert_frame_equal(there[key], local[key], check_exact=False, rtol=0, atol=2e-6)
+    facts = load_facts("fashion_mnist", "05_calibration", "mlp")
+    assert len(facts["provenance"]["parts"]) == 3 and not list(folder.glob("results/**/*.*of3.*"))
+    assert (folder / "report" / "killed.html").exists()
+    assert "Nothing to be done" in finish(folder, profile="slurm", more=HERE)
 
 
 def test_a_job_that_asks_for_too_much_fails_and_says_so(cluster, tmp_path):
     run = start(
-        make_copy(tmp_path / "copy", STUDY | {"notebooks": ["05_model_calibration"]}),
+        make_copy(tmp_path / "copy", CONFIG | {"notebooks": ["05_model_calibration"]}),
         profile="slurm",
         more=(*HERE, "--retries", "0", "--set-resources", "calibration:mem_mb=900000"),
     )
