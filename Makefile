@@ -38,10 +38,10 @@ notebook: setup  ## open the notebooks in JupyterLab
 	$(RUN) jupyter lab
 
 train: setup  ## train a compact model again: MODEL=cnn DATASET=cifar10 [ARGS="--seed 1 --label seed1"] [PROCESSES=2]
-	$(RUN) $(if $(PROCESSES),torchrun --standalone --nproc-per-node $(PROCESSES),python) -m src.zoo $(MODEL) $(DATASET) $(ARGS)
+	$(RUN) $(if $(PROCESSES),torchrun --standalone --nproc-per-node $(PROCESSES),python) -m src.training $(MODEL) $(DATASET) $(ARGS)
 
 betons: setup  ## fetch the 2023 report's CIFAR-10 and CIFAR-100 as .beton files
-	$(RUN) python -m src.download
+	$(RUN) python -m src.data.download
 
 gallery: setup  ## draw the README's figures again and write its numbers, from the tables of CIFAR-10
 	$(RUN) python -m papermill 07_plots.ipynb report/gallery.ipynb -p dataset cifar10 --cwd . --kernel python3 --no-progress-bar

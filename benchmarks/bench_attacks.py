@@ -33,15 +33,16 @@ import torch.nn.functional as F
 import torchattacks
 from torch import Tensor, nn
 
-from src.attacks import FGSM_GRID, PGD_GRID, attack_curve
-from src.attacks.model_access import frozen
+from src.attacks import attack_curve
 from src.data import load_images
-from src.evaluation import hits
+from src.data.loaders import Batch, make_loader
 from src.files import written_whole
-from src.loaders import Batch, make_loader
 from src.models import PixelModel, build_model
+from src.models.access import frozen
 from src.paths import RESULTS
 from src.runtime import pick_device, provenance
+from src.tables.attacks import FGSM_GRID, PGD_GRID
+from src.tables.statistics import hits
 
 PEERS = ("torchattacks", "foolbox", "plain loop")
 

@@ -26,13 +26,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from src.cka import hsic_rows, layer_names, linear_cka
+from src.cka import hsic_rows, linear_cka
+from src.data.loaders import Batch
 from src.files import written_whole
-from src.loaders import Batch
 from src.models import build_model
+from src.models.access import layer_names
 from src.paths import RESULTS
 from src.runtime import provenance
-from src.similarity import cka_table
+from src.tables.cka import cka_table
 
 BATCH = 256
 FEW = 6  # layers of either network

@@ -29,6 +29,7 @@ from lucent.optvis import objectives, param, render, transform
 from torch import Tensor, nn
 
 from src.data import load_images
+from src.data.pixels import to_pixels
 from src.feature_vis import (
     ImageStatistics,
     image_statistics,
@@ -40,10 +41,10 @@ from src.feature_vis import (
     total_variation,
 )
 from src.files import written_whole
-from src.models import PixelModel, build_model, family_of
+from src.models import PixelModel, build_model
+from src.models.build import family_of
 from src.paths import RESULTS
 from src.runtime import pick_device, provenance
-from src.texture_shape import to_pixels
 
 # torch-lucent was written for a kornia of 2020, which had its geometry at the top
 kornia.get_rotation_matrix2d = kornia.geometry.get_rotation_matrix2d

@@ -26,17 +26,18 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from src import attacks, calibration, texture_shape
-from src.cka import hsic_table, layer_names
+from src import attacks, tables, texture_shape
+from src.cka import hsic_table
 from src.data import ImageSet, load_images
-from src.evaluation import logits_of, predict
+from src.data.loaders import make_loader
 from src.feature_vis import invert_features
 from src.files import written_whole
-from src.loaders import make_loader
 from src.models import PixelModel, build_model
+from src.models.access import layer_names
+from src.models.predict import logits_of, predict
 from src.paths import RESULTS
 from src.runtime import provenance
-from src.shards import part_of
+from src.study import part_of
 from src.training import Recipe, fine_tune
 
 IMAGES = (500, 1000, 2000, 5000, 10_000)
@@ -75,9 +76,9 @@ def inversion(images: ImageSet, model: PixelModel) -> None:
 def calibrated(images: ImageSet, model: PixelModel) -> None:
     table = predict(model, make_loader(images, batch_size=BATCH))
     logits, labels = logits_of(table), table["label"].to_numpy()
-    for make in calibration.SCALINGS.values():
-        confidence, correct = calibration.confidence_and_correct(make(logits, labels)(logits), labels)
-        calibration.verdict(confidence, correct, n_bins=15, n_resamples=200, seed=0)
+    for make in tables.calibration.SCALINGS.values():
+        confidence, correct = tables.calibration.confidence_and_correct(make(logits, labels)(logits), labels)
+        tables.calibration.verdict(confidence, correct, n_bins=15, n_resamples=200, seed=0)
 
 
 EXPERIMENTS: dict[str, Callable] = {

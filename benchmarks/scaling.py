@@ -4,7 +4,7 @@
 
 Growth is that of results/benchmarks/growth_laws.csv and growth.csv. The paper study counts multiply-accumulates of the
 networks (untrained, of timm), two operations each, a backward pass as two forward ones; how many of its points the
-ensemble needs, of those that it may take, is read from results/cifar10/02_adversarial/worst_case, and so are bytes a
+ensemble needs, of those that it may take, is read from results/cifar10/02_attacks/worst_case, and so are bytes a
 row.
 """
 
@@ -78,8 +78,8 @@ def paper() -> str:
     """Hours, jobs and bytes of the worst case on ImageNet, by how soon images break."""
     total = 2 * macs().sum()
     most = 3 * POINTS["gradient"] + POINTS["queries"]  # in forward passes
-    worst = load_table("cifar10", "02_adversarial", "worst_case")
-    used = load_facts("cifar10", "02_adversarial", "worst_case")["parameters"]
+    worst = load_table("cifar10", "02_attacks", "worst_case")
+    used = load_facts("cifar10", "02_attacks", "worst_case")["parameters"]
     budget = used["apgd_steps"] * (1 + used["n_targets"]) + used["queries"]
     share = worst.groupby(["model", "eps_255"])["n_evaluations"].mean() / budget
     robust = share["cnn_robust"]
@@ -94,7 +94,7 @@ def paper() -> str:
         hours = N * total * most * part / SUSTAINED / 3600
         rows.append({"networks and radius": name, "points used": f"{part:.1%}", "GPU hours a radius": f"{hours:,.1f}",
                      f"hours a job of {SHARDS}": f"{hours / SHARDS:.2f}"})  # fmt: skip
-    bytes_a_row = table_path("cifar10", "02_adversarial", "worst_case").stat().st_size / len(worst)
+    bytes_a_row = table_path("cifar10", "02_attacks", "worst_case").stat().st_size / len(worst)
     n_rows = N * len(NETWORKS) * RADII
     facts = [
         f"Ten networks ({', '.join(NETWORKS)}) take {total / 1e9:.0f} GFLOP for a forward pass of one image. "

@@ -16,12 +16,12 @@ import pandas as pd
 
 from src import paths
 from src.files import sha256, written_whole
-from src.shards import GATHER, WHOLE, parse_shard
+from src.study import GATHER, WHOLE, parse_shard
 
 # experiment -> the notebook that makes its tables
 NOTEBOOKS = {
     "01_finetuning": "01_vit_finetuning.ipynb",
-    "02_adversarial": "02_adversarial_robustness.ipynb",
+    "02_attacks": "02_adversarial_robustness.ipynb",
     "03_texture_shape": "03_texture_shape_bias.ipynb",
     "04a_cka": "04a_cka.ipynb",
     "04b_feature_vis": "04b_feature_visualization.ipynb",

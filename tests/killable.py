@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from src import checkpoints, training
 from src.data import ImageSet
 from src.models import PixelModel, build_model
-from src.training import Recipe, train
+from src.training import Recipe, checkpoints, train
+from src.training import loop as training
 
 RECIPES = {
     "mlp": Recipe(optimiser="muon", epochs=3, batch_size=16, crop_scale=0.6, mixup=0.3, ema=0.9),

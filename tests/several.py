@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from src import checkpoints, processes, training, zoo
 from src.data import load_images
 from src.models import build_model
-from src.recipe import Recipe
-from src.training import fine_tune, train
+from src.training import Recipe, checkpoints, distributed, fine_tune, train
+from src.training import __main__ as zoo
+from src.training import loop as training
 
 N, N_VAL = 71, 20  # in batches of 16 the last has 7, which two processes share as 4 and 3
 CURVES = {
@@ -37,7 +37,7 @@ def curve(name: str) -> dict:
     """Loss curve and weights of one of CURVES; every process but the first starts from other weights than it says."""
     train_set, val_set = sets()
     model = untrained(name.partition(",")[0])
-    if processes.number() > 0:
+    if distributed.number() > 0:
         nn.init.normal_(next(model.parameters()))
     history = train(model, train_set, CURVES[name], val_set=val_set, progress=False)
     return dict(weights=model.state_dict(), history=history.drop(columns="seconds").to_dict("list"))
@@ -100,7 +100,7 @@ def main(folder: Path, case: str, death: int | None = None) -> None:
         found = {name: curve(name) for name in CURVES} | dict(tuned=tuned(), said=refusals(), card=card(folder))
     else:
         found = with_dropout(folder / case, death)
-    torch.save(found, folder / f"{case}_{processes.number()}.pt")
+    torch.save(found, folder / f"{case}_{distributed.number()}.pt")
 
 
 if __name__ == "__main__":

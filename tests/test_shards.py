@@ -11,13 +11,13 @@ from src import paths
 from src.data import load_images
 from src.paths import ROOT
 from src.results import load_facts, load_parts, load_table, save_table, table_path
-from src.shards import GATHER, part_of
+from src.study import GATHER, part_of
 from workflow.part import as_far_as_tables
 
 # notebook -> its experiment, and parameters that make it small; 3 shards of uneven length
 SHARDED = {
     "02_adversarial_robustness": (
-        "02_adversarial",
+        "02_attacks",
         dict(models=["mlp", "cnn"], n_curve=20, n_worst=13, pgd_steps=2, apgd_steps=2, n_targets=1, queries=3),
     ),
     "03_texture_shape_bias": (

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.data import load_images
-from src.loaders import Batch, make_loader
+from src.data.loaders import Batch, make_loader
 
 
 @cache

@@ -11,13 +11,13 @@ from collections.abc import Callable
 import pandas as pd
 from PIL import Image
 
-from src import costs, paths, similarity
+from src import paths, tables
 from src.files import written_whole
 from src.plotting import model_style
-from src.profile import MODELS, calibration_error, profile, summarise
 from src.results import load_table
-from src.shape_bias import shape_bias
-from src.statistics import accuracy
+from src.tables.profile import MODELS, calibration_error, profile, summarise
+from src.tables.statistics import accuracy
+from src.tables.texture_shape import shape_bias
 
 DATASET = "cifar10"
 WIDTH = 1400  # pixels: twice what a README shows
@@ -63,14 +63,14 @@ def finetuning_sentence() -> str:
     return f"A small ViT pretrained on CIFAR-100, then {listed(parts)} top-1, n = {table['n'].iloc[0]:,}."
 
 
-def adversarial_sentence() -> str:
-    worst = accuracy(load_table(DATASET, "02_adversarial", "worst_case"), by=["model", "eps_255"]).set_index(
+def attacks_sentence() -> str:
+    worst = accuracy(load_table(DATASET, "02_attacks", "worst_case"), by=["model", "eps_255"]).set_index(
         ["model", "eps_255"]
     )
     ordered = sorted(MODELS, key=lambda model: -worst.loc[(model, 2.0), "accuracy"])
     parts = [f"the {label(model)} {shown(worst.loc[(model, 2.0)])}" for model in ordered]
     robust = worst.loc[("cnn_robust", 8.0)]
-    curve = load_table(DATASET, "02_adversarial", "cnn")["sample_id"].nunique()
+    curve = load_table(DATASET, "02_attacks", "cnn")["sample_id"].nunique()
     return (
         f"Under the worst of three attacks at radius 2/255, {listed(parts)} of {int(robust['n'])} images stay right; "
         f"at 8/255 the adversarially trained CNN keeps {shown(robust)}. Curves: {curve} images; hollow: the 2023 "
@@ -78,7 +78,7 @@ def adversarial_sentence() -> str:
     )
 
 
-def texture_sentence() -> str:
+def texture_shape_sentence() -> str:
     table = load_table(DATASET, "03_texture_shape", "cue_conflict")
     bias = shape_bias(table[table["condition"] == "stylised"]).set_index("model")
     ordered = sorted(MODELS, key=lambda model: -bias.loc[model, "shape_bias"])
@@ -94,7 +94,7 @@ def texture_sentence() -> str:
 
 def cka_sentence() -> str:
     pairs = [("mlp", "cnn"), ("mlp", "vit"), ("cnn", "vit")]
-    means = similarity.compare_networks(load_table(DATASET, "04a_cka", "hsic"), pairs)
+    means = tables.cka.compare_networks(load_table(DATASET, "04a_cka", "hsic"), pairs)
     means = means[means["other"] == ""].sort_values("value", ascending=False)
     names = {"–".join(pair): f"{label(pair[0])} and {label(pair[1])}" for pair in pairs}
     parts = [f"{names[row.pair]} {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in means.itertuples()]
@@ -107,14 +107,14 @@ def calibration_sentence() -> str:
     return f"Expected calibration error, as trained: {listed(parts)}; n = {int(rows['n'].iloc[0]):,}."
 
 
-def cost_sentence() -> str:
+def efficiency_sentence() -> str:
     timings = load_table(DATASET, "06_efficiency", "timings")
     single = timings[
         (timings["sweep"] == "latency")
         & (timings["threads"] == timings["threads"].max())
         & timings["model"].isin(MODELS)
     ]
-    ratios = costs.time_ratios(single).set_index("faster")
+    ratios = tables.efficiency.time_ratios(single).set_index("faster")
     ordered = single.groupby("model")["ms"].median().sort_values().index
     parts = []
     for faster, slower in zip(ordered[:-1], ordered[1:], strict=True):
@@ -129,11 +129,11 @@ def cost_sentence() -> str:
 # figure of notebook 07 -> (notebook, sentence)
 GALLERY: dict[str, tuple[str, Callable[[], str]]] = {
     "07_profile": ("07_plots.ipynb", profile_sentence),
-    "07_adversarial_curves": ("02_adversarial_robustness.ipynb", adversarial_sentence),
-    "07_texture_shape_bias": ("03_texture_shape_bias.ipynb", texture_sentence),
+    "07_attacks_curves": ("02_adversarial_robustness.ipynb", attacks_sentence),
+    "07_texture_shape_bias": ("03_texture_shape_bias.ipynb", texture_shape_sentence),
     "07_cka": ("04a_cka.ipynb", cka_sentence),
     "07_calibration": ("05_model_calibration.ipynb", calibration_sentence),
-    "07_cost": ("06_inference_time.ipynb", cost_sentence),
+    "07_efficiency": ("06_inference_time.ipynb", efficiency_sentence),
     "07_finetuning": ("01_vit_finetuning.ipynb", finetuning_sentence),
 }
 

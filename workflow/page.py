@@ -20,8 +20,8 @@ from markupsafe import Markup
 from src import paths
 from src.files import written_whole
 from src.plotting import model_style
-from src.profile import MODELS, as_text, profile, summarise
 from src.results import NOTEBOOKS
+from src.tables.profile import MODELS, as_text, profile, summarise
 
 PLOTS = "07_plots"
 

@@ -11,19 +11,12 @@ from src.attacks.audit import audit_predictions, judge_audit, masking_report
 from src.attacks.curves import ATTACKS, attack_curve, worst_case
 from src.attacks.single import apgd, fgsm, mi_fgsm, pgd, random_noise, square
 from src.attacks.transfer import transfer_predictions, transfer_table
-from src.robustness import FGSM_GRID, L2_GRID, LINF_GRID, PGD_GRID, breaking_radius, cumulative
 
 __all__ = [
     "ATTACKS",
-    "FGSM_GRID",
-    "L2_GRID",
-    "LINF_GRID",
-    "PGD_GRID",
     "apgd",
     "attack_curve",
     "audit_predictions",
-    "breaking_radius",
-    "cumulative",
     "fgsm",
     "judge_audit",
     "masking_report",

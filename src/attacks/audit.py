@@ -13,8 +13,8 @@ from torch import nn
 from src.attacks.curves import attack_curve
 from src.attacks.norms import check_threat
 from src.attacks.single import fgsm, pgd, random_noise
-from src.evaluation import hits
-from src.loaders import Batch, reusable
+from src.data.loaders import Batch, reusable
+from src.tables.statistics import hits
 
 STEPS = (5, 10, 40)  # of PGD, for "more steps are never worse"
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from src.attacks import engine
-from src.attacks.model_access import check_images, check_logits, frozen
 from src.attacks.norms import check_threat, distance, random_direction
 from src.attacks.record import FACTS, Record, facts_of
 from src.attacks.rules import Apgd, Pgd
 from src.attacks.single import _NOISE, along, fgsm_direction
 from src.attacks.square import Square
-from src.loaders import Batch, reusable
+from src.data.loaders import Batch, reusable
+from src.models.access import check_images, check_logits, frozen
 
 # iterated attacks by name -> rule, given norm, seed and the attack's own options
 ATTACKS: dict[str, Callable[..., engine.Rule]] = {

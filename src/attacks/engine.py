@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from src.attacks.model_access import check_images, check_logits, frozen, input_gradient
 from src.attacks.norms import distance
 from src.attacks.record import Record, Rows, facts_of
-from src.loaders import Batch
+from src.data.loaders import Batch
+from src.models.access import check_images, check_logits, frozen, input_gradient
 
 
 class Rule(Protocol):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from src.evaluation import label_rank
-from src.loaders import Batch
+from src.data.loaders import Batch
+from src.models.predict import label_rank
 
 Rows = dict[str, Tensor]  # name -> [n, …]: the state of each image under attack
 

@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from src.attacks import engine
-from src.attacks.model_access import check_images, check_logits, frozen, input_gradient
 from src.attacks.norms import check_threat, project, random_direction, steepest
 from src.attacks.rules import Apgd, Pgd, cross_entropy
 from src.attacks.square import Square
-from src.loaders import Batch
+from src.data.loaders import Batch
+from src.models.access import check_images, check_logits, frozen, input_gradient
 
 Pixels = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from src.attacks.model_access import check_logits, frozen
 from src.attacks.norms import check_threat
 from src.attacks.single import fgsm, mi_fgsm, pgd
-from src.loaders import Batch
-from src.robustness import summarise_transfer
+from src.data.loaders import Batch
+from src.models.access import check_logits, frozen
+from src.tables.attacks import summarise_transfer
 
 TRANSFER_ATTACKS = ("fgsm", "pgd", "mi_fgsm")
 

@@ -1,7 +1,6 @@
 """How alike layers are: centred kernel alignment (Kornblith et al. 2019) of networks in one pass, and others."""
 
 from src.cka.direct import KERNELS, cosine_cka, linear_cka, rbf_cka
-from src.cka.layers import choose_layers, layer_names
 from src.cka.networks import LABELS, cka_matrix, hsic_rows, hsic_table, merge
 from src.cka.other_measures import MEASURES, measure_table, mutual_knn, procrustes_similarity, svcca
 
@@ -9,12 +8,10 @@ __all__ = [
     "KERNELS",
     "LABELS",
     "MEASURES",
-    "choose_layers",
     "cka_matrix",
     "cosine_cka",
     "hsic_rows",
     "hsic_table",
-    "layer_names",
     "linear_cka",
     "measure_table",
     "merge",

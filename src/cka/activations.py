@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from src.cka.direct import KERNELS, Pieces, as_matrix, named
-from src.cka.layers import hooked
+from src.models.access import hooked
 
 # name -> activations -> what is compared in their place: another measure, and named so in the table
 POOLS = {

@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 
 from src.cka.activations import POOLS, pieces_of
 from src.cka.direct import KERNELS, Pieces, linear_kernel
-from src.cka.layers import choose_layers
+from src.models.access import choose_layers
 from src.seeding import uniform
-from src.similarity import SETTINGS, cka_table
+from src.tables.cka import SETTINGS, cka_table
 
 LABELS = "labels"  # the network whose one layer says the class
 _SHUFFLE = 51  # what a random number is for

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from src.cka.activations import look_at
 from src.cka.direct import Pieces, as_matrices, cka_of, gram
-from src.cka.layers import choose_layers
+from src.models.access import choose_layers
 from src.seeding import uniform
 
 _SHUFFLE = 52  # what a random number is for

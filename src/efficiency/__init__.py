@@ -1,4 +1,4 @@
-"""What a prediction costs: size, operations, memory and time. `src.costs` reads the tables, without torch."""
+"""The cost of a prediction: size, operations, memory and time."""
 
 from src.efficiency.resources import cold_start, energy_per_image, measured_memory
 from src.efficiency.size import activation_memory, cost_of, count_macs, macs_by_module, model_size, torchinfo_sizes

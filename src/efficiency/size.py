@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.attacks.model_access import frozen
+from src.models.access import frozen
 
 MIB = 2**20
 

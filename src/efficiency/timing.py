@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.attacks.model_access import frozen
 from src.efficiency.variants import Runner, prepare
+from src.models.access import frozen
 
 
 def interleaved(

@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from src.attacks.model_access import frozen
 from src.feature_vis.layers import respond
 from src.feature_vis.measures import feature_distance
 from src.feature_vis.optimise import Pictures, optimise
 from src.feature_vis.parameterisations import ImageStatistics, check_pixels, parameterise
+from src.models.access import frozen
 
 
 def invert_features(

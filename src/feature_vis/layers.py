@@ -5,7 +5,7 @@ import difflib
 import torch
 from torch import Tensor, nn
 
-from src.cka.layers import INPUT, choose_layers
+from src.models.access import INPUT, choose_layers
 
 LOGITS = "logits"  # stands for the model's own output
 
@@ -62,7 +62,7 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
 def stages(model: nn.Module, pixels: Tensor) -> list[str]:
     """The states an image goes through in one of the study's networks, from the stem to the logits, for `respond`.
 
-    Each state is all that later stages see; see "blocks" in `cka.choose_layers`.
+    Each state is all that later stages see; see "blocks" in `models.access.choose_layers`.
     """
     return [*choose_layers(model, pixels, "blocks"), LOGITS]
 

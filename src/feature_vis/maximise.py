@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from src.attacks.model_access import frozen
 from src.feature_vis.layers import LOGITS, log_odds, pick_response, respond
 from src.feature_vis.measures import total_variation
 from src.feature_vis.optimise import Pictures, optimise
 from src.feature_vis.parameterisations import ImageStatistics, parameterise
 from src.feature_vis.transforms import change_view, draw_views
+from src.models.access import frozen
 
 HOLD = 5  # views in a row that must be good enough: one alone may be by chance
 

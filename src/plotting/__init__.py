@@ -1,5 +1,6 @@
 """Every figure of the study, from tables alone: one function a figure, `(table, ax) -> ax`, no torch."""
 
+from src.plotting.attacks import attack_pictures, breaking_radii, robust_accuracy, transfer_heatmap
 from src.plotting.calibration import (
     calibration_errors,
     confidence_histogram,
@@ -18,7 +19,7 @@ from src.plotting.cka import (
     similarity_by_depth,
     similarity_by_distance,
 )
-from src.plotting.costs import (
+from src.plotting.efficiency import (
     accuracy_against_cost,
     block_times,
     latency_spread,
@@ -28,12 +29,6 @@ from src.plotting.costs import (
 from src.plotting.feature_vis import MEASURES, depth_curves, measure_points, picture_rows
 from src.plotting.finetuning import MODE_STYLE, accuracy_points, confusion_matrix, learning_curves
 from src.plotting.profile import profile_axis, published_bars, published_curves
-from src.plotting.robustness import (
-    attack_pictures,
-    breaking_radii,
-    robust_accuracy,
-    transfer_heatmap,
-)
 from src.plotting.style import (
     COLUMN_WIDTH,
     FORMATS,

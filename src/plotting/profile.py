@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from src.plotting.style import model_style
-from src.profile import AXES
+from src.tables.profile import AXES
 
 
 def profile_axis(summary: pd.DataFrame, ax: Axes) -> Axes:

@@ -8,19 +8,7 @@ conflicts = predict_conflicts(zoo, image_set, pairs)
 shape_bias(conflicts, by=["model", "condition", "level"])
 """
 
-from src.shape_bias import (
-    CUTOFFS,
-    LEVELS,
-    UNITS,
-    compare_shape_bias,
-    crossover,
-    cues,
-    retained_accuracy,
-    separation,
-    shape_bias,
-)
 from src.texture_shape import calibration_images, corruptions, textures
-from src.texture_shape.arrays import pixels_of, to_arrays, to_pixels
 from src.texture_shape.calibration_images import calibrate
 from src.texture_shape.corruptions import CORRUPTIONS, corrupt
 from src.texture_shape.cue_conflict import CONFLICTS, cue_conflict
@@ -41,36 +29,24 @@ from src.texture_shape.textures import synthesise_texture
 __all__ = [
     "CONFLICTS",
     "CORRUPTIONS",
-    "CUTOFFS",
-    "LEVELS",
     "MANIPULATIONS",
-    "UNITS",
     "calibrate",
     "calibration_images",
     "choose_pairs",
-    "compare_shape_bias",
     "corrupt",
     "corruptions",
-    "crossover",
     "cue_conflict",
-    "cues",
     "frequency_hybrid",
     "manipulate",
     "phase_amplitude",
-    "pixels_of",
     "predict_all",
     "predict_conflicts",
     "predict_corrupted",
     "predict_manipulated",
     "predict_pairs",
-    "retained_accuracy",
-    "separation",
-    "shape_bias",
     "stylised",
     "synthesise_texture",
     "texture_only",
     "textures",
-    "to_arrays",
-    "to_pixels",
     "transfer_style",
 ]

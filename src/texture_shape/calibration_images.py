@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from src.seeding import uniform
-from src.shape_bias import CUTOFFS
+from src.tables.texture_shape import CUTOFFS
 from src.texture_shape.frequency import frequency_hybrid, phase_amplitude
 
 OUTLINES = ("disc", "square", "triangle", "cross", "bar")

@@ -16,12 +16,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from src import paths
+from src.data.image_set import ImageSet
+from src.data.pixels import pixels_of
 from src.files import written_whole
-from src.image_set import ImageSet
-from src.models import PixelModel
-from src.shards import GATHER, WHOLE, parse_shard
+from src.models.build import PixelModel
+from src.study import GATHER, WHOLE, parse_shard
 from src.texture_shape import textures
-from src.texture_shape.arrays import pixels_of
 from src.texture_shape.style_transfer import transfer_style
 
 _AT_ONCE = 16  # images between two writings of the file

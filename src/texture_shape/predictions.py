@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from src.evaluation import predict
-from src.image_set import ImageSet
-from src.loaders import Batch
-from src.shape_bias import CUTOFFS, LEVELS
-from src.statistics import without_logits
-from src.texture_shape.arrays import pixels_of
+from src.data.image_set import ImageSet
+from src.data.loaders import Batch
+from src.data.pixels import pixels_of
+from src.models.predict import predict
+from src.tables.statistics import without_logits
+from src.tables.texture_shape import CUTOFFS, LEVELS
 from src.texture_shape.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from src.texture_shape.cue_conflict import cue_conflict
 from src.texture_shape.manipulations import manipulate

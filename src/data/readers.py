@@ -1,0 +1,218 @@
+"""Readers of image sets: parquet in the hub's layout, the hub, MNIST's idx format, image folders.
+
+Each returns `RawImages`; nothing here knows the named data sets, `src.data.load` does. A file that is cut off or
+foreign is a ValueError that names it, a missing one a FileNotFoundError, a hub out of reach a HubError.
+"""
+
+import gzip
+import json
+import re
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int64, UInt8
+
+from src.data.decoding import decode_images
+from src.data.on_disk import EncodedImages, PictureFiles
+
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+SPLIT_NAMES = {"train": ("train",), "test": ("test", "validation", "valid", "val")}  # ours -> others'
+
+
+class HubError(RuntimeError):
+    """A hub data set cannot be had: no network, no such set, or it is not open."""
+
+
+class RawImages(NamedTuple):
+    """What files hold, not yet checked; None where they do not say."""
+
+    where: str
+    images: UInt8[np.ndarray, "n h w 3"]
+    labels: Int64[np.ndarray, " n"]
+    classes: tuple[str, ...] | None
+    sample_ids: Int64[np.ndarray, " n"] | None
+
+
+def read_table(table: pa.Table, where: str, image_column: str, label_column: str) -> RawImages:
+    """A table in the hub's layout; sample ids if it has a column of that name, `sample_id`."""
+    missing = [column for column in (image_column, label_column) if column not in table.column_names]
+    if missing:
+        raise ValueError(f"{where}: no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
+    labels, empty = table[label_column], table[label_column].null_count
+    if not pa.types.is_integer(labels.type) or empty:
+        raise ValueError(f"{where}: {label_column} should be integers, is {labels.type} with {empty} empty")
+    cells = table[image_column].to_pylist()
+    if not all(isinstance(cell, dict) and (cell.get("bytes") or cell.get("path")) for cell in cells):
+        raise ValueError(f"{where}: column {image_column} does not hold images (a struct of bytes and path)")
+    encoded = [cell["bytes"] or Path(cell["path"]).read_bytes() for cell in cells]
+    info = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    names = info.get("info", {}).get("features", {}).get(label_column, {}).get("names")
+    ids = table["sample_id"].to_numpy().astype(np.int64) if "sample_id" in table.column_names else None
+    labels = labels.to_numpy().astype(np.int64)
+    return RawImages(where, decode_images(encoded, where), labels, tuple(names) if names else None, ids)
+
+
+def find_parquet(folder: Path, split_name: str) -> list[Path]:
+    """The files of one split, in order, in a folder or one sub-folder of it; [] where there are none.
+
+    Raises ValueError where two places have them, or where a part of the split is missing.
+    """
+    found = {}
+    for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
+        files = sorted([*place.glob(f"{split_name}.parquet"), *place.glob(f"{split_name}-*.parquet")])
+        if files:
+            found[place] = files
+    if len(found) > 1:
+        raise ValueError(f"{split_name} files lie in {' and '.join(map(str, found))}; keep one of them")
+    files = next(iter(found.values()), [])
+    parts = [re.search(r"-(\d+)-of-(\d+)", file.name) for file in files]
+    numbers = [(int(part[1]), int(part[2])) for part in parts if part]
+    if numbers and numbers != [(i, len(files)) for i in range(len(files))]:
+        names = ", ".join(file.name for file in files)
+        raise ValueError(f"{folder}: parts of {split_name} are missing, or too many; there are {names}")
+    return files
+
+
+def read_parquet(files: list[Path], image_column: str, label_column: str) -> RawImages:
+    """One split from its parquet files, in the hub's layout."""
+    wanted, tables = {image_column, label_column, "sample_id"}, []
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as parquet:
+                columns = parquet.schema_arrow.names
+                if {image_column, label_column} <= set(columns):  # or all, for read_table to name them
+                    columns = [column for column in columns if column in wanted]
+                tables.append(parquet.read(columns))
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"{file}: cut off, or not a parquet file ({error}); fetch it again") from None
+    return read_table(pa.concat_tables(tables), " + ".join(map(str, files)), image_column, label_column)
+
+
+def find_idx(folder: Path, split: str) -> list[Path]:
+    """The images and labels files of a split in MNIST's format, gzipped or not; [] unless both are there."""
+    prefix = {"train": "train", "test": "t10k"}[split]
+    names = [f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"]
+    files = [next((p for p in (folder / f"{n}.gz", folder / n) if p.is_file()), None) for n in names]
+    return files if all(files) else []
+
+
+def read_idx(files: list[Path]) -> RawImages:
+    """One split from MNIST's two files."""
+    arrays = []
+    for file, n_axes in zip(files, (3, 1), strict=True):
+        try:
+            content = (gzip.open if file.suffix == ".gz" else open)(file, "rb").read()
+            magic, *shape = struct.unpack_from(f">{n_axes + 1}I", content)
+            if magic != 0x0800 + n_axes:
+                raise ValueError(f"magic number {magic:#x}, expected {0x0800 + n_axes:#x}")
+            arrays.append(np.frombuffer(content, np.uint8, offset=4 * (n_axes + 1)).reshape(shape))
+        except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
+            raise ValueError(f"{file}: cut off, or not an idx file ({error}); fetch it again") from None
+    images, labels = arrays
+    if len(images) != len(labels):
+        raise ValueError(f"{files[0]} has {len(images)} images, {files[1].name} {len(labels)} labels")
+    images = np.repeat(images[..., None], 3, axis=3)
+    return RawImages(str(files[0]), images, labels.astype(np.int64), None, None)
+
+
+def read_image_folder(folder: Path, split: str, side: int | None = None) -> RawImages:
+    """Pictures, a sub-folder a class, below train/ and test/ (or val/) if there are any; classes sorted.
+
+    side: leaves them in their files, to be decoded when asked for and cut to squares of so many pixels a side.
+    """
+    top, files, labels, classes = _list_pictures(folder, split)
+    if side is None:
+        images = decode_images([file.read_bytes() for file in files], str(top), names=files)
+    else:
+        images = EncodedImages(PictureFiles(files), np.arange(len(files)), side)
+    return RawImages(str(top), images, np.array(labels, np.int64), classes, None)
+
+
+def _list_pictures(folder: Path, split: str) -> tuple[Path, list[Path], list[int], tuple[str, ...]]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder} (seen from {Path.cwd()})")
+    found = {ours: [p for n in names if (p := folder / n).is_dir()] for ours, names in SPLIT_NAMES.items()}
+    tops = {ours: places[0] for ours, places in found.items() if places}
+    if not tops:
+        warnings.warn(f"{folder} has no train/ and test/: all of it is returned as {split}", stacklevel=3)
+        tops = {split: folder}
+    if split not in tops:
+        raise FileNotFoundError(f"{folder} has no sub-folder {' or '.join(SPLIT_NAMES[split])}")
+    class_lists = {top: _list_classes(top) for top in tops.values()}
+    if len(set(class_lists.values())) > 1:
+        raise ValueError(f"the class sub-folders differ between {' and '.join(map(str, class_lists))}")
+    top, files, labels = tops[split], [], []
+    for label, name in enumerate(class_lists[top]):
+        pictures = sorted(p for p in (top / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not pictures:
+            raise ValueError(f"{top / name} holds no {', '.join(SUFFIXES)}; add some or remove the folder")
+        files += pictures
+        labels += [label] * len(pictures)
+    return top, files, labels, class_lists[top]
+
+
+def _list_classes(folder: Path) -> tuple[str, ...]:
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not names:
+        raise ValueError(f"{folder} has no sub-folders; each class is one")
+    return tuple(names)
+
+
+def read_hub(hub_id: str, split: str, columns: tuple[str, str] | None = None) -> RawImages:
+    """One split of a hub data set, through the library `datasets` and its cache (which works offline too).
+
+    split: train or test, or the hub's own name.  columns: of image and label; None takes the only ones.
+    Raises HubError where the set cannot be had, ValueError where it has no such split or columns.
+    """
+    splits = _load_hub(hub_id)
+    chosen = next((name for name in SPLIT_NAMES.get(split, (split,)) if name in splits), None)
+    if chosen is None:
+        raise ValueError(f"hub:{hub_id} has no split for {split!r}; it has {', '.join(splits)}")
+    data = splits[chosen]
+    image_column, label_column = columns or _guess_columns(hub_id, data.features)
+    raw = read_table(data.with_format("arrow")[:], f"hub:{hub_id} {chosen}", image_column, label_column)
+    names = getattr(data.features[label_column], "names", None)
+    return raw._replace(classes=tuple(names) if names else None)
+
+
+def _load_hub(hub_id: str) -> dict:
+    """All splits. If the hub does not answer, only the library's cache is asked, without 20 s of retries."""
+    import datasets  # a second to import, and not needed for local files
+
+    problem = _hub_problem()
+    was_offline = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = was_offline or problem is not None
+    try:
+        return datasets.load_dataset(hub_id)
+    except Exception as error:  # the library passes on whatever its layers raise
+        reason = problem or f"{type(error).__name__}: {error}".splitlines()[0]
+        raise HubError(f"the hub data set {hub_id} (check its name and the network: {reason})") from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = was_offline
+
+
+def _hub_problem() -> str | None:
+    """Why the hub does not answer within 5 s; None if it does."""
+    import huggingface_hub as hub
+
+    try:
+        hub.utils.get_session().head(hub.constants.ENDPOINT, timeout=5)
+    except Exception as error:  # noqa: BLE001 - which HTTP library lies below differs between versions
+        return f"{hub.constants.ENDPOINT} does not answer, {type(error).__name__}: {error}".splitlines()[0]
+    return None
+
+
+def _guess_columns(hub_id: str, features: dict) -> tuple[str, str]:
+    kinds = {name: type(feature).__name__ for name, feature in features.items()}
+    images = [name for name, kind in kinds.items() if kind == "Image"]
+    labels = [name for name, kind in kinds.items() if kind == "ClassLabel"]
+    labels = [name for name in labels if name in ("label", "labels")] or labels
+    if len(images) != 1 or len(labels) != 1:
+        raise ValueError(f"hub:{hub_id} needs an Image and a ClassLabel column (or `label`); has {kinds}")
+    return images[0], labels[0]

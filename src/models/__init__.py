@@ -1,0 +1,5 @@
+"""Networks by name, behind their preprocessing: pixels in [0, 1] to logits; their weights and predictions."""
+
+from src.models.build import PixelModel, build_model
+
+__all__ = ["PixelModel", "build_model"]

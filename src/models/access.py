@@ -1,0 +1,170 @@
+"""Access to a model: frozen for a time, its logits checked, its input gradients alone, its layers chosen and hooked."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from src.models.mlp import BottleneckMLP
+
+INPUT = ":input"  # after a layer's name: what goes into it
+# the stem and the residual blocks, by the names that the study's CNNs and transformers give them
+BLOCKS = ("*blocks.[0-9]", "*blocks.[0-9][0-9]", "*layer[0-9].[0-9]", "conv1", "net.conv1", "*patch_embed")
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode with gradients for no parameter; afterwards every module's mode and flag are as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield model
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def check_images(pixels: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]) -> None:
+    """Raise ValueError unless these are images in [0, 1] with one class index each."""
+    if pixels.ndim != 4 or len(pixels) != len(labels) or labels.ndim != 1:
+        raise ValueError(
+            f"expected pixels [n, c, h, w] with labels [n], not {tuple(pixels.shape)} and {tuple(labels.shape)}"
+        )
+    if len(pixels) and not (0 <= pixels.min() and pixels.max() <= 1):  # also catches NaN
+        raise ValueError(
+            f"pixels must lie in [0, 1], not [{pixels.min():.3g}, {pixels.max():.3g}]; "
+            "attacks work on pixels, normalisation belongs into the model"
+        )
+
+
+def check_logits(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], sample_ids: Int[Tensor, " n"]) -> None:
+    """Raise ValueError for logits that are not finite, or labels the model has no class for."""
+    finite = logits.isfinite().all(1)
+    in_range = (labels >= 0) & (labels < logits.shape[1])
+    if bool((finite & in_range).all()):
+        return
+    if not bool(finite.all()):
+        first = int(sample_ids[~finite][0])
+        raise ValueError(f"the model gave a logit that is not finite, first for sample_id {first}")
+    raise ValueError(f"label {int(labels[~in_range][0])} is out of range for a model of {logits.shape[1]} classes")
+
+
+def input_gradient(
+    model: nn.Module, pixels: Float[Tensor, "n c h w"], loss: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, losses and d loss / d pixels of each image: one forward and one backward pass, weights left out of it.
+
+    loss: logits [n, k] -> [n].  Raises ValueError when the model cuts its logits off from its pixels.
+    """
+    with torch.enable_grad():
+        pixels = pixels.detach().requires_grad_()
+        logits = model(pixels).float()
+        if not logits.requires_grad:
+            raise ValueError(
+                "the model's logits do not depend on its pixels in a way that can be differentiated; "
+                "use a gradient-free attack, such as square"
+            )
+        losses = loss(logits)
+        (gradient,) = torch.autograd.grad(losses.sum(), pixels, allow_unused=True, materialize_grads=True)
+    return logits.detach(), losses.detach(), gradient
+
+
+def layer_names(model: nn.Module, pixels: Tensor) -> list[str]:
+    """Names of all modules that give one tensor when `model` sees `pixels`, in the order in which they end.
+
+    A module that runs several times stands where it first ended. Modules that never run are left out.
+    """
+    return [name for name in _run_order(model, pixels) if not name.endswith(INPUT)]
+
+
+def choose_layers(model: nn.Module, pixels: Tensor, layers: str | type | list[str] | None = None) -> list[str]:
+    """Layers by name, in execution order.
+
+    layers: "blocks" (also None), the states an image goes through in one of the study's networks: what the stem gives
+    and what every residual block leaves behind, skip included.  The blocks of the bottleneck MLP give only what they
+    add, so its states are what goes into its LayerNorms and its last layer.  Or "leaves" (modules without parts), a
+    glob pattern or a list of them (with ":input" at its end, for what goes into a layer), or a module type such as
+    nn.Conv2d.  Raises ValueError, with names there are, when a pattern matches nothing that runs.
+    """
+    order = _run_order(model, pixels)
+    run = [name for name in order if not name.endswith(INPUT)]
+    modules = dict(model.named_modules())
+    if isinstance(layers, type):
+        found = [name for name in run if isinstance(modules[name], layers)]
+        if not found:
+            raise ValueError(f"no {layers.__name__} runs in {type(model).__name__}")
+        return found
+    if layers == "leaves":
+        return [name for name in run if not any(modules[name].children())]
+    if layers in (None, "blocks"):
+        patterns = _states_of_mlp(model) or BLOCKS
+        found = [name for name in order if _matches(name, patterns)]
+        if not found:
+            raise ValueError(f"{type(model).__name__} has no blocks of a known name; choose among {', '.join(run[:8])}")
+        return found
+    patterns = [layers] if isinstance(layers, str) else list(layers)
+    for pattern in patterns:
+        if not any(_matches(name, [pattern]) for name in order):
+            raise ValueError(f"no layer that runs matches {pattern!r}; there are, among others, {', '.join(run[:8])}")
+    return [name for name in order if _matches(name, patterns)]
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    """Inputs are meant only by patterns that say so."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns if name.endswith(INPUT) == pattern.endswith(INPUT))
+
+
+def _states_of_mlp(model: nn.Module) -> list[str]:
+    for name, module in model.named_modules():
+        if isinstance(module, BottleneckMLP):
+            prefix = f"{name}." if name else ""
+            return [f"{prefix}{part}{INPUT}" for part in ("layernorms.*", "linear_out")]
+    return []
+
+
+@torch.no_grad()
+def _run_order(model: nn.Module, pixels: Tensor) -> list[str]:
+    """Inputs (name and ":input") and outputs of all modules, where they are one tensor, in the order they appear."""
+    order: dict[str, None] = {}
+
+    def note(name: str, value: object) -> None:
+        if isinstance(value, Tensor) and value.ndim > 1 and len(value) == len(pixels):
+            order.setdefault(name)
+
+    names = [name for name, _ in model.named_modules() if name]
+    with hooked(model, [place for name in names for place in (name + INPUT, name)], note):
+        model(pixels)
+    return list(order)
+
+
+@contextmanager
+def hooked(model: nn.Module, layers: Iterable[str], note: Callable[[str, object], None]) -> Iterator[None]:
+    """Eval mode for the time of a pass, and `note(layer, value)` of what each layer gives, or, with ":input", is given.
+
+    Modes and hooks are as before afterwards, also when the pass fails.
+    """
+    modes, handles = [(module, module.training) for module in model.modules()], []
+    modules = dict(model.named_modules())
+    try:
+        model.eval()
+        for name in layers:
+            module = modules[name.removesuffix(INPUT)]
+            if name.endswith(INPUT):
+                before = lambda _, given, name=name: note(name, given[0] if given else None)  # noqa: E731
+                handles.append(module.register_forward_pre_hook(before))
+            else:
+                handles.append(module.register_forward_hook(lambda _, __, out, name=name: note(name, out)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes:
+            module.training = mode

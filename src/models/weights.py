@@ -1,0 +1,147 @@
+"""Weight files: safetensors beside a JSON card that says how they were made, checked against each other on loading."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from src.files import sha256, written_whole
+from src.paths import ROOT
+from src.runtime import provenance
+from src.tables.statistics import accuracy
+
+
+def weights_path(family: str, name: str, dataset: str, label: str = "default") -> Path:
+    """Where the weights of a model live, e.g. cnn_models/cnn_cifar10.safetensors, or …_seed1.safetensors."""
+    suffix = "" if label == "default" else f"_{label}"
+    return ROOT / f"{family}_models" / f"{name}_{dataset}{suffix}.safetensors"
+
+
+def find_weights(family: str, name: str, dataset: str, weights: str | Path) -> Path:
+    """The file that `weights` means: a path to a .safetensors file, or a label such as "default" or "seed1".
+
+    Raises FileNotFoundError naming the file and the labels that do exist.
+    """
+    if str(weights).endswith(".safetensors"):
+        path = Path(weights)
+    else:
+        path = weights_path(family, name, dataset, str(weights))
+    if path.exists():
+        return path
+    stem = f"{name}_{dataset}"
+    there = sorted(other.stem for other in path.parent.glob(f"{name}_*.safetensors"))
+    raise FileNotFoundError(
+        f"no weights {path.name} for model {name!r} on {dataset!r} in {path.parent}; there are: "
+        f"{', '.join(there) or 'none'}. Notebook 01 makes heads for a pretrained ViT, "
+        f"`make train MODEL={name} DATASET={dataset}` trains a compact model, and weights=None builds {stem} untrained."
+    )
+
+
+def card_path(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def read_card(path: Path) -> dict:
+    """The JSON card beside a weight file."""
+    card = card_path(path)
+    if not card.exists():
+        raise FileNotFoundError(f"{path} has no card {card.name} beside it; it cannot be told what these weights are")
+    return json.loads(card.read_text())
+
+
+def make_card(
+    model: nn.Module, dataset: str, recipe, history: pd.DataFrame, test_table: pd.DataFrame, *, data: str, device
+) -> dict:
+    """What a reader must know about trained weights; `save_weights` adds file, storage, size and checksum.
+
+    model: a compact PixelModel.  recipe: the `Recipe` it was trained by.  history: what training returned.
+    test_table: of `predict` on the test images.  data: a sentence on what it was trained on.
+    """
+    test = accuracy(test_table).iloc[0]
+    return {
+        "model": model.name,
+        "size": model.size,
+        "dataset": dataset,
+        "data": data,
+        "mean": model.mean.flatten().tolist(),
+        "std": model.std.flatten().tolist(),
+        "recipe": asdict(recipe),
+        "test": {
+            "n": int(test["n"]),
+            "accuracy": float(test["accuracy"]),
+            "interval": [float(test["low"]), float(test["high"])],
+        },
+        "history": history.round(5).to_dict("list"),
+        "seconds": round(float(history["seconds"].sum()), 1),
+        "provenance": provenance(device),
+        "licence": "MIT",
+    }
+
+
+def save_weights(net: nn.Module, path: Path, card: dict, *, half: bool = False) -> dict:
+    """Write a network's state as safetensors with its card; both appear whole or not at all. Returns the card.
+
+    half: store floating-point tensors as float16 (loading gives float32 again).  The card gains file, storage,
+    n_parameters and sha256.  Raises ValueError when a weight is not finite, or too large for float16.
+    """
+    state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    if half:
+        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    broken = [key for key, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"{path.name} is not written: {', '.join(broken[:3])} would hold values that are not finite")
+    with written_whole(card_path(path)) as card_file, written_whole(path) as state_file:
+        save_file(state, state_file)
+        card = card | {
+            "file": path.name,
+            "storage": "float16" if half else "float32",
+            "n_parameters": sum(parameter.numel() for parameter in net.parameters()),
+            "sha256": sha256(state_file),
+        }
+        card_file.write_text(json.dumps(card, indent=2) + "\n")
+    return card
+
+
+def save_head(classifier: nn.Linear, name: str, path: Path, card: dict) -> dict:
+    """Write a linear classifier alone, as layer `name`; its card must name the `backbone` file it belongs on."""
+    return save_weights(nn.ModuleDict({name: classifier}), path, card)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """State dict of a safetensors file in float32, after its sha256 was found to be the card's.
+
+    Raises ValueError naming the file when it was cut short, altered, or is no safetensors file.
+    """
+    expected, found = read_card(path)["sha256"], sha256(path)
+    if found != expected:
+        raise ValueError(
+            f"{path} is not the file its card describes (sha256 {found[:12]}…, card {expected[:12]}…); "
+            "it was cut short or altered: restore it with `git checkout`, train it again, or, if it is in a downloads/ "
+            "folder, remove it to have it fetched again"
+        )
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    return {key: value.float() if value.dtype == torch.float16 else value for key, value in state.items()}
+
+
+def load_state(net: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
+    """Load `state` into `net`, refusing any difference in keys or shapes; ValueError lists the differences."""
+    own = net.state_dict()
+    differences = [f"missing {key}" for key in own if key not in state]
+    differences += [f"unexpected {key}" for key in state if key not in own]
+    differences += [
+        f"{key} is {tuple(state[key].shape)}, the model has {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if differences:
+        shown = "; ".join(differences[:8]) + ("; …" if len(differences) > 8 else "")
+        raise ValueError(f"{source} does not fit the model, {len(differences)} differences: {shown}")
+    net.load_state_dict(state)

@@ -1,0 +1,169 @@
+"""Each architecture on all axes of the study, from stored tables: values, intervals, seeds, ranks; no torch.
+
+An axis is a function of (data set, models) that gives one row per model and training seed: value, low, high, n.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from src.results import load_table, noting_missing
+from src.tables import calibration, cka, texture_shape
+from src.tables.statistics import accuracy
+
+MODELS = ("mlp", "cnn", "vit")  # the three architectures
+N_BOOT = 2_000
+KEYS = ["model", "model_seed"]
+COLUMNS = ["axis", *KEYS, "value", "low", "high", "n"]
+
+
+def top1(dataset: str, models: Sequence[str]) -> pd.DataFrame:
+    """Share of the test images classified right, with Wilson's interval."""
+    table = pd.concat(load_table(dataset, "05_calibration", model) for model in models)
+    return accuracy(table, by=KEYS).rename(columns={"accuracy": "value"})
+
+
+def worst_case(dataset: str, models: Sequence[str]) -> pd.DataFrame:
+    """Accuracy under the worst of APGD, targeted APGD and Square, at the smallest radius that was tried."""
+    table = load_table(dataset, "02_attacks", "worst_case")
+    table = table[(table["eps"] == table["eps"][table["eps"] > 0].min()) & table["model"].isin(models)]
+    return accuracy(table, by=KEYS).rename(columns={"accuracy": "value"})
+
+
+def fooled_by_others(dataset: str, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
+    """Of the images that attacker and victim get right, the share on which examples made on others (MI-FGSM) fool it.
+
+    The mean over the other models; the interval is of the bootstrap over images.
+    """
+    table = load_table(dataset, "02_attacks", "transfer")
+    table = table[(table["attack"] == "mi_fgsm") & table["source"].isin(models) & (table["source"] != table["target"])]
+    label, rows = table["label"], []
+    table = table[(table["source_clean"] == label) & (table["target_clean"] == label)]
+    for model in models:
+        part = table[table["target"] == model]
+        if part.empty:
+            continue
+        wide = (part["prediction"] != part["label"]).groupby([part["sample_id"], part["source"]]).first().unstack()
+        values = wide.to_numpy(float)  # images, attackers; NaN where one of the two is wrong on the clean image
+        draws = np.random.default_rng(seed).integers(0, len(values), (N_BOOT, len(values)))
+        drawn = np.nanmean(values[draws], axis=1).mean(1)
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        model_seed = int(part["model_seed"].iloc[0])
+        rows.append((model, model_seed, np.nanmean(values, axis=0).mean(), low, high, len(values)))
+    return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n"])
+
+
+def shape_share(dataset: str, models: Sequence[str]) -> pd.DataFrame:
+    """Shape bias on the hybrids of one image's phase and another's amplitude (`texture_shape.shape_bias`)."""
+    table = load_table(dataset, "03_texture_shape", "cue_conflict")
+    table = table[(table["condition"] == "phase") & table["model"].isin(models)]
+    return texture_shape.shape_bias(table, by=KEYS).rename(columns={"shape_bias": "value"})
+
+
+def calibration_error(dataset: str, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
+    """ECE of the networks as they are, with its bootstrap interval, on the half of the images that 05 judges."""
+    rows = []
+    for model in models:
+        table = load_table(dataset, "05_calibration", model)
+        for model_seed, part in table[table["half"] == "judged"].groupby("model_seed"):
+            probs = calibration.softmax(part.filter(regex=r"^logit_\d+$").to_numpy())
+            sure = calibration.confidence_and_correct(probs, part["label"].to_numpy())
+            found = calibration.verdict(*sure, n_resamples=1000, seed=seed)
+            rows.append((model, model_seed, found["ece"], found["low"], found["high"], len(part)))
+    return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n"])
+
+
+def likeness(dataset: str, models: Sequence[str]) -> pd.DataFrame:
+    """Mean CKA of all layers with all layers of the other architectures (`cka.mean_with_others`)."""
+    return cka.mean_with_others(load_table(dataset, "04a_cka", "hsic"), models)
+
+
+def latency(dataset: str, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
+    """Median milliseconds for one image on the most threads that were timed; bootstrap over repeats."""
+    table = load_table(dataset, "06_efficiency", "timings")
+    table = table[(table["sweep"] == "latency") & table["model"].isin(models)]
+    table = table[table["threads"] == table["threads"].max()]
+    rows = []
+    for (model, model_seed), part in table.groupby(KEYS, sort=False):
+        times = part["ms"].to_numpy()
+        drawn = np.median(np.random.default_rng(seed).choice(times, (N_BOOT, len(times))), axis=1)
+        rows.append((model, model_seed, np.median(times), *np.quantile(drawn, (0.025, 0.975)), len(times)))
+    return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n"])
+
+
+@dataclass(frozen=True)
+class Axis:
+    """measure: see above.  better: 1 where more is better, -1 where less is, 0 where neither is.  scale: of `unit`."""
+
+    label: str
+    measure: Callable[[str, Sequence[str]], pd.DataFrame]
+    better: int
+    unit: str = "%"
+    scale: float = 100
+
+    @property
+    def title(self) -> str:
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+AXES: dict[str, Axis] = {
+    "accuracy": Axis("Accuracy", top1, 1),
+    "robustness": Axis("Worst-case accuracy under attack", worst_case, 1),
+    "transferability": Axis("Fooled by examples made on others", fooled_by_others, -1),
+    "shape bias": Axis("Shape bias (phase against amplitude)", shape_share, 0),
+    "calibration": Axis("Calibration error (ECE)", calibration_error, -1),
+    "similarity": Axis("CKA with the other architectures", likeness, 0, unit="", scale=1),
+    "cost": Axis("Time for one image", latency, -1, unit="ms", scale=1),
+}
+
+
+def profile(dataset: str, models: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """All axes of all models; and what tables are missing, each with the notebook that makes it.
+
+    Rows of COLUMNS, one per axis, model and training seed.  An axis that lacks a table is left out.
+    """
+    parts, notes = [], []
+    for name, axis in AXES.items():
+        with noting_missing(notes):
+            parts.append(axis.measure(dataset, models).assign(axis=name)[COLUMNS])
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS), notes
+
+
+def summarise(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    """One row per axis and model: the first training seed's value and interval, the range over seeds, and a rank.
+
+    Columns: axis, model, value, low, high, n, seeds, seed_low, seed_high, rank.  A model's rank is 1 and how many
+    others are better by more than their intervals overlap, so that models that cannot be told apart share one.  Where
+    neither way is better, the rank counts from the largest value.
+    """
+    rows = []
+    for name, part in table.groupby("axis", sort=False):
+        first = part.sort_values("model_seed", kind="stable").drop_duplicates("model").set_index("model")
+        sign = AXES[name].better or 1
+        for model in (model for model in models if model in first.index):
+            own, over_seeds = first.loc[model], part.loc[part["model"] == model, "value"]
+            others = first.drop(index=model)
+            ahead = others["low"] > own["high"] if sign > 0 else others["high"] < own["low"]
+            facts = dict(value=own["value"], low=own["low"], high=own["high"], n=int(own["n"]))
+            facts |= dict(seeds=len(over_seeds), seed_low=over_seeds.min(), seed_high=over_seeds.max())
+            rows.append(dict(axis=name, model=model) | facts | dict(rank=1 + int(ahead.sum())))
+    columns = ["axis", "model", "value", "low", "high", "n", "seeds", "seed_low", "seed_high", "rank"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def as_text(summary: pd.DataFrame, *, names: dict[str, str] | None = None) -> pd.DataFrame:
+    """For print: a row for each axis, a column for each model: value, interval, range over seeds, rank."""
+    cells: dict[str, dict[str, str]] = {}
+    for row in summary.itertuples():
+        axis = AXES[row.axis]
+        label = axis.title + {1: " ↑", -1: " ↓", 0: ""}[axis.better]
+        value, low, high, first, last = (
+            f"{axis.scale * x:.3g}" if axis.scale == 1 else f"{axis.scale * x:.1f}"
+            for x in (row.value, row.low, row.high, row.seed_low, row.seed_high)
+        )
+        seeds = f"; seeds {first} to {last}" if row.seeds > 1 else ""
+        name = (names or {}).get(row.model, row.model)
+        cells.setdefault(label, {})[name] = f"{value} [{low}, {high}]{seeds} (rank {row.rank})"
+    return pd.DataFrame.from_dict(cells, orient="index").rename_axis("axis").fillna("")

@@ -1,0 +1,7 @@
+"""Training that can be killed at any moment: recipes, the loop, fine-tuning. `python -m src.training` runs a recipe."""
+
+from src.training.finetuning import fine_tune
+from src.training.loop import train
+from src.training.recipe import RECIPES, Recipe
+
+__all__ = ["RECIPES", "Recipe", "fine_tune", "train"]

@@ -1,0 +1,95 @@
+"""The state of a training run on disk: written whole, read back exactly."""
+
+import hashlib
+import json
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from src.files import written_whole
+from src.training import distributed
+
+
+@dataclass
+class Progress:
+    """How far a run is: finished epochs, steps of the current one, its running sums, and the history so far."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    n_right: int = 0
+    n_seen: int = 0
+    seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)
+
+    def count(self, loss: float, n_right: int, n: int) -> None:
+        self.step += 1
+        self.loss_sum += loss * n
+        self.n_right += n_right
+        self.n_seen += n
+
+    @property
+    def loss(self) -> float:
+        return self.loss_sum / max(self.n_seen, 1)
+
+    @property
+    def accuracy(self) -> float:
+        return self.n_right / max(self.n_seen, 1)
+
+    def finish_epoch(self, **measured: float) -> None:
+        self.epoch += 1
+        row = dict(epoch=self.epoch, loss=self.loss, accuracy=self.accuracy, **measured, seconds=self.seconds)
+        self.history.append(row)
+        self.step, self.loss_sum, self.n_right, self.n_seen, self.seconds = 0, 0.0, 0, 0, 0.0
+
+
+def file_of(folder: Path | str | None, identity: dict) -> Path | None:
+    """The file of one run in a folder of checkpoints, named after what identifies the run; None without a folder.
+
+    A run with another recipe, start or data set has another file, so none can go on from a stranger's checkpoint.
+    """
+    if folder is None:
+        return None
+    return Path(folder) / f"{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}.pt"
+
+
+def save(path: Path | None, progress: Progress, **parts: nn.Module | torch.optim.Optimizer) -> None:
+    """Write progress, the state of every part and torch's generators to `path`, whole; nothing when it is None.
+
+    Of several processes, all call this and the first writes, with the generators of all.
+    """
+    if path is None:
+        return
+    generators = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        generators["cuda"] = torch.cuda.get_rng_state()
+    generators = distributed.gather(generators)
+    if distributed.number() > 0:
+        return
+    states = {name: part.state_dict() for name, part in parts.items()}
+    with written_whole(path) as partial:
+        torch.save({"progress": asdict(progress), "states": states, "generators": generators}, partial)
+
+
+def restore(path: Path | None, **parts: nn.Module | torch.optim.Optimizer) -> Progress:
+    """Fill the parts from `path` and return how far that run was; a new `Progress` when there is no such file yet.
+
+    A process that the run did not have keeps its generators as they are.  Raises ValueError when the file is damaged.
+    """
+    if path is None or not path.exists():
+        return Progress()
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is not a whole checkpoint; delete it to start that run again") from error
+    for name, part in parts.items():
+        part.load_state_dict(saved["states"][name])
+    if distributed.number() < len(saved["generators"]):
+        generators = saved["generators"][distributed.number()]
+        torch.set_rng_state(generators["cpu"])
+        if "cuda" in generators and torch.cuda.is_available():
+            torch.cuda.set_rng_state(generators["cuda"])
+    return Progress(**saved["progress"])

@@ -1,0 +1,193 @@
+"""Training that can be killed at any moment and goes on to bit-identical weights.
+
+Everything random is a function of (seed, epoch, sample id) or lies in torch's generator, which the checkpoint holds, so
+a resumed run repeats the uninterrupted one exactly on the CPU with the same number of threads.
+
+Under `torchrun` every process takes its share of each batch, so that `batch_size` and the loss curve are those of one
+process, but for rounding, and for what draws from torch's generator, of which each process has its own: dropout and
+the starts of `fast_adversary`. The first process alone writes.
+"""
+
+import copy
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from src.data.image_set import ImageSet
+from src.data.loaders import Batch, MemoryLoader, make_loader
+from src.files import fingerprint
+from src.models.predict import logits_of, predict
+from src.tables.statistics import hits
+from src.training import checkpoints, distributed
+from src.training.recipe import Recipe, learning_rate, make_optimisers
+
+CHECKPOINT_SECONDS = 60  # between checkpoints within an epoch; each epoch ends with one as well
+
+
+def train(
+    model: nn.Module,
+    train_set: ImageSet,
+    recipe: Recipe,
+    *,
+    val_set: ImageSet | None = None,
+    checkpoint_folder: Path | str | None = None,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train all of `model` in place by `recipe`; return its history, one row per epoch.
+
+    val_set: a held-out part of the training data, measured after each epoch; never the test split.
+    checkpoint_folder: where the state is kept, after each epoch and every minute, and gone on from; see `checkpoints`.
+    History columns: epoch, loss and accuracy (as trained: augmented, mixed), val_loss and val_accuracy, lr, seconds.
+    Raises ValueError when several processes cannot share the batches, or on CPUs a network with BatchNorm.
+    """
+    device = distributed.join(device)
+    model.to(device)
+    loader = make_loader(
+        train_set,
+        batch_size=recipe.batch_size,
+        augment=recipe.augmentation() or False,
+        shuffle=True,
+        seed=recipe.seed,
+        device=device,
+    )
+    loader.share_with(distributed.number(), distributed.count())
+    val_loader = make_loader(val_set, batch_size=500, device=device) if val_set else None
+    return fit(model, loader, val_loader, recipe, checkpoint_folder=checkpoint_folder, progress=progress)
+
+
+def fit(
+    model: nn.Module,
+    loader: MemoryLoader,
+    val_loader: MemoryLoader | None,
+    recipe: Recipe,
+    *,
+    checkpoint_folder: Path | str | None,
+    progress: bool,
+) -> pd.DataFrame:
+    """The loop behind `train` and `fine_tune`: steps, checkpoints, validation, and the averaged weights at the end."""
+    distributed.start_alike(model)
+    distributed.synchronise_batch_norm(model)
+    torch.manual_seed(recipe.seed + 1_000_003 * distributed.number())  # dropout and the like
+    n_steps = recipe.epochs * len(loader)
+    optimisers = make_optimisers(model, recipe)
+    parts = {"model": model} | {f"optimiser_{i}": optimiser for i, optimiser in enumerate(optimisers)}
+    if recipe.ema:
+        parts["average"] = copy.deepcopy(model).requires_grad_(False)
+    identity = asdict(recipe) | {
+        "start": fingerprint(*model.state_dict().values()),
+        "data": fingerprint(*loader.identity()),
+    }
+    checkpoint = checkpoints.file_of(checkpoint_folder, identity)
+    state = checkpoints.restore(checkpoint, **parts)
+    last_save = time.monotonic()
+
+    hidden = not progress or distributed.number() > 0
+    with tqdm(total=n_steps, initial=state.epoch * len(loader) + state.step, disable=hidden) as bar:
+        while state.epoch < recipe.epochs:
+            loader.epoch = state.epoch
+            model.train()
+            tick = time.monotonic()
+            for batch in loader.batches(skip=state.step):
+                step = state.epoch * len(loader) + state.step
+                lr = learning_rate(recipe, step, n_steps)
+                for group in (group for optimiser in optimisers for group in optimiser.param_groups):
+                    group["lr"] = lr
+                state.count(*_training_step(model, optimisers, batch, recipe))
+                if recipe.ema:
+                    _update_average(parts["average"], model, recipe.ema, step)
+                tick, spent = time.monotonic(), time.monotonic() - tick
+                state.seconds += spent
+                bar.update()
+                bar.set_postfix_str(f"epoch {state.epoch + 1}, loss {state.loss:.3f}, accuracy {state.accuracy:.3f}")
+                if distributed.any_of(tick - last_save > CHECKPOINT_SECONDS):
+                    checkpoints.save(checkpoint, state, **parts)
+                    last_save = time.monotonic()
+            lr = optimisers[0].param_groups[0]["lr"]  # of the last step, which a resumed run may not have taken itself
+            state.finish_epoch(**_validate(parts.get("average", model), val_loader), lr=lr)
+            checkpoints.save(checkpoint, state, **parts)
+    if recipe.ema:
+        model.load_state_dict(parts["average"].state_dict())
+    model.eval()
+    return pd.DataFrame(state.history)
+
+
+def _training_step(
+    model: nn.Module, optimisers: list[torch.optim.Optimizer], batch: Batch, recipe: Recipe
+) -> tuple[float, int, int]:
+    """One step; returns the loss, how many images were right (against the larger share of a mixed label), of how many.
+
+    Of several processes each has part of the batch; loss and counts are of the whole.
+    """
+    with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
+        pixels = batch.pixels
+        if recipe.eps_255:
+            pixels = fast_adversary(model, pixels, batch.labels, eps=recipe.eps_255 / 255)
+        logits = model(pixels).float()
+    loss = F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
+    model.zero_grad(set_to_none=True)
+    labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
+    n_right, n = (logits.argmax(1) == labels).sum(), len(labels)
+    if distributed.count() == 1:
+        loss.backward()
+    else:
+        loss, n_right, n = _backward_together(model, loss, n_right, n)
+    if recipe.gradient_clip:
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
+    for optimiser in optimisers:
+        optimiser.step()
+    loss, n_right = torch.stack([loss.detach(), n_right]).tolist()  # one wait for the device a step
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss became {loss}; lower the learning rate ({recipe.lr})")
+    return loss, int(n_right), n
+
+
+def _backward_together(model: nn.Module, loss: Tensor, n_right: Tensor, n: int) -> tuple[Tensor, Tensor, int]:
+    """Gradients of the mean loss over the batch, of which this process has n images; that loss, and the counts."""
+    (loss * n).backward()  # a sum over images, as shares may differ by one
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    total, n_right, n = distributed.sum_gradients(
+        trained, loss.detach() * n, n_right, torch.tensor(n, device=loss.device)
+    )
+    for parameter in trained:
+        if parameter.grad is not None:
+            parameter.grad /= n
+    return total / n, n_right, int(n)
+
+
+def fast_adversary(model: nn.Module, pixels: Tensor, labels: Tensor, *, eps: float) -> Tensor:
+    """One signed gradient step of 1.25 eps from a uniform start in the Linf ball, clipped to the ball and to [0, 1].
+
+    Adversarial examples to train on, cheap and just strong enough; `src.attacks` has those to measure with.
+    Source: Wong, Rice & Kolter 2020, "Fast is better than free", algorithm 3.
+    """
+    low, high = (pixels - eps).clamp(min=0), (pixels + eps).clamp(max=1)
+    start = torch.lerp(low, high, torch.rand_like(pixels)).requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(model(start).float(), labels), start)
+    return (start.detach() + 1.25 * eps * gradient.sign()).clamp(low, high)
+
+
+@torch.no_grad()
+def _update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average of weights and buffers, with a shorter memory in the first steps."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
+
+
+def _validate(model: nn.Module, val_loader: MemoryLoader | None) -> dict[str, float]:
+    if val_loader is None:
+        return {}
+    table = predict(model, val_loader)
+    logits, labels = torch.tensor(logits_of(table)), torch.tensor(table["label"].to_numpy())
+    return {"val_loss": F.cross_entropy(logits, labels).item(), "val_accuracy": float(hits(table).mean())}

@@ -1,0 +1,112 @@
+"""How a network is trained: the recipe on the card of its weights, its learning rate and its optimisers."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from src.data.augment import Augmentation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the card of its weights repeats every field.
+
+    lr: peak learning rate, reached linearly after `warmup` (a share of all steps), then a cosine to zero.
+    optimiser: "adamw", "sgd" (Nesterov, momentum 0.9), or "muon" for the matrices of hidden layers with AdamW for the
+    rest, at one learning rate (Jordan et al. 2024; Liu et al. 2025).  weight_decay: on matrices and kernels only.
+    crop_scale: smallest share of the area a random crop keeps, 1 for none.  crop_pad: instead, reflected pixels around
+    the image that a crop of its size is taken from, 0 for none; with either, half of the images are flipped.
+    mixup: alpha of the mixing, 0 for none.  eps_255: radius of `fast_adversary`, in 255ths of the pixel range, which
+    replaces every training image; 0 for none.  ema: decay per step of an average of the weights, 0 for none.
+    dtype: "float32", or "bfloat16" for autocast.  Raises ValueError for a value that means nothing.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 1e-3
+    optimiser: str = "adamw"
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    label_smoothing: float = 0.1
+    crop_scale: float = 0.5
+    crop_pad: int = 0
+    mixup: float = 0.0
+    eps_255: float = 0.0
+    ema: float = 0.0
+    gradient_clip: float = 1.0
+    dtype: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, choices in (("optimiser", ("adamw", "sgd", "muon")), ("dtype", ("float32", "bfloat16"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose from {', '.join(choices)}")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("warmup", "label_smoothing", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        if not 0 <= self.eps_255 <= 255:
+            raise ValueError(f"eps_255 must be in [0, 255], not {self.eps_255}")
+        if self.crop_pad and self.crop_scale != 1:
+            raise ValueError(f"crop_pad needs crop_scale 1, not {self.crop_scale}")
+        self.augmentation()  # checks crop_scale, crop_pad and mixup
+
+    def augmentation(self) -> Augmentation | None:
+        if self.crop_pad:
+            return Augmentation(scale=(1.0, 1.0), pad=self.crop_pad, mixup=self.mixup)
+        if self.crop_scale != 1:
+            return Augmentation(scale=(self.crop_scale, 1.0), mixup=self.mixup)
+        return Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, mixup=self.mixup) if self.mixup else None
+
+
+# (model, data set, size) -> recipe; sizes as in src.models.build.  Each network is given about as long as it
+# goes on learning from: MLPs need many cheap epochs.  bfloat16 halves the time on CPUs that compute in it, and on GPUs.
+_CNN = Recipe(lr=0.2, optimiser="sgd", weight_decay=5e-4, gradient_clip=0, dtype="bfloat16")
+_VIT = Recipe(batch_size=64, lr=3e-3, optimiser="muon", dtype="bfloat16")
+_MLP = Recipe(lr=1e-3, weight_decay=0.1, mixup=0.2, dtype="bfloat16")
+RECIPES: dict[tuple[str, str, str], Recipe] = {
+    ("mlp", "fashion_mnist", "small"): replace(_MLP, epochs=60, crop_scale=0.7),
+    ("cnn", "fashion_mnist", "small"): replace(_CNN, epochs=12, crop_scale=0.7),
+    ("vit", "fashion_mnist", "small"): replace(_VIT, epochs=16, crop_scale=0.8),
+    ("mlp", "cifar10", "base"): replace(_MLP, epochs=100),
+    ("cnn", "cifar10", "base"): replace(_CNN, epochs=24, crop_scale=1.0, crop_pad=4),
+    ("vit", "cifar10", "base"): replace(_VIT, epochs=10, crop_scale=0.7),
+    ("cnn_robust", "cifar10", "base"): replace(_CNN, epochs=7, crop_scale=0.8, label_smoothing=0.0, eps_255=8.0),
+    ("mlp", "cifar100", "base"): replace(_MLP, epochs=100),
+    ("cnn", "cifar100", "base"): replace(_CNN, epochs=20, crop_scale=0.8),
+    ("vit", "cifar100", "base"): replace(_VIT, epochs=12, crop_scale=0.7),
+    ("vit", "cifar100", "small"): Recipe(epochs=8, batch_size=64, lr=1e-3, crop_scale=0.5),
+}
+# what a model of these data is trained on, where that is not the set of that name
+TRAINED_ON = {"fashion_mnist": "fashion_mnist_full"}
+
+
+def make_optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW or SGD, or Muon with AdamW; biases, norms and embeddings of one dimension are spared the weight decay."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # the last matrix is the classifier, whose rows stand for classes: not one for Muon
+    hidden = [p for p in trained if p.ndim == 2][:-1] if recipe.optimiser == "muon" else []
+    rest = [p for p in trained if not any(p is matrix for matrix in hidden)]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimiser == "sgd":
+        return [torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)]
+    optimisers = [torch.optim.AdamW(groups, lr=recipe.lr)]
+    if hidden:
+        options = dict(lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+        optimisers.append(torch.optim.Muon(hidden, **options))
+    return optimisers
+
+
+def learning_rate(recipe: Recipe, step: int, n_steps: int) -> float:
+    """Linear warm-up, then half a cosine to zero (Loshchilov & Hutter 2017), of a step from 0: no state to resume."""
+    warmup = max(1, round(recipe.warmup * n_steps))
+    if step < warmup:
+        return recipe.lr * (step + 1) / warmup
+    return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))

@@ -1,0 +1,112 @@
+"""All pairs of networks in one pass against pair by pair, the labels, and the null of shuffled images."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from src.cka import LABELS, cka_matrix, hsic_table, linear_cka
+from src.cka.direct import Pieces, linear_kernel
+from src.tables.cka import cka_table
+from tests.cka.test_cka import batches, hsic, normal
+
+
+def small(seed: int, width: int = 12) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, width), nn.ReLU(), nn.Linear(width, 5)).double().eval()
+
+
+def looked_at(n: int = 48, size: int = 16):
+    return [batch._replace(pixels=batch.pixels.double()) for batch in batches(n, size, side=8)]
+
+
+CHOICE = {"first": ["1", "3"], "second": ["1", "2", "3"]}
+
+
+@pytest.mark.parametrize("kernel, unbiased", [("linear", True), ("rbf", False), ("cosine", True)])
+def test_one_pass_for_all_is_each_pair_alone(kernel, unbiased):
+    networks = {("first", 0): small(0), ("second", 1): small(1, 20)}
+    rows, null = hsic_table(networks, looked_at(), layers=CHOICE, kernel=kernel, unbiased=unbiased)
+    table = cka_table(rows)
+    assert null.empty and len(table) == 4 + 6 + 9 + 2 + 3 + 1
+    for a, b in (("first", "first"), ("first", "second"), ("second", "second")):
+        seeds = {"first": 0, "second": 1}
+        alone = cka_matrix(
+            networks[a, seeds[a]], networks[b, seeds[b]], looked_at(), layers_a=CHOICE[a], layers_b=CHOICE[b],
+            kernel=kernel, unbiased=unbiased,
+        )  # fmt: skip
+        found = table[(table["model_a"] == a) & (table["model_b"] == b)].sort_values(["index_a", "index_b"])
+        assert found["layer_a"].tolist() == alone["layer_a"].tolist()
+        for column in ("cka", "low", "high", "depth_a", "depth_b"):
+            np.testing.assert_allclose(found[column], alone[column], atol=1e-9, err_msg=column)
+
+
+def test_the_labels_are_one_more_network():
+    networks = {("first", 0): small(0)}
+    (batch,) = looked_at(40, 40)
+    table = cka_table(hsic_table(networks, [batch], layers=CHOICE)[0])
+    (found,) = table[(table["model_b"] == LABELS) & (table["layer_a"] == "3")]["cka"]
+    with torch.no_grad():
+        logits = networks["first", 0](batch.pixels)
+    same = (batch.labels[:, None] == batch.labels).double()
+    assert found == pytest.approx(linear_cka(logits, torch.linalg.cholesky(same + 1e-12 * torch.eye(40))), abs=1e-6)
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_pieces_in_another_order(unbiased):
+    x, y, order = normal(9, 4), normal(9, 3, seed=1), torch.randperm(9, generator=torch.Generator().manual_seed(0))
+    pieces = [Pieces.of(linear_kernel(values)) for values in (x, y)]
+    expected = hsic(linear_kernel(x).numpy(), linear_kernel(y[order]).numpy(), unbiased=unbiased)
+    assert float(pieces[0].hsic(pieces[1].permuted(order), unbiased=unbiased)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_under_the_null_p_values_are_uniform_and_a_network_is_far_from_it():
+    """Two networks that see unrelated images: their largest CKA is as those of the shuffles."""
+    p_values = []
+    for trial in range(40):
+        one, other = small(trial), Unrelated(small(trial + 100), trial)
+        rows, null = hsic_table(
+            {("a", 0): one, ("b", 0): other},
+            looked_at(24, 12),
+            layers={"b": ["inner.1"], "a": ["1"]},
+            n_permutations=39,
+            seed=trial,
+        )
+        table = cka_table(rows)
+        seen = table.loc[(table["model_a"] == "a") & (table["model_b"] == "b"), "cka"].max()
+        drawn = null.loc[(null["model_a"] == "a") & (null["model_b"] == "b"), "largest"]
+        p_values.append((1 + (drawn >= seen).sum()) / 40)
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+    rows, null = hsic_table(
+        {("a", 0): small(0), ("b", 0): small(7)}, looked_at(), layers={"a": ["1"], "b": ["1"]}, n_permutations=50
+    )
+    table = cka_table(rows)
+    seen = table.loc[(table["model_a"] == "a") & (table["model_b"] == "b"), "cka"].max()
+    assert seen > null.loc[null["model_b"] == "b", "largest"].max() + 0.1
+
+
+class Unrelated(nn.Module):
+    """Looks at noise of its own in place of the images."""
+
+    def __init__(self, inner: nn.Module, seed: int):
+        super().__init__()
+        self.inner, self.generator = inner, torch.Generator().manual_seed(seed)
+
+    def forward(self, pixels):
+        return self.inner(torch.rand(pixels.shape, generator=self.generator, dtype=pixels.dtype))
+
+
+def test_bad_requests_are_refused():
+    networks = {("first", 0): small(0)}
+    for options, message in (
+        (dict(kernel="poly"), "unknown kernel 'poly'; choose from linear, rbf, cosine"),
+        (dict(pool="max"), "unknown pool 'max'; choose from None, spatial mean"),
+        (dict(layers={"first": ["9"]}), "no layer that runs matches '9'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            hsic_table(networks, looked_at(), **options)
+    with pytest.raises(ValueError, match="gave no batch"):
+        hsic_table(networks, [])
+    with pytest.raises(ValueError, match="stands for the labels"):
+        hsic_table({(LABELS, 0): small(0)}, looked_at())

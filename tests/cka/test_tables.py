@@ -1,0 +1,155 @@
+"""What is read from CKA, against brute force, closed forms and the whole computation."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from scipy.optimize import linear_sum_assignment
+
+from src.tables.cka import (
+    SIDE_A,
+    SIDE_B,
+    agreement_with_cka,
+    beyond_chance,
+    by_distance,
+    cka_table,
+    compare_networks,
+    match_layers,
+    task_onset,
+)
+
+
+def hsic_rows(cross, own_a, own_b, model_a="a", model_b="b", n=8):
+    """cross: [batches, layers a, layers b]."""
+    batches, m, k = cross.shape
+    return pd.DataFrame(
+        [
+            dict(
+                model_a=model_a, seed_a=0, layer_a=f"l{i}", index_a=i, model_b=model_b, seed_b=0, layer_b=f"l{j}",
+                index_b=j, batch=t, n=n, cross=cross[t, i, j], own_a=own_a[t, i], own_b=own_b[t, j],
+            )
+            for i in range(m) for j in range(k) for t in range(batches)
+        ]
+    )  # fmt: skip
+
+
+@pytest.fixture
+def rows():
+    generator = np.random.default_rng(0)
+    return hsic_rows(generator.random((5, 3, 4)), 1 + generator.random((5, 3)), 1 + generator.random((5, 4)))
+
+
+def test_cka_is_the_ratio_of_means_over_minibatches(rows):
+    table = cka_table(rows.sample(frac=1, random_state=1))
+    assert len(table) == 12 and table["n"].eq(40).all() and table["batches"].eq(5).all()
+    one = rows[(rows["index_a"] == 1) & (rows["index_b"] == 3)]
+    expected = one["cross"].mean() / np.sqrt(one["own_a"].mean() * one["own_b"].mean())
+    (found,) = table[(table["index_a"] == 1) & (table["index_b"] == 3)].itertuples()
+    assert found.cka == pytest.approx(expected, abs=1e-12) and found.low < found.cka < found.high
+    assert found.depth_a == 0.5 and found.depth_b == 1
+
+
+def test_layers_that_do_not_vary_have_no_cka_and_one_minibatch_no_interval(rows):
+    rows.loc[rows["index_a"] == 0, "own_a"] = 0.0
+    table = cka_table(rows)
+    assert table["cka"].isna().eq(table["index_a"] == 0).all()
+    assert cka_table(rows[rows["batch"] == 0])[["low", "high"]].isna().all(axis=None)
+
+
+def test_the_interval_covers_the_truth():
+    generator, hits = np.random.default_rng(1), 0
+    for trial in range(200):
+        cross = 0.6 + 0.2 * generator.standard_normal((30, 1, 1))
+        (row,) = cka_table(
+            hsic_rows(cross, np.ones((30, 1)), np.ones((30, 1))), seed=trial, n_resamples=300
+        ).itertuples()
+        hits += row.low <= 0.6 <= row.high
+    assert 0.88 <= hits / 200 <= 0.98
+
+
+def test_missing_and_double_minibatches_are_refused(rows):
+    for broken in (rows.iloc[1:], pd.concat([rows, rows.iloc[:1]])):
+        with pytest.raises(ValueError, match="every minibatch once"):
+            cka_table(broken)
+
+
+def test_differences_between_networks_are_paired():
+    """What both pairs share in every minibatch leaves their difference, which is constant here."""
+    generator = np.random.default_rng(2)
+    shared, one = generator.random((20, 2, 2)), np.ones((20, 2))
+    rows = pd.concat([hsic_rows(0.3 + shared, one, one, "a", "a"), hsic_rows(shared, one, one, "a", "b")])
+    table = compare_networks(rows, [("a", "b"), ("a", "a")])
+    (difference,) = table[table["other"] != ""].itertuples()
+    assert (difference.pair, difference.other) == ("a–a", "a–b")
+    for value in (difference.value, difference.low, difference.high):
+        assert value == pytest.approx(0.3, abs=1e-9)
+    assert np.ptp(table.loc[table["pair"] == "a–b", ["low", "high"]].to_numpy()) > 0.02
+    with pytest.raises(ValueError, match="no HSIC of a with c; there is a-a, a-b"):
+        compare_networks(rows, [("a", "c")])
+
+
+def test_similarity_by_distance():
+    similarity = 0.5 ** np.abs(np.subtract.outer(range(4), range(4)))
+    one = np.ones((1, 4))
+    table = by_distance(cka_table(hsic_rows(similarity[None], one, one, "a", "a")))
+    assert table["distance"].tolist() == [1, 2, 3] and table["n"].tolist() == [3, 2, 1]
+    np.testing.assert_allclose(table["cka"], [0.5, 0.25, 0.125])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (3, 3), (3, 6), (5, 2), (6, 4)])
+def test_the_best_matching_is_that_of_brute_force(shape):
+    similarity = np.random.default_rng(sum(shape)).normal(size=shape)
+    matched, score = match_layers(similarity)
+    short, long = sorted(shape)
+    turned = similarity if shape[0] == short else similarity.T
+    best = max(sum(turned[i, j] for i, j in enumerate(columns)) for columns in combinations(range(long), short))
+    assert score == pytest.approx(best / short)
+    assert np.mean([similarity[i, j] for i, j in matched]) == pytest.approx(score)
+    assert all(b > a and d > c for (a, c), (b, d) in zip(matched, matched[1:], strict=False))
+    free = similarity[linear_sum_assignment(similarity, maximize=True)].sum() / short
+    assert score <= free + 1e-12
+
+
+def test_layers_that_agree_in_order_are_matched_as_by_free_assignment():
+    similarity = np.exp(-(np.subtract.outer(np.arange(4), np.linspace(0, 3, 7)) ** 2))
+    matched, score = match_layers(similarity)
+    assert matched == [(0, 0), (1, 2), (2, 4), (3, 6)] and score == pytest.approx(1)
+    with pytest.raises(ValueError, match="finite"):
+        match_layers(np.array([[np.nan, 1.0]]))
+
+
+def test_the_onset_is_where_half_of_the_last_value_is_reached():
+    depth = np.linspace(0, 1, 5)
+    assert task_onset(depth, depth) == pytest.approx(0.5)
+    assert task_onset(depth, [0, 0, 0.2, 0.6, 0.8]) == pytest.approx(0.625)
+    assert task_onset(depth, [0.9, 0, 0, 0, 1]) == 0
+    assert np.isnan(task_onset(depth, -depth))
+
+
+def test_agreement_of_measures_is_the_rank_correlation_over_pairs_of_layers():
+    rng = np.random.default_rng(0)
+    rows = []
+    for batch in range(3):
+        for i in range(12):
+            a, b = (("cnn", i % 3), ("vit", i // 3)) if i < 9 else (("cnn", 0), ("cnn", i - 8))
+            value = rng.random()
+            for name, seen in (("CKA", value), ("same order", value**3), ("other way round", 1 - value)):
+                rows.append((a[0], 0, f"l{a[1]}", a[1], b[0], 0, f"l{b[1]}", b[1], name, batch, 64, seen, 0.2))
+    columns = [*SIDE_A, *SIDE_B, "measure", "batch", "n", "value", "null"]
+    table = pd.DataFrame(rows, columns=columns)
+    found = agreement_with_cka(table).set_index(["measure", "pairs"])
+    assert found.loc[("same order", "across"), "spearman"] == pytest.approx(1)
+    assert found.loc[("other way round", "within"), "spearman"] == pytest.approx(-1)
+    assert found.loc[("same order", "across"), "n"] == 9 and found.loc[("same order", "within"), "n"] == 3
+    excess = beyond_chance(table).set_index("measure")
+    means = table[(table["model_b"] == "vit") & (table["measure"] == "CKA")].groupby("batch")["value"].mean()
+    expected = (means - 0.2) / 0.8
+    assert excess.loc["CKA", "value"] == pytest.approx(expected.mean())
+    interval = stats.ttest_1samp(expected, 0).confidence_interval(0.95)
+    assert (excess.loc["CKA", "low"], excess.loc["CKA", "high"]) == pytest.approx(tuple(interval))
+    assert np.isnan(beyond_chance(table[table["batch"] == 0])["low"]).all()
+    full = table.assign(null=table["null"].where(table["index_a"] > 0, 1.0))  # of these nothing can be said
+    rest = table[table["index_a"] > 0]
+    np.testing.assert_allclose(beyond_chance(full)["value"], beyond_chance(rest)["value"])

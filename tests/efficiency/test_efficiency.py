@@ -1,0 +1,379 @@
+"""Sizes and operations against closed forms, torchinfo and the profiler; timings against sleeps that are planted."""
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from src import efficiency, tables
+from src.data import load_images
+from src.data.loaders import make_loader
+from src.efficiency import (
+    VARIANTS,
+    activation_memory,
+    cold_start,
+    cost_of,
+    count_macs,
+    interleaved,
+    measured_memory,
+    model_size,
+    prepare,
+    throughput,
+    time_blocks,
+    time_inference,
+    time_loading,
+    torchinfo_sizes,
+)
+from src.models import build_model
+from src.models.build import SIZES
+
+
+class Slow(nn.Module):
+    """Sleeps and gives the pixels' means."""
+
+    def __init__(self, seconds: float):
+        super().__init__()
+        self.seconds, self.calls, self.shapes = seconds, 0, set()
+
+    def forward(self, pixels):
+        self.calls += 1
+        self.shapes.add(tuple(pixels.shape))
+        time.sleep(self.seconds)
+        return pixels.mean((2, 3))
+
+
+def images(n: int = 4, side: int = 32) -> torch.Tensor:
+    return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+# Operations
+
+
+def vit_macs(*, dim: int, depth: int, tokens: int, n_classes: int, patch: int = 4) -> int:
+    """By hand: patches, q k v and output, scores and their use, two layers of 4 × dim, the classifier."""
+    block = tokens * 4 * dim**2 + 2 * tokens**2 * dim + tokens * 8 * dim**2
+    return tokens * 3 * patch**2 * dim + depth * block + dim * n_classes
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_is_counted(fused):
+    model = build_model("vit", "cifar10", weights=None)
+    for block in model.net.blocks:
+        block.attn.fused_attn = fused
+    shape = SIZES["vit"]["base"]
+    expected = vit_macs(dim=shape["embed_dim"], depth=shape["depth"], tokens=64, n_classes=10)
+    assert count_macs(model, images()) == pytest.approx(expected, rel=1e-3)
+    without = expected - shape["depth"] * 2 * 64**2 * shape["embed_dim"]
+    assert without < 0.98 * expected  # leaving attention out would be seen
+
+
+def test_vit_s_16_at_32_pixels_is_as_published():
+    model = build_model("timm:vit_small_patch16_224", "cifar10", weights=None)
+    model.input_side = 224
+    expected = vit_macs(dim=384, depth=12, tokens=197, n_classes=10, patch=16)
+    expected -= 3 * 16**2 * 384  # the class token comes from no patch
+    assert count_macs(model, images(1)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_convolutions_and_linear_layers_by_hand():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16 * 16, 5))
+    by_hand = 16 * 16 * 8 * 3 * 9 + 8 * 16 * 16 * 5
+    assert count_macs(model, images(1)) == count_macs(model, images(7)) == by_hand
+    biases = 8 * 16 * 16 + 5  # are in torchinfo's number
+    assert torchinfo_sizes(model, images(1))["torchinfo_mult_adds"] == by_hand + biases
+
+
+# Sizes
+
+
+def test_parameters_are_torchinfos_and_shared_ones_count_once():
+    model = build_model("cnn", "fashion_mnist", weights=None)
+    size = model_size(model)
+    assert size["n_parameters"] == sum(value.numel() for value in model.parameters())
+    buffers = sum(value.numel() * value.element_size() for value in model.buffers())
+    assert size["bytes"] == 4 * size["n_parameters"] + buffers
+    layer = nn.Linear(4, 4, bias=False)
+    assert model_size(nn.Sequential(layer, layer)) == {"n_parameters": 16, "n_buffers": 0, "bytes": 64}
+    assert model_size(nn.Linear(4, 4, bias=False).half())["bytes"] == 32
+
+
+def test_torchinfo_misses_what_its_docstring_says():
+    model = build_model("vit", "cifar10", weights=None)
+    ours, theirs = model_size(model), torchinfo_sizes(model, images(2))
+    assert theirs["torchinfo_params_bytes"] == 4 * (ours["n_parameters"] - model.net.pos_embed.numel())
+    assert theirs["torchinfo_mult_adds"] < count_macs(model, images(2)) / 20
+
+
+# Memory
+
+
+def test_activations_of_a_chain_by_hand():
+    """1000 → 400 → 400 → 10: in inference the largest pair of neighbours, in training all that backward needs."""
+    chain = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 400), nn.ReLU(), nn.Linear(400, 10))
+    found = activation_memory(chain, images(8))
+    assert found["inference_bytes"] == 4 * (400 + 400)
+    assert found["training_bytes"] == 4 * (400 + 10)  # ReLU keeps its result, which the last layer needs too
+    in_place = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 400), nn.ReLU(inplace=True), nn.Linear(400, 10))
+    assert activation_memory(in_place, images(8))["inference_bytes"] == 4 * (400 + 10)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "vit"])
+def test_activations_are_what_the_profiler_sees(name):
+    model, pixels = build_model(name, "fashion_mnist", weights=None), images(8)
+
+    def forward():
+        with torch.inference_mode():
+            model(pixels)
+
+    forward()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        forward()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    peak = np.cumsum([event.nbytes() for event in events]).max()
+    found = 8 * activation_memory(model, pixels)["inference_bytes"]
+    assert 0.85 * peak <= found <= 1.001 * peak  # an operator's own buffers are in the profiler's number alone
+
+
+def test_what_training_keeps_is_what_autograd_saves():
+    model, pixels, saved = build_model("vit", "fashion_mnist", weights=None).train(), images(8), {}
+    own = {value.untyped_storage().data_ptr() for value in [*model.parameters(), *model.buffers(), pixels]}
+
+    def pack(tensor):
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = model(pixels)
+    kept = sum(size for place, size in saved.items() if place not in own) + 4 * logits.numel()
+    assert 8 * activation_memory(model, pixels)["training_bytes"] == pytest.approx(kept, rel=0.01)
+
+
+def test_the_model_comes_back_as_it_was():
+    model = build_model("cnn", "fashion_mnist", weights=None)
+    model.net.layer1.train()
+    next(model.parameters()).requires_grad_(False)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    flags = [value.requires_grad for value in model.parameters()]
+    cost_of(model, images())
+    time_blocks(model, images(), n_repeats=2, n_warmup=1)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert modes == [module.training for module in model.modules()]
+    assert flags == [value.requires_grad for value in model.parameters()]
+    assert all(value.grad is None for value in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_measured_memory_sees_a_large_buffer():
+    class Hungry(nn.Module):
+        def forward(self, pixels):
+            return pixels.mean() + torch.ones(64 * 2**20).mean()  # 256 MiB
+
+    assert measured_memory(Hungry(), images()) == pytest.approx(256 * 2**20, rel=0.1)
+
+
+# Time
+
+
+def test_a_planted_sleep_is_seen_and_every_repeat_kept():
+    slow, quick = Slow(0.02), Slow(0.005)
+    table = time_inference({"slow": lambda: slow, "quick": lambda: quick}, images(), n_repeats=6, n_warmup=3)
+    assert table.groupby("model").size().to_dict() == {"slow": 6, "quick": 6}
+    assert slow.calls == quick.calls == 9  # warm-up is run, and not in the table
+    medians = table.groupby("model")["ms"].median()
+    assert 20 <= medians["slow"] < 35 and 5 <= medians["quick"] < 15
+    assert set(table.columns) >= {"model", "condition", "threads", "batch_size", "repeat", "position", "ms"}
+    (pair,) = tables.efficiency.time_ratios(table).itertuples()
+    assert (pair.slower, pair.faster, pair.separated) == ("slow", "quick", True) and 2 < pair.ratio < 5
+
+
+def test_loading_is_never_in_a_models_time():
+    """A loader that takes its time is read before; what is timed alone is the model."""
+
+    class SlowLoader:
+        def __iter__(self):
+            for _ in range(3):
+                time.sleep(0.03)
+                yield images(), None, None
+
+    loading = time_loading(SlowLoader())
+    assert len(loading) == 3 and (loading["ms"] >= 30).all() and (loading["n"] == 4).all()
+    pixels, *_ = next(iter(SlowLoader()))
+    quick = Slow(0)
+    assert time_inference({"quick": lambda: quick}, pixels, n_repeats=5)["ms"].median() < 10
+
+
+def test_turns_are_in_random_order_and_seeded():
+    calls = []
+    contenders = {name: (lambda name=name: calls.append(name)) for name in "abc"}
+    table = interleaved(contenders, n_repeats=40, n_warmup=1, seed=3)
+    order = table["name"].tolist()
+    assert calls == ["a", "b", "c", *order]
+    for _, part in table.groupby("repeat"):
+        assert sorted(part["name"]) == ["a", "b", "c"] and part["position"].tolist() == [0, 1, 2]
+    firsts = table[table["position"] == 0]["name"].value_counts()
+    assert firsts.min() >= 5
+    again = interleaved(contenders, n_repeats=40, n_warmup=1, seed=3)["name"].tolist()
+    assert order == again != interleaved(contenders, n_repeats=40, n_warmup=1, seed=4)["name"].tolist()
+
+
+def test_threads_are_swept_and_put_back():
+    before, seen = torch.get_num_threads(), []
+
+    class Thread(nn.Module):
+        def forward(self, pixels):
+            seen.append(torch.get_num_threads())
+            return pixels
+
+    table = time_inference({"a": Thread}, images(), threads=(1, 2), n_repeats=2, n_warmup=1)
+    assert seen == [1] * 3 + [2] * 3 and torch.get_num_threads() == before
+    assert table["threads"].tolist() == [1, 1, 2, 2]
+
+
+def test_throughput_stops_where_larger_batches_bring_nothing():
+    class PerImage(Slow):
+        """A fixed cost and one for each image: gains fall as batches grow."""
+
+        def forward(self, pixels):
+            self.seconds = 0.004 + 0.001 * len(pixels)
+            return super().forward(pixels)
+
+    model, flat = PerImage(0), Slow(0.002)
+    builders = {"per image": lambda: model, "flat": lambda: flat}
+    table = throughput(builders, images(64, side=4), batch_sizes=(1, 4, 16, 32, 64), gain=0.2, n_repeats=5, n_warmup=1)
+    sizes = table.groupby("model")["batch_size"].unique().map(sorted).to_dict()
+    assert sizes == {"per image": [1, 4, 16, 32], "flat": [1, 4, 16, 32, 64]}  # 32 gained less than a fifth over 16
+    rates = table.groupby(["model", "batch_size"])["images_per_s"].median()
+    assert rates["flat", 64] == pytest.approx(64 / 0.002, rel=0.5)
+    with pytest.raises(ValueError, match="batch of 128 was asked for, and only 64"):
+        throughput(builders, images(64, side=4), batch_sizes=(128,), n_repeats=2)
+
+
+def test_the_slow_block_is_found():
+    net = nn.Sequential()
+    net.stem = nn.Conv2d(3, 3, 1)
+    net.blocks = nn.ModuleList([nn.Identity(), Slow(0.01)])
+    net.forward = lambda pixels: net.blocks[1](net.stem(pixels))
+    table = time_blocks(SimpleNamespaceModel(net), images(), n_repeats=3, n_warmup=1)
+    assert table["block"].tolist() == ["stem", "blocks.1"] * 3
+    medians = table.groupby("block")["ms"].median()
+    assert medians["blocks.1"] >= 10 > 5 > medians["stem"]
+
+
+class SimpleNamespaceModel(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixels):
+        return self.net(pixels)
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "compile"])
+def test_variants_compute_the_same(variant):
+    model, pixels = build_model("cnn", "fashion_mnist", weights=None), images()
+    with torch.inference_mode():
+        expected = model(pixels)
+        found = prepare(build_model("cnn", "fashion_mnist", weights=None), pixels, variant)
+        assert found().shape == expected.shape
+        close = dict(atol=0.1, rtol=0.1) if variant == "bfloat16" else dict(atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(prepare(model, pixels, variant)().float(), expected, **close)
+
+
+def test_a_cold_start_takes_longer_than_what_follows():
+    times = cold_start("mlp", "fashion_mnist")
+    assert times["build_ms"] > times["third_ms"] and times["first_ms"] > times["third_ms"] > 0
+    with pytest.raises(RuntimeError, match="unknown model 'mpl'"):
+        cold_start("mpl", "fashion_mnist")
+
+
+def test_energy_is_the_counters_difference(monkeypatch):
+    """On a stand-in for NVML that counts 50 mJ a call; without a GPU there is nothing to read."""
+    assert efficiency.energy_per_image(lambda: None, n_images=1, device=torch.device("cpu")) is None
+    joules = [0]
+    fake = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetTotalEnergyConsumption=lambda _: joules[0],
+        NVMLError_NotSupported=KeyError,
+    )
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", fake)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="0"))
+    monkeypatch.setattr("src.efficiency.resources.synchronise", lambda _: None)
+
+    def call():
+        joules[0] += 50
+        time.sleep(0.002)
+
+    device = torch.device("cuda")
+    found = efficiency.energy_per_image(call, n_images=10, device=device, seconds=0.05)
+    assert found == pytest.approx(0.005)
+
+
+def test_wrong_input_is_refused():
+    with pytest.raises(ValueError, match="at least 2 repeats and 1 warm-up, not 1 and 10"):
+        interleaved({"a": lambda: None}, n_repeats=1)
+    with pytest.raises(ValueError, match="unknown variant 'fast'; choose from eager"):
+        prepare(nn.Identity(), images(), "fast")
+
+
+def test_loading_of_the_embedded_images_is_timed():
+    loader = make_loader(load_images("fashion_mnist", "test").subset(100, seed=0), batch_size=40)
+    assert time_loading(loader)["n"].tolist() == [40, 40, 20]
+
+
+# What tables say
+
+
+def timings(**medians: float) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    drift = 1 + 0.3 * np.sin(np.arange(40))
+    return pd.concat(
+        pd.DataFrame(dict(model=name, repeat=range(40), ms=ms * drift * rng.uniform(0.97, 1.03, 40)))
+        for name, ms in medians.items()
+    )
+
+
+def test_ratios_hold_in_spite_of_drift():
+    """Every repeat's machine is up to a third slower or faster; a fifth more time is still seen, a hundredth not."""
+    pairs = tables.efficiency.time_ratios(timings(a=10, b=12, c=10.02)).set_index(["slower", "faster"])
+    assert pairs.loc[("b", "a"), "ratio"] == pytest.approx(1.2, rel=0.02) and pairs.loc[("b", "a"), "separated"]
+    close = pairs[[set(pair) == {"a", "c"} for pair in pairs.index]].iloc[0]
+    assert not close["separated"] and close["low"] < 1 < close["high"]
+    to_a = tables.efficiency.ratio_to(timings(a=10, b=12, c=5), "a").set_index("model")
+    assert to_a.loc["a", "ratio"] == 1
+    assert to_a.loc["c", "ratio"] == pytest.approx(0.5, rel=0.03) and to_a.loc["c", "low"] <= to_a.loc["c", "high"]
+    with pytest.raises(ValueError, match="no model 'd' among a, b"):
+        tables.efficiency.ratio_to(timings(a=1, b=2), "d")
+    with pytest.raises(ValueError, match="a repeat twice"):
+        tables.efficiency.time_ratios(pd.concat([timings(a=1), timings(a=1)]))
+    with pytest.raises(ValueError, match="not every contender was timed in every repeat"):
+        tables.efficiency.time_ratios(pd.concat([timings(a=1), timings(b=1).iloc[:5]]))
+
+
+def test_percentiles_are_numpys():
+    table = timings(a=10, b=3)
+    found = tables.efficiency.percentiles(table, by="model").set_index("model")
+    for name, part in table.groupby("model"):
+        ours = found.loc[name, ["p50", "p90", "p99"]].to_numpy(float)
+        np.testing.assert_allclose(ours, np.percentile(part["ms"], [50, 90, 99]))
+    assert found["n"].tolist() == [40, 40]
+
+
+def test_the_front_by_hand():
+    table = pd.DataFrame(dict(cost=[1, 2, 3, 2, 3, 1], gain=[1, 3, 3, 2, 4, 1]))
+    assert tables.efficiency.pareto_front(table, cost="cost", gain="gain").tolist() == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]

@@ -1,0 +1,206 @@
+"""What tables of pictures say, against scipy and closed forms; the figures of notebook 04b; neither needs torch."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from scipy import stats
+
+from src import paths, plotting, tables
+from src.results import save_table
+
+mpl.use("Agg")
+
+
+@pytest.fixture
+def ax():
+    plotting.use_style()
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+def class_rows(values, model="cnn", condition="maco"):
+    """values: [targets, seeds]."""
+    return pd.DataFrame(
+        [
+            dict(model=model, model_seed=0, condition=condition, target=k, seed=s, p=float(value))
+            for k, row in enumerate(values)
+            for s, value in enumerate(row)
+        ]
+    )
+
+
+def test_one_class_gives_students_interval():
+    values = np.array([[0.2, 0.5, 0.6, 0.4]])
+    (row,) = tables.feature_vis.mean_over_seeds(class_rows(values), ["p"], by=["model"]).itertuples()
+    low, high = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values[0]))
+    assert (row.mean, row.low, row.high, row.n) == pytest.approx((values.mean(), low, high, 4))
+
+
+def test_two_classes_give_welchs_interval():
+    """The mean of two classes is half their sum: the interval of Welch's test, as for a difference."""
+    a, b = [0.1, 0.4, 0.3], [0.8, 0.9, 0.4]
+    (row,) = tables.feature_vis.mean_over_seeds(class_rows([a, b]), ["p"], by=["model"]).itertuples()
+    welch = stats.ttest_ind(a, -np.array(b), equal_var=False).confidence_interval(0.95)
+    assert (2 * row.low, 2 * row.high) == pytest.approx((welch.low, welch.high))
+
+
+def test_seeds_without_spread_and_without_company():
+    groups = pd.concat([class_rows([[0.5, 0.5]], "mlp"), class_rows([[0.3]], "cnn")])
+    table = tables.feature_vis.mean_over_seeds(groups, ["p"], by=["model", "condition"]).set_index("model")
+    assert tuple(table.loc["mlp", ["mean", "low", "high"]]) == pytest.approx((0.5, 0.5, 0.5))
+    assert table.loc["cnn", "mean"] == 0.3 and np.isnan(table.loc["cnn", "low"])
+
+
+def test_the_interval_of_a_probability_ends_at_0_and_1():
+    table = class_rows([[0.999, 0.9], [0.8, 1.0]]).assign(tv=[0.999, 0.9, 0.8, 1.0])
+    cut, whole = tables.feature_vis.mean_over_seeds(table, ["p", "tv"], by=["model"]).itertuples()
+    assert cut.high == 1 and whole.high > 1 and cut.low == whole.low < cut.mean
+    (low,) = tables.feature_vis.mean_over_seeds(table.assign(p=1 - table["p"]), ["p"], by=["model"]).itertuples()
+    assert low.low == 0 and low.high == pytest.approx(1 - cut.low)
+
+
+def test_the_interval_over_seeds_covers_the_truth():
+    rng, truth, inside = np.random.default_rng(0), np.array([0.2, 0.5, 0.9]), 0
+    for _ in range(300):
+        values = truth[:, None] + rng.normal(0, [[0.02], [0.1], [0.05]], (3, 3))
+        (row,) = tables.feature_vis.mean_over_seeds(class_rows(values), ["p"], by=["model"]).itertuples()
+        inside += row.low <= truth.mean() <= row.high
+    assert 0.91 < inside / 300 <= 0.99
+
+
+def inversion_rows(curves, model="cnn", condition="fourier"):
+    """curves: [images, depths]."""
+    curves = np.asarray(curves, float)
+    return pd.DataFrame(
+        [
+            dict(model=model, model_seed=0, condition=condition, layer=f"l{d}", depth=d / (curves.shape[1] - 1))
+            | dict(sample_id=i, seed=0, ssim=curves[i, d])
+            for d in range(curves.shape[1])
+            for i in range(curves.shape[0])
+        ]
+    )
+
+
+def test_depth_curves_have_bootstrap_intervals_over_images():
+    curves = np.random.default_rng(1).random((25, 3))
+    table = tables.feature_vis.depth_curve(inversion_rows(curves), "ssim")
+    np.testing.assert_allclose(table["mean"], curves.mean(0))
+    assert table["layer"].tolist() == ["l0", "l1", "l2"] and (table["n"] == 25).all()
+    for d, row in enumerate(table.itertuples()):
+        peer = stats.bootstrap((curves[:, d],), np.mean, method="percentile", n_resamples=10_000, rng=0)
+        assert (row.low, row.high) == pytest.approx(tuple(peer.confidence_interval), abs=0.006)
+
+
+def test_seeds_of_one_image_are_no_further_images():
+    once = inversion_rows([[0.9, 0.1], [0.5, 0.3], [0.7, 0.0]])
+    twice = pd.concat([once.assign(ssim=once["ssim"] + 0.1), once.assign(seed=1, ssim=once["ssim"] - 0.1)])
+    pd.testing.assert_frame_equal(
+        tables.feature_vis.depth_curve(twice, "ssim"), tables.feature_vis.depth_curve(once, "ssim")
+    )
+
+
+def test_survival_is_the_area_under_the_curve():
+    table = inversion_rows([[1, 0.5, 0], [1, 1, 1]]).sample(frac=1, random_state=0)
+    areas = tables.feature_vis.survival(table, "ssim").set_index("sample_id")["survival"]
+    assert areas[0] == pytest.approx(0.5) and areas[1] == pytest.approx(1)
+
+
+def test_pairs_are_compared_by_wilcoxon_and_holm():
+    rng = np.random.default_rng(2)
+    values = {name: rng.random(15) + shift for name, shift in (("mlp", 0.5), ("cnn", 0.1), ("vit", 0.0))}
+    table = pd.concat(
+        pd.DataFrame(dict(model=name, sample_id=np.arange(15), survival=v)) for name, v in values.items()
+    ).sample(frac=1, random_state=1)
+    table = table.sort_values("model", key=lambda names: names.map(list(values).index), kind="stable")
+    tests = tables.feature_vis.compare_pairs(table, "survival", of="model", on=["sample_id"])
+    assert list(zip(tests["a"], tests["b"], strict=True)) == [("mlp", "cnn"), ("mlp", "vit"), ("cnn", "vit")]
+    p = [stats.wilcoxon(values[a], values[b]).pvalue for a, b in zip(tests["a"], tests["b"], strict=True)]
+    np.testing.assert_allclose(tests["p_value"], p)
+    ordered = np.sort(p)
+    assert tests["p_holm"].min() == pytest.approx(min(1, 3 * ordered[0])) and (tests["p_holm"] >= p).all()
+    assert tests["difference"][0] == pytest.approx(values["mlp"].mean() - values["cnn"].mean())
+    same = tables.feature_vis.compare_pairs(
+        pd.concat([table.assign(model="a"), table.assign(model="b")]).drop_duplicates(["model", "sample_id"]),
+        "survival", of="model", on=["sample_id"],
+    )  # fmt: skip
+    assert same["p_value"].tolist() == [1.0] and same["difference"].tolist() == [0.0]
+    with pytest.raises(ValueError, match="lack a value"):
+        tables.feature_vis.compare_pairs(table.iloc[1:], "survival", of="model", on=["sample_id"])
+    with pytest.raises(ValueError, match="twice"):
+        tables.feature_vis.compare_pairs(pd.concat([table, table]), "survival", of="model", on=["sample_id"])
+
+
+def test_diversity_is_the_distance_between_seeds():
+    images = np.zeros((4, 2, 2, 3), np.uint8)
+    images[1], images[2], images[3] = 51, 102, 255
+    table = class_rows([[0, 0, 0], [0]]).assign(picture=[0, 1, 2, 3])
+    found = tables.feature_vis.diversity(images, table).set_index("target")
+    assert found.loc[0, "distance"] == pytest.approx((0.2 + 0.4 + 0.2) / 3) and found.loc[0, "n"] == 3
+    assert np.isnan(found.loc[1, "distance"])
+    again = tables.feature_vis.diversity(images / 255, table).set_index("target")
+    assert again.loc[0, "distance"] == pytest.approx(found.loc[0, "distance"])
+
+
+def test_pictures_come_back_and_only_with_their_own_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    name = ("fashion_mnist", "04b_feature_vis", "classes")
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3)).astype(np.uint8)
+    table = class_rows([[0.1, 0.2]]).assign(dataset="fashion_mnist")
+
+    def keep(images):
+        checksum = tables.feature_vis.save_pictures(images, *name)
+        save_table(table, *name, parameters=dict(pictures_sha256=checksum), provenance={})
+
+    keep(images)
+    np.testing.assert_array_equal(tables.feature_vis.load_pictures(*name), images)
+    keep(images[..., :1].repeat(3, axis=3))
+    np.testing.assert_array_equal(tables.feature_vis.load_pictures(*name), images[..., :1].repeat(3, axis=3))
+    with np.load(tmp_path / "fashion_mnist" / "04b_feature_vis" / "classes.npz") as file:
+        assert file["images"].shape == (3, 4, 4, 1)
+    tables.feature_vis.save_pictures(images[::-1], *name)
+    with pytest.raises(ValueError, match="does not hold the pictures"):
+        tables.feature_vis.load_pictures(*name)
+    with pytest.raises(ValueError, match="uint8"):
+        tables.feature_vis.save_pictures(images / 255, *name)
+
+
+def test_rows_of_pictures_may_differ_in_length():
+    rows = {"CNN": [np.full((4, 4, 3), v) for v in (0.1, 0.2, 0.3)], "MLP": np.full((2, 4, 4, 3), 128, np.uint8)}
+    captions = {"CNN": ["a", "b\nb", "c"], "MLP": ["d", "e"]}
+    figure = plotting.picture_rows(rows, captions, titles=["x", "y", "z"])
+    grid = np.reshape(figure.axes, (2, 3))
+    shown = [[float(ax.images[0].get_array().max()) if ax.images else None for ax in row] for row in grid]
+    assert shown == [pytest.approx([0.1, 0.2, 0.3]), [128, 128, None]]
+    assert [ax.get_xlabel() for ax in grid[0]] == ["a", "b\nb", "c"] and grid[1, 0].get_ylabel() == "MLP"
+    assert grid[1, 0].images[0].get_clim() == (0, 255) and grid[0, 0].images[0].get_clim() == (0, 1)
+    assert [ax.get_title() for ax in grid[0]] == ["x", "y", "z"]
+    plt.close(figure)
+
+
+def test_points_stand_at_the_means_with_their_intervals(ax):
+    rows = [("mlp", "fourier", 0.4), ("mlp", "real", 0.8), ("cnn", "fourier", 0.6), ("cnn", "real", 0.9)]
+    table = pd.DataFrame(rows, columns=["model", "condition", "mean"]).assign(measure="p_transfer")
+    table = table.assign(low=table["mean"] - 0.1, high=table["mean"] + 0.05)
+    plotting.measure_points(table, ax, measure="p_transfer", conditions=["fourier", "real"])
+    np.testing.assert_allclose([line.get_xdata() for line in ax.lines], [[0.4, 0.8], [0.6, 0.9]])
+    segments = [segment for lines in ax.collections for segment in lines.get_segments()]
+    np.testing.assert_allclose([s[:, 0] for s in segments], [[0.3, 0.45], [0.7, 0.85], [0.5, 0.65], [0.8, 0.95]])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["fourier", "real"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1] and ax.get_xlim() == (-0.03, 1.03)
+    (band,) = ax.patches
+    assert band.get_y() == 0.5 and band.get_height() == 1
+
+
+def test_depth_curves_stand_at_the_means_and_references_behind_them(ax):
+    own = tables.feature_vis.depth_curve(inversion_rows([[0.9, 0.5, 0.1], [0.7, 0.3, 0.3]]), "ssim")
+    noise = tables.feature_vis.depth_curve(inversion_rows([[0.01, 0.01, 0.01]], condition="noise"), "ssim")
+    plotting.depth_curves(pd.concat([own, noise]), ax, measure="ssim", references={"noise": "random noise"})
+    curve, _, reference = ax.lines
+    np.testing.assert_allclose(curve.get_xydata(), [[0, 0.8], [0.5, 0.4], [1, 0.2]])
+    np.testing.assert_allclose(reference.get_ydata(), 0.01)
+    assert ax.get_legend_handles_labels()[1] == ["CNN", "random noise"] and ax.get_yscale() == "linear"
+    plotting.depth_curves(own, ax, measure="distance")
+    assert ax.get_yscale() == "log" and ax.get_ylabel() == "relative feature distance"

@@ -1,0 +1,137 @@
+"""The profile over all axes: each number from its table, the range over seeds, ranks, and what is missing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from src import paths, plotting
+from src.results import load_facts, load_published, load_table, noting_missing, save_table
+from src.tables.profile import AXES, COLUMNS, MODELS, as_text, profile, summarise
+
+DATASET = "cifar10"
+
+
+@pytest.fixture(scope="module")
+def whole() -> pd.DataFrame:
+    table, missing = profile(DATASET, MODELS)
+    assert not missing and list(table.columns) == COLUMNS
+    return table.set_index(["axis", "model"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_axis_is_its_table(whole, model):
+    logits = load_table(DATASET, "05_calibration", model)
+    right = logits["label"] == logits["prediction"]
+    assert whole.loc[("accuracy", model), "value"] == pytest.approx(right.mean(), abs=1e-12)
+    judged = logits[logits["half"] == "judged"]
+    probs = torch.tensor(judged.filter(like="logit_").to_numpy()).softmax(1)
+    ece = multiclass_calibration_error(probs, torch.tensor(judged["label"].to_numpy()), num_classes=10, n_bins=15)
+    assert whole.loc[("calibration", model), "value"] == pytest.approx(float(ece), abs=1e-4)
+
+    worst = load_table(DATASET, "02_attacks", "worst_case").query("model == @model and eps_255 == 2")
+    kept = (worst["label"] == worst["prediction"]).mean()
+    assert whole.loc[("robustness", model), "value"] == pytest.approx(kept, abs=1e-12)
+
+    transfer = load_table(DATASET, "02_attacks", "transfer").query("attack == 'mi_fgsm' and target == @model")
+    shares = []
+    for source in set(MODELS) - {model}:
+        part = transfer[transfer["source"] == source]
+        part = part[(part["source_clean"] == part["label"]) & (part["target_clean"] == part["label"])]
+        shares.append((part["prediction"] != part["label"]).mean())
+    assert whole.loc[("transferability", model), "value"] == pytest.approx(np.mean(shares), abs=1e-12)
+
+    cues = load_table(DATASET, "03_texture_shape", "cue_conflict").query("condition == 'phase' and model == @model")
+    shape, texture = ((cues["prediction"] == cues[f"{cue}_label"]).sum() for cue in ("shape", "texture"))
+    assert whole.loc[("shape bias", model), "value"] == pytest.approx(shape / (shape + texture), abs=1e-12)
+
+    times = load_table(DATASET, "06_efficiency", "timings").query(
+        "sweep == 'latency' and model == @model and threads == 2"
+    )
+    assert whole.loc[("cost", model), "value"] == pytest.approx(times["ms"].median())
+
+
+def test_likeness_is_the_mean_over_the_other_architectures(whole):
+    hsic = load_table(DATASET, "04a_cka", "hsic").query("model_a in @MODELS and model_b in @MODELS")
+    sides = ["model_a", "layer_a", "model_b", "layer_b"]
+    mean = hsic.groupby(sides)[["cross", "own_a", "own_b"]].mean()
+    cka = mean["cross"] / np.sqrt(mean["own_a"] * mean["own_b"])
+    pairs = cka.groupby(["model_a", "model_b"]).mean()
+    expected = (pairs[("mlp", "vit")] + pairs[("cnn", "vit")]) / 2
+    assert whole.loc[("similarity", "vit"), "value"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_intervals_hold_their_values(whole):
+    assert (whole["low"] <= whole["value"]).all() and (whole["value"] <= whole["high"]).all()
+    assert (whole["low"] < whole["high"]).all() and (whole["n"] > 0).all()
+
+
+def rows(axis: str, values: dict) -> pd.DataFrame:
+    found = [(axis, m, s, v, v - 0.1, v + 0.1, 100) for (m, s), v in values.items()]
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def test_models_that_cannot_be_told_apart_share_a_rank():
+    values = {("mlp", 0): 0.9, ("mlp", 1): 0.5, ("mlp", 2): 0.97, ("cnn", 0): 0.75, ("vit", 0): 0.6}
+    more = summarise(rows("accuracy", values), MODELS).set_index("model")
+    assert more["rank"].to_dict() == {"mlp": 1, "cnn": 1, "vit": 2}  # vit: behind mlp, not told from cnn
+    assert more.loc["mlp", ["value", "seeds", "seed_low", "seed_high"]].tolist() == [0.9, 3, 0.5, 0.97]
+    less = summarise(rows("cost", values), MODELS).set_index("model")
+    assert less["rank"].to_dict() == {"mlp": 2, "cnn": 1, "vit": 1}
+    text = as_text(summarise(rows("accuracy", values), MODELS), names={"mlp": "MLP"})
+    assert text.loc["Accuracy (%) ↑", "MLP"] == "90.0 [80.0, 100.0]; seeds 50.0 to 97.0 (rank 1)"
+    assert as_text(summarise(rows("accuracy", {}), MODELS)).empty
+
+
+def test_missing_tables_are_named_and_the_rest_is_there(tmp_path, monkeypatch):
+    table, facts = load_table(DATASET, "06_efficiency", "timings"), load_facts(DATASET, "06_efficiency", "timings")
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    save_table(table, "some", "06_efficiency", "timings", parameters={}, provenance=facts["provenance"])
+    found, missing = profile("some", MODELS)
+    assert set(found["axis"]) == {"cost"} and len(missing) == 5
+    assert len({note.split("Run ")[1] for note in missing}) == 4  # notebooks
+    notes = []
+    with pytest.raises(ValueError, match="half-written or altered"), noting_missing(notes):
+        (tmp_path / "some" / "06_efficiency" / "timings.parquet").write_bytes(b"short")
+        load_table("some", "06_efficiency", "timings")
+
+
+def test_the_published_numbers_are_all_there():
+    adversarial, by_class = load_published("adversarial"), load_published("texture_shape")
+    assert len(adversarial) == 198 and len(by_class) == 150
+    clean = adversarial.query("eps == 0 and condition == 'fgsm'").set_index(["dataset", "model"])["accuracy"]
+    assert clean.round(4).to_dict() == {
+        ("cifar10", "mlp"): 0.941, ("cifar10", "cnn"): 0.9446, ("cifar10", "vit"): 0.9379,
+        ("cifar100", "mlp"): 0.7935, ("cifar100", "cnn"): 0.789, ("cifar100", "vit"): 0.7469,
+    }  # fmt: skip
+    assert by_class["accuracy"].between(0, 1).all() and by_class["class_as_printed"].nunique() == 10
+    with pytest.raises(ValueError, match="no table 'costs'; choose from adversarial, texture_shape"):
+        load_published("costs")
+
+
+def test_figures_show_every_model_and_its_rank(whole):
+    summary = summarise(whole.reset_index(), MODELS)
+    for name in AXES:
+        _, ax = plt.subplots()
+        part = summary[summary["axis"] == name]
+        plotting.profile_axis(part, ax)
+        assert [tick.get_text() for tick in ax.get_yticklabels()] == ["MLP", "CNN", "ViT"]
+        assert [text.get_text() for text in ax.texts] == [str(rank) for rank in part["rank"]]
+        points = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in "so^"]
+        np.testing.assert_allclose(points, AXES[name].scale * part["value"])
+        plt.close()
+
+
+def test_published_markers_are_hollow_and_where_the_numbers_are():
+    table = load_published("adversarial").query("dataset == 'cifar10' and condition == 'pgd'")
+    _, ax = plt.subplots()
+    plotting.published_curves(table, ax)
+    line = next(line for line in ax.lines if line.get_label() == "MLP, 2023 report")
+    assert line.get_markerfacecolor() == "none" and line.get_ydata().max() == pytest.approx(94.1)
+    assert line.get_xdata().max() == pytest.approx(255 * 0.022917)
+    _, ax = plt.subplots()
+    plotting.published_bars(load_published("texture_shape"), ax, by="condition", order=["edges", "grayscale"])
+    assert len(ax.lines) == 3 and all(len(line.get_ydata()) == 2 for line in ax.lines)
+    plt.close("all")

@@ -1,0 +1,505 @@
+"""Pairs, style transfer, the drawn images that calibrate the measure, predictions and what is kept of slow images."""
+
+import copy
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from victims import Spy, in_batches, some_images, trained_conv
+
+from src import paths
+from src.data import load_images
+from src.data.pixels import pixels_of, to_arrays
+from src.models import build_model
+from src.results import NOTEBOOKS
+from src.tables.texture_shape import LEVELS, shape_bias
+from src.texture_shape import (
+    CORRUPTIONS,
+    MANIPULATIONS,
+    calibrate,
+    choose_pairs,
+    corrupt,
+    corruptions,
+    manipulate,
+    predict_all,
+    predict_conflicts,
+    predict_corrupted,
+    predict_manipulated,
+    predict_pairs,
+    stylised,
+    synthesise_texture,
+    texture_only,
+    textures,
+    transfer_style,
+)
+from src.texture_shape.calibration_images import N_CLASSES, NONE, draw, follow_shape, follow_texture
+from src.texture_shape.cue_conflict import cue_conflict
+from src.texture_shape.style_transfer import gram_matrix
+
+
+@pytest.fixture(scope="module")
+def clothes():
+    return load_images("fashion_mnist", "test").subset(200, seed=0)
+
+
+# pairs
+
+
+@pytest.mark.parametrize("n", [1, 45, 90, 180, 200])
+def test_pairs_are_balanced_over_ordered_pairs_of_classes(n, clothes):
+    pairs = choose_pairs(clothes.labels, clothes.sample_ids, n, seed=0)
+    assert pairs["pair"].tolist() == list(range(n))
+    label_of = dict(zip(clothes.sample_ids, clothes.labels, strict=True))
+    for role in ("shape", "texture"):
+        assert [label_of[i] for i in pairs[f"{role}_id"]] == pairs[f"{role}_label"].tolist()
+        counts = pairs[f"{role}_label"].value_counts().reindex(range(10), fill_value=0)
+        assert counts.max() - counts.min() <= 1
+    assert (pairs["shape_label"] != pairs["texture_label"]).all()
+    of_classes = pairs.groupby(["shape_label", "texture_label"]).size()
+    assert of_classes.max() == -(-n // 90) and (n < 90 or (len(of_classes) == 90 and of_classes.min() == n // 90))
+    assert not pairs.duplicated(["shape_id", "texture_id"]).any()
+
+
+def test_pairs_use_many_images(clothes):
+    pairs = choose_pairs(clothes.labels, clothes.sample_ids, 90, seed=0)
+    assert pairs["shape_id"].nunique() > 80 and pairs["texture_id"].nunique() > 80
+
+
+def test_pairs_hang_on_the_seed_and_not_on_the_order_of_the_images(clothes):
+    pairs = choose_pairs(clothes.labels, clothes.sample_ids, 90, seed=0)
+    order = np.random.default_rng(0).permutation(len(clothes))
+    pd.testing.assert_frame_equal(pairs, choose_pairs(clothes.labels[order], clothes.sample_ids[order], 90, seed=0))
+    pd.testing.assert_frame_equal(pairs[:37], choose_pairs(clothes.labels, clothes.sample_ids, 37, seed=0))
+    other = choose_pairs(clothes.labels, clothes.sample_ids, 90, seed=1)
+    assert (pairs["shape_id"] != other["shape_id"]).mean() > 0.8
+
+
+def test_only_usable_images_are_paired_and_few_pairs_change_with_them(clothes):
+    usable = np.random.default_rng(0).random(len(clothes)) < 0.8
+    pairs = choose_pairs(clothes.labels, clothes.sample_ids, 180, seed=0, usable=usable)
+    assert set(pairs["shape_id"]) | set(pairs["texture_id"]) <= set(clothes.sample_ids[usable])
+    assert (pairs.groupby(["shape_label", "texture_label"]).size() == 2).all()
+    usable[np.flatnonzero(usable)[5]] = False
+    again = choose_pairs(clothes.labels, clothes.sample_ids, 180, seed=0, usable=usable)
+    keys = [set(zip(table["shape_id"], table["texture_id"], strict=True)) for table in (pairs, again)]
+    assert 0 < len(keys[0] - keys[1]) < 12
+
+
+def test_every_meeting_comes_once_and_no_more_than_there_are():
+    labels, ids = np.array([0, 0, 0, 1, 1]), np.array([10, 11, 12, 20, 21])
+    pairs = choose_pairs(labels, ids, 12, seed=0)
+    assert len(set(zip(pairs["shape_id"], pairs["texture_id"], strict=True))) == 12
+    with pytest.raises(ValueError, match="there are not 13 pairs: classes . and . have no more"):
+        choose_pairs(labels, ids, 13, seed=0)
+    with pytest.raises(ValueError, match="pairs need two classes with an image that may be used; there are 1"):
+        choose_pairs(labels, ids, 1, seed=0, usable=labels == 0)
+    with pytest.raises(ValueError, match="of one length, not 5, 4, 5"):
+        choose_pairs(labels, ids[:4], 1, seed=0)
+
+
+def test_images_are_found_by_their_ids(clothes):
+    ids = clothes.sample_ids[[7, 0, 7, 199]]
+    np.testing.assert_array_equal((255 * to_arrays(pixels_of(clothes, ids))).round(), clothes.images[[7, 0, 7, 199]])
+    mixed = clothes.take(np.random.default_rng(0).permutation(len(clothes)))
+    assert torch.equal(pixels_of(mixed, ids), pixels_of(clothes, ids))
+    with pytest.raises(ValueError, match="fashion_mnist test has no sample_id 99999 among its 200 images"):
+        pixels_of(clothes, np.array([ids[0], 99_999]))
+
+
+# style transfer
+
+
+@pytest.fixture(scope="module")
+def style_task():
+    pixels = some_images(20).pixels
+    return pixels[:4], pixels[10:14]
+
+
+def conv_layers() -> dict:
+    return dict(model=trained_conv(), layers=("1", "3"))
+
+
+def test_style_comes_nearer_and_content_stays(style_task):
+    content, style = style_task
+    net = trained_conv()
+    painted = transfer_style(content, style, steps=40, **conv_layers())
+    assert 0 <= painted.min() and painted.max() <= 1 and painted.dtype == content.dtype
+    for depth in (2, 4):
+        grams = [gram_matrix(net[:depth](x)).detach() for x in (content, painted, style)]
+        before, after = ((gram - grams[2]).flatten(1).norm(dim=1) for gram in grams[:2])
+        assert (after < 0.5 * before).all()
+    nearer = [np.corrcoef(painted[i, 0].flatten(), content[j, 0].flatten())[0, 1] for i in range(4) for j in range(4)]
+    assert (np.reshape(nearer, (4, 4)).argmax(1) == np.arange(4)).all()
+
+
+def test_style_level_0_is_the_identity_and_weaker_styles_change_less(style_task):
+    content, style = style_task
+    assert torch.equal(transfer_style(content, style, level=0, **conv_layers()), content)
+    change = [
+        (transfer_style(content, style, level=level, steps=30, **conv_layers()) - content).square().mean()
+        for level in (0.01, 1.0)
+    ]
+    assert 0 < change[0] < 0.5 * change[1]
+
+
+def test_style_does_not_hang_on_the_batch(style_task):
+    content, style = style_task
+    whole = transfer_style(content, style, steps=25, **conv_layers())
+    parts = [
+        transfer_style(*pair, steps=25, **conv_layers()) for pair in zip(content.split(1), style.split(1), strict=True)
+    ]
+    assert (torch.cat(parts) - whole).abs().max() <= 1e-6
+
+
+def test_grey_images_stay_grey_and_colours_do_not(style_task):
+    content, style = style_task
+    painted = transfer_style(content, style, steps=5, **conv_layers())
+    assert (painted == painted[:, :1]).all()
+    coloured = style * torch.tensor([1, 0.5, 0.2]).view(3, 1, 1)
+    painted = transfer_style(content, coloured, steps=5, **conv_layers())
+    assert (painted != painted[:, :1]).flatten(1).any(1).all()
+
+
+def test_the_styling_network_is_left_as_it_was(style_task):
+    net = copy.deepcopy(trained_conv()).train()
+    net.zero_grad(set_to_none=True)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    transfer_style(*style_task, net, steps=2, layers=("1",))
+    assert net.training and all(parameter.requires_grad for parameter in net.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert not any(module._forward_hooks for module in net.modules())
+    assert all(parameter.grad is None for parameter in net.parameters())
+    net.eval()
+
+
+def test_gram_matrix_is_numpys():
+    features = torch.rand(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    flat = features.numpy().reshape(3, 4, 30)
+    np.testing.assert_allclose(gram_matrix(features), np.einsum("nip,njp->nij", flat, flat) / 30, rtol=1e-5)
+
+
+def test_wrong_style_tasks_are_refused(style_task):
+    content, style = style_task
+    with pytest.raises(ValueError, match="no layer net.layer9; choose from 0, 2"):
+        transfer_style(content, style, trained_conv(), layers=("net.layer9",))
+    with pytest.raises(ValueError, match=r"layer 5 gives \(4, 10\)"):
+        transfer_style(content, style, trained_conv(), layers=("5",))
+    with pytest.raises(ValueError, match="weight of the style must be from 0 to 1, not 2"):
+        transfer_style(content, style, level=2, **conv_layers())
+    with pytest.raises(ValueError, match="one partner"):
+        transfer_style(content, style[:2], **conv_layers())
+
+
+def test_the_studys_cnn_has_the_layers_of_the_default(style_task):
+    painted = transfer_style(*(x[:1] for x in style_task), build_model("cnn", "fashion_mnist"), steps=2)
+    assert (painted - style_task[0][:1]).abs().max() > 0.01
+
+
+# the measure, measured
+
+
+IDS = torch.arange(400)
+SHAPES, TEXTURES = IDS % N_CLASSES, IDS // N_CLASSES % N_CLASSES
+NEITHER = torch.full_like(SHAPES, NONE)
+
+
+def test_each_rule_sees_its_cue_and_not_the_other():
+    outlines, fields = draw(SHAPES, NEITHER, IDS, seed=0), draw(NEITHER, TEXTURES, IDS, seed=0)
+    assert torch.equal(follow_shape(outlines), SHAPES) and torch.equal(follow_texture(fields), TEXTURES)
+    # what a rule cannot see it must not get right more often than by chance
+    assert (follow_shape(fields) == TEXTURES).float().mean() < 0.3
+    assert (follow_texture(outlines) == SHAPES).float().mean() < 0.3
+
+
+def test_a_shape_rule_scores_1_and_a_texture_rule_0():
+    table = calibrate({"shape rule": follow_shape, "texture rule": follow_texture}, n=400, seed=0, cutoffs=(0.5, 12))
+    found = shape_bias(table, by=["condition", "model"]).set_index(["condition", "model"])
+    figures = found.loc["figures"]
+    assert figures["shape_bias"].to_dict() == {"shape rule": 1.0, "texture rule": 0.0}
+    assert figures["decisive"].tolist() == [1, 1] and figures["n"].tolist() == [400, 400]
+    assert figures["low"].tolist() == figures["high"].tolist() == [1, 0]
+    assert (table.groupby("condition").size() == [800, 1600, 800]).all()
+    # phases carry no texture at all, but an outline only in part
+    assert found.loc[("phase", "texture rule"), "shape_bias"] == 0
+    assert 0.5 < found.loc[("phase", "shape rule"), "shape_bias"] < 1
+    # on a hybrid the cut-off decides, whichever cue a rule sees
+    by_level = shape_bias(table[table["condition"] == "hybrid"], by=["level", "model"]).set_index("level")["shape_bias"]
+    assert (by_level.loc[0.5] < 0.05).all() and (by_level.loc[12] > 0.9).all()
+
+
+def test_a_blind_rule_scores_one_half():
+    rng = np.random.default_rng(0)
+    table = calibrate({"blind": lambda pixels: torch.from_numpy(rng.integers(N_CLASSES, size=len(pixels)))}, n=4_000)
+    found = shape_bias(table, by="condition").set_index("condition")
+    np.testing.assert_allclose(found["shape_bias"], 0.5, atol=0.04)
+    np.testing.assert_allclose(found["decisive"], 2 / N_CLASSES, atol=0.04)
+
+
+def test_drawn_images_are_seeded_and_balanced():
+    images = draw(SHAPES, TEXTURES, IDS, seed=0)
+    assert images.shape == (400, 3, 32, 32) and 0 <= images.min() and images.max() <= 1
+    assert torch.equal(draw(SHAPES[7:9], TEXTURES[7:9], IDS[7:9], seed=0), images[7:9])
+    assert not torch.equal(draw(SHAPES, TEXTURES, IDS, seed=1), images)
+    assert len({image.numpy().tobytes() for image in images}) > 350
+    with pytest.raises(ValueError, match="shapes must be from 0 to 4, or -1 for none"):
+        draw(SHAPES + 1, TEXTURES, IDS, seed=0)
+    with pytest.raises(ValueError, match="multiple of 4 and at least 24 pixels, not 30"):
+        draw(SHAPES, TEXTURES, IDS, seed=0, side=30)
+
+
+# predictions
+
+
+def test_one_pass_gives_every_class_and_the_rows_do_not_hang_on_the_batch():
+    images = some_images(40)
+    spy = Spy(trained_conv())
+    conditions = {"edges": (1,), "patch_shuffle": (16, 4)}
+    table = predict_manipulated({("conv", 0): spy}, in_batches(images, 40), conditions=conditions, seed=2)
+    assert spy.n_forward == 40 * 4
+    assert table.groupby(["condition", "level"]).size().to_dict() == {
+        ("clean", 0): 40, ("edges", 1): 40, ("patch_shuffle", 16): 40, ("patch_shuffle", 4): 40,
+    }  # fmt: skip
+    assert list(table.columns) == [
+        "sample_id", "label", "prediction", "confidence", "model", "model_seed", "condition", "level",
+    ]  # fmt: skip
+    shuffled = table[table["level"] == 4]
+    assert shuffled["sample_id"].tolist() == images.sample_ids.tolist()
+    assert shuffled["label"].tolist() == images.labels.tolist()
+    with torch.no_grad():
+        logits = trained_conv()(manipulate("patch_shuffle", images.pixels, images.sample_ids, seed=2, level=4))
+    assert shuffled["prediction"].tolist() == logits.argmax(1).tolist()
+    np.testing.assert_allclose(shuffled["confidence"], logits.softmax(1).amax(1), atol=6e-4)
+    small = predict_manipulated({("conv", 0): trained_conv()}, in_batches(images, 7), conditions=conditions, seed=2)
+    pd.testing.assert_frame_equal(table, small, atol=1.1e-3)
+
+
+def test_every_model_sees_the_same_images():
+    spies = {(name, seed): Spy(trained_conv(), keep=True) for name, seed in (("a", 0), ("a", 1), ("b", 0))}
+    table = predict_manipulated(spies, in_batches(some_images(10), 5), conditions={"occlusion_noise": (0.5,)})
+    seen = [torch.cat(spy.seen) for spy in spies.values()]
+    assert torch.equal(seen[0], seen[1]) and torch.equal(seen[0], seen[2])
+    assert table.groupby(["model", "model_seed"]).size().to_dict() == dict.fromkeys(spies, 20)
+
+
+def test_by_default_everything_is_measured():
+    table = predict_manipulated({("conv", 0): trained_conv()}, in_batches(some_images(10), 10))
+    found = table.groupby("condition")["level"].agg(lambda levels: set(levels)).to_dict()
+    assert found == {"clean": {0.0}} | {name: set(map(float, levels)) for name, levels in LEVELS.items()}
+
+
+def test_conflicts_are_shown_as_the_pairs_say(clothes):
+    pairs = choose_pairs(clothes.labels, clothes.sample_ids, 25, seed=0)
+    spies = {("a", 0): Spy(trained_conv(), keep=True), ("b", 0): Spy(trained_conv())}
+    table = predict_conflicts(spies, clothes, pairs, cutoffs=(2, 8), batch_size=10)
+    assert table.groupby(["model", "condition", "level"]).size().tolist() == [25] * 6
+    shape, texture = (pixels_of(clothes, pairs[f"{role}_id"].to_numpy()) for role in ("shape", "texture"))
+    expected = [cue_conflict(shape, texture)] + [cue_conflict(shape, texture, kind="hybrid", cutoff=c) for c in (2, 8)]
+    np.testing.assert_allclose(torch.cat(spies["a", 0].seen), torch.cat(expected), atol=1e-6)
+    with torch.no_grad():
+        answers = trained_conv()(expected[2]).argmax(1)
+    hybrid = table[(table["level"] == 8) & (table["model"] == "b")]
+    pd.testing.assert_frame_equal(hybrid[list(pairs.columns)].reset_index(drop=True), pairs)
+    assert hybrid["prediction"].tolist() == answers.tolist()
+    with pytest.raises(ValueError, match="10 images do not match 25 pairs"):
+        predict_pairs(spies, [shape[:10]], pairs, condition="stylised", level=1)
+
+
+def test_models_come_back_in_their_mode():
+    net = nn.Sequential(nn.Dropout(0.5), trained_conv()).train()
+    images = some_images(10)
+    first, second = (predict_all({("net", 0): net}, [images], condition="clean", level=0) for _ in range(2))
+    assert net.training
+    pd.testing.assert_frame_equal(first, second)
+    trained_conv().eval()
+
+
+# images that take long
+
+
+@pytest.fixture
+def own_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    return tmp_path / "fashion_mnist" / "03_texture_shape"
+
+
+def test_stylised_images_are_made_once_and_added_to(own_results, clothes, monkeypatch):
+    model = build_model("cnn", "fashion_mnist")
+    pairs = choose_pairs(clothes.labels, clothes.sample_ids, 5, seed=0)
+    made = []
+
+    def counted(content, style, network, **options):
+        made.append(len(content))
+        return transfer_style(content, style, network, **options)
+
+    monkeypatch.setattr("src.texture_shape.precomputed.transfer_style", counted)
+    first = stylised(clothes, pairs[:3], model, steps=1, progress=False)
+    (file,) = own_results.iterdir()
+    assert first.dtype == np.uint8 and first.shape == (3, 32, 32, 3) and made == [3]
+    whole = stylised(clothes, pairs.iloc[::-1], model, steps=1, progress=False)
+    assert made == [3, 2] and np.array_equal(whole[::-1][:3], first)
+    assert np.array_equal(stylised(clothes, pairs[:3], model, steps=1, progress=False), first) and made == [3, 2]
+    shape, texture = (pixels_of(clothes, pairs[f"{role}_id"].to_numpy()) for role in ("shape", "texture"))
+    expected = 255 * to_arrays(transfer_style(shape, texture, model, steps=1))
+    assert abs(whole[::-1] - expected).max() <= 0.5 + 1e-3
+    stylised(clothes, pairs[:1], model, steps=2, progress=False)  # made another way, so kept in another file
+    assert len(list(own_results.iterdir())) == 2 and made == [3, 2, 1]
+    with np.load(file) as kept:
+        facts = json.loads(str(kept["facts"]))
+        assert kept["images"].shape == (5, 32, 32, 1)  # grey ones take a third of the space
+    assert facts["weights"] == model.source and facts["steps"] == 1
+    with pytest.raises(ValueError, match="no trained weights"):
+        stylised(clothes, pairs, build_model("cnn", "fashion_mnist", weights=None), steps=1)
+
+
+def test_a_stopped_run_keeps_what_it_has(own_results, clothes, monkeypatch):
+    model, pairs = build_model("cnn", "fashion_mnist"), choose_pairs(clothes.labels, clothes.sample_ids, 6, seed=0)
+    monkeypatch.setattr("src.texture_shape.precomputed._AT_ONCE", 2)
+    calls = []
+
+    def stops(content, style, network, **options):
+        calls.append(len(content))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return content
+
+    monkeypatch.setattr("src.texture_shape.precomputed.transfer_style", stops)
+    with pytest.raises(KeyboardInterrupt):
+        stylised(clothes, pairs, model, progress=False)
+    found = stylised(clothes, pairs, model, progress=False)
+    assert calls == [2, 2, 2, 2]
+    np.testing.assert_array_equal(found, (255 * to_arrays(pixels_of(clothes, pairs["shape_id"].to_numpy()))).round())
+
+
+def test_a_file_of_something_else_is_refused(own_results, clothes):
+    model, pairs = build_model("cnn", "fashion_mnist"), choose_pairs(clothes.labels, clothes.sample_ids, 1, seed=0)
+    stylised(clothes, pairs, model, steps=1, progress=False)
+    (file,) = own_results.iterdir()
+    np.savez(file, sample_ids=np.zeros((2, 1)), images=np.zeros((2, 32, 32, 1), np.uint8))
+    with pytest.raises(ValueError, match="is not a file of precomputed images; delete it"):
+        stylised(clothes, pairs, model, steps=1, progress=False)
+
+
+def test_the_committed_images_are_those_the_notebook_asks_for():
+    """With the notebook's own numbers and the shipped weights nothing has to be made, and plenoptic is not needed."""
+    import papermill
+
+    asked = papermill.inspect_notebook(str(paths.ROOT / NOTEBOOKS["03_texture_shape"]))
+    value = {name: json.loads(known["default"].replace("'", '"')) for name, known in asked.items()}
+    images = load_images("fashion_mnist", "test").subset(value["n_images"], value["seed"])
+    pairs = choose_pairs(images.labels, images.sample_ids, value["n_stylised"], seed=value["seed"])
+    folder = paths.RESULTS / "fashion_mnist" / "03_texture_shape"
+    files = {path: json.loads(str(np.load(path)["facts"])) for path in folder.glob("*.npz")}
+    (stylised_file,) = (
+        path
+        for path, facts in files.items()
+        if path.stem.startswith("stylised") and facts["steps"] == value["style_steps"]  # other runs leave others
+    )
+    asked_for = set(map(tuple, pairs[["shape_id", "texture_id"]].to_numpy().tolist()))
+    assert asked_for <= set(map(tuple, np.load(stylised_file)["sample_ids"].tolist()))
+    assert files[stylised_file]["weights"] == build_model(value["style_model"], "fashion_mnist").source
+    made = [np.load(path)["sample_ids"] for path in files if path.stem.startswith("textures")]
+    assert set(pairs["shape_id"]) <= {key for ids in made for (key,) in ids.tolist()}
+
+
+# optional packages
+
+
+def test_without_the_optional_packages_an_error_says_what_to_install(monkeypatch, own_results, clothes):
+    monkeypatch.setitem(__import__("sys").modules, "plenoptic", None)
+    monkeypatch.setitem(__import__("sys").modules, "plenoptic.models", None)
+    monkeypatch.setitem(__import__("sys").modules, "imagecorruptions", None)
+    images = some_images(10)
+    assert not textures.available() and not corruptions.available()
+    with pytest.raises(
+        ImportError, match="need the package plenoptic: make texture, or pip install -r requirements-tex"
+    ):
+        synthesise_texture(images.pixels, images.sample_ids, 0)
+    with pytest.raises(ImportError, match="need the package imagecorruptions-imaug: make texture"):
+        corrupt(images.pixels, images.sample_ids, 0, 1, name="fog")
+    with pytest.raises(ImportError, match="imagecorruptions-imaug"):
+        predict_corrupted({("conv", 0): trained_conv()}, [images])
+    assert texture_only(clothes, progress=False) is None
+    # what needs no package still works
+    assert torch.equal(synthesise_texture(images.pixels, images.sample_ids, 0, level=0), images.pixels)
+    assert torch.equal(corrupt(images.pixels, images.sample_ids, 0, 0, name="fog"), images.pixels)
+
+
+def test_wrong_corruptions_and_textures_are_refused():
+    pixels, _, ids = some_images(10)
+    with pytest.raises(ValueError, match="unknown corruption 'rain'; choose from gaussian_noise, shot_noise"):
+        corrupt(pixels, ids, 0, 1, name="rain")
+    for severity in (6, -1, 1.5):
+        with pytest.raises(ValueError, match="severity of fog is 0, 1, 2, 3, 4 or 5"):
+            corrupt(pixels, ids, 0, severity, name="fog")
+    with pytest.raises(ValueError, match="at least 32 pixels a side, not 16"):
+        corrupt(pixels[..., :16, :16], ids, 0, 1, name="fog")
+    with pytest.raises(ValueError, match="level of a texture is 0 or 1, not 0.5"):
+        synthesise_texture(pixels, ids, 0, level=0.5)
+    with pytest.raises(ValueError, match="from 0 to 1, not 3"):
+        synthesise_texture(pixels, ids, 0, level=3)
+
+
+@pytest.mark.skipif(not corruptions.available(), reason="imagecorruptions-imaug is not installed: make texture")
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_corruptions_are_the_packages_and_seeded_per_image(name):
+    import imagecorruptions
+
+    assert sorted(CORRUPTIONS) == sorted(imagecorruptions.get_corruption_names("all"))
+    pixels, _, ids = some_images(10)
+    state = np.random.get_state()[1].copy()
+    found = corrupt(pixels, ids, 3, 5, name=name)
+    assert (np.random.get_state()[1] == state).all()
+    assert found.shape == pixels.shape and 0 <= found.min() and found.max() <= 1
+    backwards = corrupt(pixels.flip(0)[:4], ids.flip(0)[:4], 3, 5, name=name)
+    assert torch.equal(backwards.flip(0), found[-4:])
+    assert torch.equal((255 * found).round() / 255, found)
+    if name in ("contrast", "brightness", "pixelate", "jpeg_compression", "saturate", "defocus_blur", "gaussian_blur"):
+        image = (255 * pixels[0]).round().byte().permute(1, 2, 0).numpy()
+        theirs = imagecorruptions.corrupt(image, severity=5, corruption_name=name)
+        np.testing.assert_array_equal((255 * to_arrays(found[:1])[0]).round(), theirs)
+    elif name not in ("zoom_blur", "fog"):
+        assert not torch.equal(corrupt(pixels, ids, 4, 5, name=name), found)
+
+
+@pytest.mark.skipif(not corruptions.available(), reason="imagecorruptions-imaug is not installed: make texture")
+@pytest.mark.filterwarnings("error")
+def test_where_no_drop_falls_spatter_leaves_the_image():
+    pixels, _, ids = some_images(100)
+    found = corrupt(pixels, ids, 0, 1, name="spatter")
+    unchanged = (found == pixels).flatten(1).all(1)
+    assert 0 < unchanged.sum() < 20 and found.flatten(1).amax(1).min() > 0
+
+
+@pytest.mark.skipif(not textures.available(), reason="plenoptic is not installed: make texture")
+def test_textures_have_the_images_statistics_and_not_its_layout():
+    from plenoptic.models import PortillaSimoncelli
+
+    pixels, _, ids = some_images(10)
+    made = synthesise_texture(pixels[:4], ids[:4], 0, steps=120)
+    assert 0 <= made.min() and made.max() <= 1 and (made == made[:, :1]).all()
+    model = PortillaSimoncelli((32, 32), n_scales=2, spatial_corr_width=7).double()
+
+    def statistics(images):
+        return model(images[:, :1].double())[:, 0].nan_to_num()
+
+    noise = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * pixels[:4].std() + pixels[:4].mean()
+    wanted = statistics(pixels[:4])
+    errors = [((statistics(x) - wanted).square().sum(1) / wanted.square().sum(1)).sqrt() for x in (made, noise)]
+    assert (errors[0] < 0.45 * errors[1]).all()
+    layout = [np.corrcoef(a.flatten(), b.flatten())[0, 1] for a, b in zip(made[:, 0], pixels[:4, 0], strict=True)]
+    assert np.abs(layout).max() < 0.5
+    alone = synthesise_texture(pixels[2:3], ids[2:3], 0, steps=120)
+    assert (alone - made[2:3]).abs().max() <= 1e-6
+    coloured = pixels[:2] * torch.tensor([1, 0.5, 0.2]).view(3, 1, 1)
+    painted = synthesise_texture(coloured, ids[:2], 0, steps=20)
+    assert (painted[:, 0] >= painted[:, 2] - 1e-6).all()  # one colour stays one colour
+
+
+def test_all_names_are_those_of_the_package():
+    from src import tables, texture_shape
+
+    assert all(hasattr(texture_shape, name) for name in texture_shape.__all__)
+    assert set(MANIPULATIONS) == set(tables.texture_shape.UNITS)

@@ -1,0 +1,69 @@
+"""What the README shows must run, and what it names must be there."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from benchmarks import scaling
+from src.data import load_images
+from src.paths import ROOT
+from src.tables.profile import MODELS, profile
+from workflow.gallery import GALLERY, with_gallery
+
+README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_example_runs(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    some = load_images("fashion_mnist", "test").subset(20, seed=0)
+    for i, (image, label) in enumerate(zip(some.images, some.labels, strict=True)):  # the example's PICTURES
+        folder = tmp_path / "PICTURES" / some.classes[label].replace("/", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i}.png")
+    names: dict = {}
+    exec(example, names)
+    if "history" in names:
+        assert names["history"]["loss"].iloc[-1] < names["history"]["loss"].iloc[0]
+
+
+def test_linked_files_exist():
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert len(links) > 5
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_named_make_targets_exist():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"`make ([\w-]+)", README)) | set(re.findall(r"^make ([\w-]+)", README, flags=re.MULTILINE))
+    assert named and named <= targets
+
+
+def test_every_module_is_named():
+    modules = {path.stem for path in (ROOT / "src").glob("[a-z]*") if path.suffix == ".py" or path.is_dir()}
+    table = next(line for line in README.splitlines() if line.startswith("| `src/`"))
+    assert modules - set(re.findall(r"`(\w+)`", table)) == {"loaders_ffcv"}  # named with its requirement
+
+
+def test_scaling_is_what_the_benchmark_found():
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    assert scaling.growth_table() in text and scaling.classes_and_shards() in text, "run python -m benchmarks.scaling"
+    gflop = float(re.search(r"take (\d+) GFLOP", text)[1])
+    worst_hours = scaling.N * gflop * 1e9 * 4000 / scaling.SUSTAINED / 3600
+    assert float(re.search(r"nothing ever breaks\s*\| 100.0%\s*\| ([\d.]+)", text)[1]) == pytest.approx(
+        worst_hours, rel=0.01
+    )
+
+
+def test_the_gallery_quotes_the_tables():
+    assert with_gallery(README) == README, "the tables of CIFAR-10 have changed: run `make gallery`"
+    accuracies = profile("cifar10", MODELS)[0].query("axis == 'calibration'")
+    for value in accuracies["value"]:
+        assert f"{100 * value:.1f} % [" in README
+    for figure in GALLERY:
+        with Image.open(ROOT / "figures" / "gallery" / f"{figure}_cifar10.png") as picture:
+            assert picture.width == 1400
+    with pytest.raises(ValueError, match="no <!-- gallery"):
+        with_gallery("# Another text")
