@@ -16,18 +16,21 @@ import pandas as pd
 
 from src import paths
 from src.files import sha256, written_whole
-from src.study import GATHER, WHOLE, parse_shard
 
-# experiment -> the notebook that makes its tables
-NOTEBOOKS = {
-    "01_finetuning": "01_vit_finetuning.ipynb",
-    "02_attacks": "02_adversarial_robustness.ipynb",
-    "03_texture_shape": "03_texture_shape_bias.ipynb",
-    "04a_cka": "04a_cka.ipynb",
-    "04b_feature_vis": "04b_feature_visualization.ipynb",
-    "05_calibration": "05_model_calibration.ipynb",
-    "06_efficiency": "06_inference_time.ipynb",
+# notebook -> the word of its experiment
+WORDS = {
+    "01_vit_finetuning": "finetuning",
+    "02_adversarial_robustness": "attacks",
+    "03_texture_shape_bias": "texture_shape",
+    "04a_cka": "cka",
+    "04b_feature_visualization": "feature_vis",
+    "05_model_calibration": "calibration",
+    "06_inference_time": "efficiency",
 }
+# experiment, which names the folder of its tables -> the notebook that makes them
+NOTEBOOKS = {f"{notebook.partition('_')[0]}_{word}": f"{notebook}.ipynb" for notebook, word in WORDS.items()}
+GATHER = "gather"  # in place of a shard "k/n": nothing is measured, the parts are put together
+WHOLE = "1/1"
 PUBLISHED = ("adversarial", "texture_shape")  # tables of the 2023 report
 KEY_COLUMNS = ("model", "model_seed", "dataset", "condition")  # in every table, so that tables can be put together
 IMAGES = ("sample_id", "pair")  # columns that say of which image, or pair of images, a row speaks
@@ -40,6 +43,15 @@ def table_path(dataset: str, experiment: str, name: str, shard: str = WHOLE) -> 
     k, n = (1, 1) if shard == GATHER else parse_shard(shard)
     part = f".{k}of{n}" if n > 1 else ""
     return paths.RESULTS / dataset / experiment / f"{name}{part}.parquet"
+
+
+def parse_shard(shard: str) -> tuple[int, int]:
+    """(k, n) of "k/n", the k-th of n parts counted from 1; ValueError for anything else."""
+    found = re.fullmatch(r"(\d+)/(\d+)", str(shard))
+    k, n = (int(number) for number in found.groups()) if found else (0, 0)
+    if not 1 <= k <= n:
+        raise ValueError(f'shard must be "k/n" with k from 1 to n, such as "2/3", or "{GATHER}", not {shard!r}')
+    return k, n
 
 
 def save_table(

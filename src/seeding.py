@@ -4,10 +4,23 @@ Every random manipulation, crop or attack start is drawn from (seed, …, sample
 device then change nothing, which a sequential generator cannot offer and a generator per image is too slow for.
 """
 
+from enum import IntEnum
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+
+class Stream(IntEnum):
+    """Random streams: a number of its own for each use, so that an image never meets one draw twice."""
+
+    CROP, MIXUP, ORDER = 1, 2, 3
+    ATTACK_START, STRIPES, SQUARE, SIGNS = 21, 22, 23, 24
+    OCCLUSION, FILL, SHUFFLE, PHASES, TEXTURE_START, DRAWING = 31, 32, 33, 34, 35, 36
+    FREQUENCIES, VIEWS = 41, 42
+    PERMUTATION, PERMUTATION_OF_BATCH = 51, 52
+
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9

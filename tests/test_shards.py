@@ -10,8 +10,8 @@ import pytest
 from src import paths
 from src.data import load_images
 from src.paths import ROOT
-from src.results import load_facts, load_parts, load_table, save_table, table_path
-from src.study import GATHER, part_of
+from src.results import GATHER, load_facts, load_parts, load_table, save_table, table_path
+from src.study import part_of
 from workflow.part import as_far_as_tables
 
 # notebook -> its experiment, and parameters that make it small; 3 shards of uneven length

@@ -12,10 +12,11 @@ from src.attacks import engine
 from src.attacks.norms import check_threat, distance, random_direction
 from src.attacks.record import FACTS, Record, facts_of
 from src.attacks.rules import Apgd, Pgd
-from src.attacks.single import _NOISE, along, fgsm_direction
+from src.attacks.single import along, fgsm_direction
 from src.attacks.square import Square
 from src.data.loaders import Batch, reusable
 from src.models.access import check_images, check_logits, frozen
+from src.seeding import Stream
 
 # iterated attacks by name -> rule, given norm, seed and the attack's own options
 ATTACKS: dict[str, Callable[..., engine.Rule]] = {
@@ -104,7 +105,7 @@ def _along_one_direction(
                 logits, direction = fgsm_direction(model, *batch, norm=norm)
             else:
                 check_images(batch.pixels, batch.labels)
-                direction = random_direction(batch.pixels, norm, batch.sample_ids, seed, _NOISE)
+                direction = random_direction(batch.pixels, norm, batch.sample_ids, seed, Stream.SIGNS)
                 logits = _logits(model, batch.pixels, batch)
             clean = facts_of(logits, batch.labels)
             nothing = torch.zeros_like(clean["confidence"])

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from src.attacks.norms import check_threat, project, random_start, steepest
 from src.attacks.record import Rows
-
-_START = 21  # what a random number is for, as in src.augment
+from src.seeding import Stream
 
 
 def cross_entropy(logits: Tensor, rows: Rows) -> Tensor:
@@ -64,7 +63,7 @@ class Pgd:
     def start(self, rows: Rows) -> Rows:
         x = rows["clean"]
         if self.random_start:
-            x = random_start(x, rows["eps"], self.norm, rows["id"], self.seed, _START, rows["start"])
+            x = random_start(x, rows["eps"], self.norm, rows["id"], self.seed, Stream.ATTACK_START, rows["start"])
         return {"x": x} | self.widen(rows)
 
     def widen(self, rows: Rows) -> Rows:
@@ -125,7 +124,9 @@ class Apgd:
         return state
 
     def start(self, rows: Rows) -> Rows:
-        x = random_start(rows["clean"], rows["eps"], self.norm, rows["id"], self.seed, _START, rows["start"])
+        x = random_start(
+            rows["clean"], rows["eps"], self.norm, rows["id"], self.seed, Stream.ATTACK_START, rows["start"]
+        )
         return {"x": x} | self._fresh(rows)
 
     def widen(self, rows: Rows) -> Rows:

@@ -18,11 +18,11 @@ from src.attacks.rules import Apgd, Pgd, cross_entropy
 from src.attacks.square import Square
 from src.data.loaders import Batch
 from src.models.access import check_images, check_logits, frozen, input_gradient
+from src.seeding import Stream
 
 Pixels = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
 
-_NOISE = 24  # what a random number is for
 _BATCH_SIZE = 128
 
 
@@ -72,7 +72,7 @@ def random_noise(
     check_threat(eps, norm)
     sample_ids = _ids(pixels, sample_ids)
     check_images(pixels, sample_ids if labels is None else labels)
-    return along(pixels, random_direction(pixels, norm, sample_ids, seed, _NOISE), eps, norm)
+    return along(pixels, random_direction(pixels, norm, sample_ids, seed, Stream.SIGNS), eps, norm)
 
 
 def pgd(

@@ -7,9 +7,7 @@ from torch import Tensor
 
 from src.attacks.record import Rows
 from src.attacks.rules import margin
-from src.seeding import uniform
-
-_STRIPES, _SQUARE = 22, 23  # what a random number is for
+from src.seeding import Stream, uniform
 
 # after these shares of all queries the square's area is halved (Andriushchenko et al. 2020, section 4.1)
 _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -44,7 +42,7 @@ class Square:
     def start(self, rows: Rows) -> Rows:
         """Vertical stripes of random signs, one for each column and channel."""
         n, channels, _, width = rows["clean"].shape
-        draws = uniform(rows["id"], self.seed, _STRIPES, rows["start"], draws=channels * width)
+        draws = uniform(rows["id"], self.seed, Stream.STRIPES, rows["start"], draws=channels * width)
         signs = torch.where(draws < 0.5, -1.0, 1.0).view(n, channels, 1, width)
         x = (rows["clean"] + rows["eps"][:, None, None, None] * signs).clamp(0, 1)
         return {"x": x, "kept_loss": torch.full_like(rows["eps"], -torch.inf)}
@@ -66,7 +64,7 @@ class Square:
 
     def _proposal(self, rows: Rows, kept: Tensor) -> Tensor:
         n, channels, height, width = kept.shape
-        draws = uniform(rows["id"], self.seed, _SQUARE, rows["start"], rows["step"], draws=2 + channels)
+        draws = uniform(rows["id"], self.seed, Stream.SQUARE, rows["start"], rows["step"], draws=2 + channels)
         side = self._sides(rows["step"], height, width)
         top, left = ((draws[:, i] * (size - side + 1)).long() for i, size in ((0, height), (1, width)))
         inside = _between(top, side, height)[:, None, :, None] & _between(left, side, width)[:, None, None, :]

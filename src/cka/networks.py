@@ -13,11 +13,10 @@ from tqdm.auto import tqdm
 from src.cka.activations import POOLS, pieces_of
 from src.cka.direct import KERNELS, Pieces, linear_kernel
 from src.models.access import choose_layers
-from src.seeding import uniform
+from src.seeding import Stream, uniform
 from src.tables.cka import SETTINGS, cka_table
 
 LABELS = "labels"  # the network whose one layer says the class
-_SHUFFLE = 51  # what a random number is for
 
 
 def hsic_table(
@@ -205,7 +204,7 @@ def _name(model: nn.Module) -> str:
 
 def _orders(sample_ids: Tensor, n: int, seed: int) -> list[Tensor]:
     """Orders of the images of a batch, drawn from (seed, sample id) like all that is random."""
-    return list(uniform(sample_ids, seed, _SHUFFLE, draws=n).argsort(0).T) if n else []
+    return list(uniform(sample_ids, seed, Stream.PERMUTATION, draws=n).argsort(0).T) if n else []
 
 
 def _largest(cross: np.ndarray, own_a: np.ndarray, own_b: np.ndarray) -> np.ndarray:

@@ -12,9 +12,7 @@ from tqdm.auto import tqdm
 from src.cka.activations import look_at
 from src.cka.direct import Pieces, as_matrices, cka_of, gram
 from src.models.access import choose_layers
-from src.seeding import uniform
-
-_SHUFFLE = 52  # what a random number is for
+from src.seeding import Stream, uniform
 
 
 def mutual_knn(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, neighbours: int = 10) -> float:
@@ -74,7 +72,7 @@ def measure_table(
             raise ValueError(f"unknown measure {name!r}; choose from {', '.join(MEASURES)}")
     rows, names = [], {}
     for number, batch in enumerate(tqdm(loader, desc=progress, disable=progress is None, leave=False)):
-        order = uniform(batch.sample_ids, seed, _SHUFFLE, draws=1)[:, 0].argsort()
+        order = uniform(batch.sample_ids, seed, Stream.PERMUTATION_OF_BATCH, draws=1)[:, 0].argsort()
         seen = []
         for key, model in networks.items():
             if key not in names:

@@ -13,10 +13,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import beta
 from torch import Tensor
 
-from src.seeding import uniform
-
-# what a random number is for: the same image must not use one draw twice
-_CROP, _MIX = 1, 2
+from src.seeding import Stream, uniform
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ def augment_pixels(
     Raises ValueError where the padding is as wide as the image: there is no more to reflect.
     """
     height, width = pixels.shape[-2:]
-    draws = uniform(sample_ids, seed, epoch, _CROP, draws=5)
+    draws = uniform(sample_ids, seed, epoch, Stream.CROP, draws=5)
     flipped = draws[:, 4] < augmentation.flip
     if augmentation.pad:
         if augmentation.pad >= min(height, width):
@@ -146,7 +143,7 @@ def mix_partners(
     sample_ids: Int[Tensor, " n"], set_size: int, alpha: float, seed: int, epoch: int
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
     """For each sample the position of the image it is mixed with, and its own share, from Beta(alpha, alpha)."""
-    draws = uniform(sample_ids, seed, epoch, _MIX, draws=2)
+    draws = uniform(sample_ids, seed, epoch, Stream.MIXUP, draws=2)
     partners = (draws[:, 0] * set_size).long().clamp(max=set_size - 1)
     return partners, _beta_quantiles(alpha, draws.device)[(draws[:, 1] * 1024).long()]
 

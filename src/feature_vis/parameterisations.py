@@ -11,11 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from src.seeding import uniform
+from src.seeding import Stream, uniform
 
 Pixels = Float[Tensor, "n 3 h w"]
-
-_NOISE = 41  # what a random number is for
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ def parameterise(
         start = start.float()
     if name == "maco" and statistics is not None and statistics.size != tuple(size):
         raise ValueError(f"the statistics are of images of {statistics.size}, the pictures are {tuple(size)}")
-    draws = uniform(sample_ids, seed, _NOISE, draws=6 * size[0] * (size[1] // 2 + 1))
+    draws = uniform(sample_ids, seed, Stream.FREQUENCIES, draws=6 * size[0] * (size[1] // 2 + 1))
     return PARAMETERISATIONS[name](start, draws, statistics, tuple(size))
 
 

@@ -7,14 +7,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from src.seeding import uniform
-
-_VIEW = 42  # what a random number is for
+from src.seeding import Stream, uniform
 
 
 def draw_views(sample_ids: Tensor, seed: int | Tensor, steps: int) -> Float[Tensor, "n steps 4"]:
     """Numbers in [-1, 1) for each picture and step: shift right, shift down, turn, growth."""
-    return 2 * uniform(sample_ids, seed, _VIEW, draws=4 * steps).view(-1, steps, 4) - 1
+    return 2 * uniform(sample_ids, seed, Stream.VIEWS, draws=4 * steps).view(-1, steps, 4) - 1
 
 
 def change_view(

@@ -1,102 +1,24 @@
-"""Every figure of the study, from tables alone: one function a figure, `(table, ax) -> ax`, no torch."""
+"""Every figure of the study, from tables alone, a module for each experiment; no torch.
 
-from src.plotting.attacks import attack_pictures, breaking_radii, robust_accuracy, transfer_heatmap
-from src.plotting.calibration import (
-    calibration_errors,
-    confidence_histogram,
-    confidence_under_shift,
-    error_by_bins,
-    reliability_diagram,
-    risk_coverage,
-)
-from src.plotting.cka import (
-    UNTRAINED,
-    cka_heatmap,
-    layer_label,
-    matched_layers,
-    measure_heatmap,
-    network_name,
-    similarity_by_depth,
-    similarity_by_distance,
-)
-from src.plotting.efficiency import (
-    accuracy_against_cost,
-    block_times,
-    latency_spread,
-    throughput_against_batch,
-    variant_ratios,
-)
-from src.plotting.feature_vis import MEASURES, depth_curves, measure_points, picture_rows
-from src.plotting.finetuning import MODE_STYLE, accuracy_points, confusion_matrix, learning_curves
-from src.plotting.profile import profile_axis, published_bars, published_curves
-from src.plotting.style import (
-    COLUMN_WIDTH,
-    FORMATS,
-    MODEL_STYLE,
-    PAGE_WIDTH,
-    images,
-    model_style,
-    save_figure,
-    use_style,
-)
-from src.plotting.texture_shape import (
-    accuracy_bars,
-    bias_curves,
-    corruption_heatmap,
-    cue_shares,
-    manipulation_sheet,
-    retained_curves,
-    shape_bias_points,
-)
+plotting.attacks.robust_accuracy(curves, ax)    # by the experiment's word: finetuning, attacks, texture_shape, cka, …
+"""
+
+from src.plotting import attacks, calibration, cka, efficiency, feature_vis, finetuning, profile, style, texture_shape
+from src.plotting.style import PAGE_WIDTH, images, model_style, save_figure, use_style
 
 __all__ = [
-    "COLUMN_WIDTH",
-    "FORMATS",
-    "MEASURES",
-    "MODEL_STYLE",
-    "MODE_STYLE",
     "PAGE_WIDTH",
-    "UNTRAINED",
-    "accuracy_against_cost",
-    "accuracy_bars",
-    "accuracy_points",
-    "attack_pictures",
-    "bias_curves",
-    "block_times",
-    "breaking_radii",
-    "calibration_errors",
-    "cka_heatmap",
-    "confidence_histogram",
-    "confidence_under_shift",
-    "confusion_matrix",
-    "corruption_heatmap",
-    "cue_shares",
-    "depth_curves",
-    "error_by_bins",
+    "attacks",
+    "calibration",
+    "cka",
+    "efficiency",
+    "feature_vis",
+    "finetuning",
     "images",
-    "latency_spread",
-    "layer_label",
-    "learning_curves",
-    "manipulation_sheet",
-    "matched_layers",
-    "measure_heatmap",
-    "measure_points",
     "model_style",
-    "network_name",
-    "picture_rows",
-    "profile_axis",
-    "published_bars",
-    "published_curves",
-    "reliability_diagram",
-    "retained_curves",
-    "risk_coverage",
-    "robust_accuracy",
+    "profile",
     "save_figure",
-    "shape_bias_points",
-    "similarity_by_depth",
-    "similarity_by_distance",
-    "throughput_against_batch",
-    "transfer_heatmap",
+    "style",
+    "texture_shape",
     "use_style",
-    "variant_ratios",
 ]

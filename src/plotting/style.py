@@ -7,8 +7,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src import paths
@@ -54,6 +56,23 @@ def save_figure(figure: Figure, name: str, *, folder: Path | None = None) -> lis
         with written_whole(path) as partial:
             figure.savefig(partial, format=path.suffix[1:])
     return written
+
+
+def line_with_band(ax: Axes, x, rows: pd.DataFrame, *, value: str, scale: float = 1, label: str | None = None, **style):
+    """A line of `value` with its interval, columns low and high, as a pale band; all times `scale`.
+
+    style: of `model_style`, with any changes.  label: in place of the style's own; "" for none.
+    """
+    own = style.pop("label", None)
+    ax.plot(
+        x, scale * rows[value], label=own if label is None else label or None, **dict(markersize=3, linewidth=1) | style
+    )
+    ax.fill_between(x, scale * rows["low"], scale * rows["high"], color=style["color"], alpha=0.15, linewidth=0)
+
+
+def error_bars(rows: pd.DataFrame, value: str, *, scale: float = 1) -> np.ndarray:
+    """How far low and high lie from `value`, [2, n], never below 0: as `ax.errorbar` takes them."""
+    return scale * np.clip([rows[value] - rows["low"], rows["high"] - rows[value]], 0, None)
 
 
 def images(pictures: np.ndarray, titles: list[str], *, columns: int = 10) -> Figure:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 
@@ -22,8 +23,38 @@ def hits(table: pd.DataFrame, *, k: int = 1) -> np.ndarray:
 
 
 def wilson_interval(successes, trials, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson score interval of a proportion (Wilson 1927) as (low, high)."""
-    return proportion_confint(successes, trials, alpha=1 - level, method="wilson")
+    """Wilson score interval of a proportion (Wilson 1927) as (low, high), exactly 0 and 1 at no and at all successes.
+
+    >>> low, high = wilson_interval(np.array([0, 5, 10]), 10)
+    >>> low.round(3).tolist(), high.round(3).tolist()
+    ([0.0, 0.237, 0.722], [0.278, 0.763, 1.0])
+    """
+    low, high = proportion_confint(successes, trials, alpha=1 - level, method="wilson")
+    successes, trials = np.asarray(successes), np.asarray(trials)
+    # rounding leaves the ends just inside
+    return np.where(successes == 0, 0.0, low), np.where(successes == trials, 1.0, high)
+
+
+def bootstrap_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
+    """How often each of n items is drawn in each bootstrap sample, float32 [n_resamples, n]; rows sum to n."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(np.float32)
+
+
+def percentile_interval(drawn: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
+    """The middle `level` of what a bootstrap drew, as (low, high); draws that are NaN are left out.
+
+    >>> [round(end, 3) for end in percentile_interval(np.arange(1001) / 1000)]
+    [0.025, 0.975]
+    """
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
+        return np.nan, np.nan
+    return tuple(np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]).tolist())
+
+
+def with_holm(tests: pd.DataFrame) -> pd.DataFrame:
+    """The table with the column p_holm: `p_value` corrected over its rows (Holm 1979)."""
+    return tests.assign(p_holm=multipletests(tests["p_value"], method="holm")[1] if len(tests) else [])
 
 
 def accuracy(

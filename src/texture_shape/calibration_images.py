@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from src.seeding import uniform
+from src.seeding import Stream, uniform
 from src.tables.texture_shape import CUTOFFS
 from src.texture_shape.frequency import frequency_hybrid, phase_amplitude
 
@@ -25,7 +25,6 @@ NONE = -1  # instead of a class: no outline (texture from border to border), or 
 
 _GROUND, _DARK, _LIGHT, _EVEN = 0.5, 0.1, 0.9, 0.9
 _PERIOD = 4  # pixels, of every texture along its axes
-_DRAW = 36  # what a random number is for
 
 
 def draw(
@@ -40,7 +39,7 @@ def draw(
             raise ValueError(f"{what} must be from 0 to {N_CLASSES - 1}, or {NONE} for none, not {classes.tolist()}")
     if side < 24 or side % _PERIOD:
         raise ValueError(f"the side must be a multiple of {_PERIOD} and at least 24 pixels, not {side}")
-    draws = uniform(sample_ids, seed, _DRAW, draws=5).double()
+    draws = uniform(sample_ids, seed, Stream.DRAWING, draws=5).double()
     places = torch.arange(side, dtype=torch.float64, device=draws.device)
     y = (places[:, None] - (side - 1) / 2) - 4 * (draws[:, 0, None, None] - 0.5)
     x = (places[None, :] - (side - 1) / 2) - 4 * (draws[:, 1, None, None] - 0.5)

@@ -12,13 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from src.seeding import uniform
+from src.seeding import Stream, uniform
 from src.texture_shape.checks import check_images, check_range, in_float64, same_shape
 
 Pixels = Float[Tensor, "n c s s"]
 Ids = Int[Tensor, " n"]
-
-_PHASES = 34  # what a random number is for
 
 
 def low_pass(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
@@ -54,7 +52,7 @@ def phase_scramble(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> 
     if level == 0 or not len(pixels):
         return pixels.clone()
     side = pixels.shape[-1]
-    draws = uniform(sample_ids, seed, _PHASES, draws=side * side).view(-1, side, side).to(pixels)
+    draws = uniform(sample_ids, seed, Stream.PHASES, draws=side * side).view(-1, side, side).to(pixels)
     angles = math.radians(level) * (2 * draws - 1)
     first, second = _conjugate_halves(side, pixels.device)
     # a real image has opposite phases at opposite frequencies; those that are their own opposite are not turned

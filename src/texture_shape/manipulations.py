@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from src.seeding import uniform
+from src.seeding import Stream, uniform
 from src.texture_shape.checks import check_colour, check_images, check_patch, check_range, is_grey
 from src.texture_shape.frequency import high_pass, low_pass, phase_scramble
 
@@ -23,7 +23,6 @@ Ids = Int[Tensor, " n"]
 
 FILLS = ("black", "mean", "noise")
 MOST_COVERED = 0.9  # at most this share of an image is hidden
-_COVER, _FILL, _SHUFFLE = 31, 32, 33  # what a random number is for
 
 
 def luma(pixels: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 1 s s"]:
@@ -72,7 +71,7 @@ def occlude(pixels: Pixels, sample_ids: Ids, seed: int, level: float, *, fill: s
         return pixels.masked_fill(hidden, 0)
     if fill == "mean":
         return torch.where(hidden, pixels.mean((2, 3), keepdim=True).clamp(0, 1), pixels)
-    noise = uniform(sample_ids, seed, _FILL, draws=pixels[:1].numel()).to(pixels).view_as(pixels)
+    noise = uniform(sample_ids, seed, Stream.FILL, draws=pixels[:1].numel()).to(pixels).view_as(pixels)
     noise = torch.where(is_grey(pixels), noise[:, :1], noise)
     return torch.where(hidden, noise, pixels)
 
@@ -81,7 +80,7 @@ def cover(sample_ids: Ids, seed: int, share: float, *, side: int, patch: int) ->
     """Which pixels of each image are hidden: round(share · side²) of them, cell after cell in a random order."""
     patch = check_patch(patch, side, what="a cell") if patch != side else side
     n, grid, area = len(sample_ids), side // patch, patch * patch
-    order = uniform(sample_ids, seed, _COVER, patch, draws=grid * grid).argsort(dim=1, stable=True)
+    order = uniform(sample_ids, seed, Stream.OCCLUSION, patch, draws=grid * grid).argsort(dim=1, stable=True)
     rank = torch.empty_like(order).scatter_(1, order, torch.arange(grid * grid, device=order.device).expand_as(order))
     of_cell = (round(share * side * side) - area * rank).clamp(0, area)  # hidden pixels of each cell
     place = torch.arange(area, device=order.device).view(1, 1, patch, 1, patch)  # of a pixel within its cell
@@ -105,7 +104,7 @@ def patch_shuffle(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> P
     n, c, side, _ = pixels.shape
     patch = check_patch(level, side, what="a patch")
     grid = side // patch
-    cycle = uniform(sample_ids, seed, _SHUFFLE, patch, draws=grid * grid).argsort(dim=1, stable=True)
+    cycle = uniform(sample_ids, seed, Stream.SHUFFLE, patch, draws=grid * grid).argsort(dim=1, stable=True)
     source = torch.empty_like(cycle).scatter_(1, cycle, cycle.roll(1, dims=1))  # place -> the patch that comes there
     patches = pixels.reshape(n, c, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5)
     first = grid * grid * torch.arange(n, device=source.device)[:, None]

@@ -20,7 +20,7 @@ from src.data.image_set import ImageSet
 from src.data.pixels import pixels_of
 from src.files import written_whole
 from src.models.build import PixelModel
-from src.study import GATHER, WHOLE, parse_shard
+from src.results import GATHER, WHOLE, parse_shard
 from src.texture_shape import textures
 from src.texture_shape.style_transfer import transfer_style
 

@@ -4,12 +4,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from src.seeding import uniform
+from src.seeding import Stream, uniform
 from src.texture_shape.checks import check_images, check_range, in_float64
 
 Pixels = Float[Tensor, "n c s s"]
 
-_START = 35  # what a random number is for
 N_SCALES, CORRELATION_WIDTH = 2, 7  # the most that 32 pixels have room for
 _RANGE_WEIGHT = 10.0  # of squared excess beyond the component's range, beside statistics in units of their own size
 
@@ -76,7 +75,7 @@ def _match(targets: Tensor, ids: Tensor, seed: int, part: int, statistics, steps
     targets = (targets / spread)[:, None]
     wanted = _groups(statistics, targets)
     low, high = targets.amin((1, 2, 3), keepdim=True), targets.amax((1, 2, 3), keepdim=True)
-    draws = uniform(ids, seed, _START, part, draws=targets[0].numel()).to(targets).view_as(targets)
+    draws = uniform(ids, seed, Stream.TEXTURE_START, part, draws=targets[0].numel()).to(targets).view_as(targets)
     x = (draws - 0.5) * 12**0.5
     mean, square = torch.zeros_like(x), torch.zeros_like(x)  # Adam, Kingma & Ba 2015
     for step in range(1, steps + 1):

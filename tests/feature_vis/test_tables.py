@@ -170,7 +170,7 @@ def test_pictures_come_back_and_only_with_their_own_table(tmp_path, monkeypatch)
 def test_rows_of_pictures_may_differ_in_length():
     rows = {"CNN": [np.full((4, 4, 3), v) for v in (0.1, 0.2, 0.3)], "MLP": np.full((2, 4, 4, 3), 128, np.uint8)}
     captions = {"CNN": ["a", "b\nb", "c"], "MLP": ["d", "e"]}
-    figure = plotting.picture_rows(rows, captions, titles=["x", "y", "z"])
+    figure = plotting.feature_vis.picture_rows(rows, captions, titles=["x", "y", "z"])
     grid = np.reshape(figure.axes, (2, 3))
     shown = [[float(ax.images[0].get_array().max()) if ax.images else None for ax in row] for row in grid]
     assert shown == [pytest.approx([0.1, 0.2, 0.3]), [128, 128, None]]
@@ -184,7 +184,7 @@ def test_points_stand_at_the_means_with_their_intervals(ax):
     rows = [("mlp", "fourier", 0.4), ("mlp", "real", 0.8), ("cnn", "fourier", 0.6), ("cnn", "real", 0.9)]
     table = pd.DataFrame(rows, columns=["model", "condition", "mean"]).assign(measure="p_transfer")
     table = table.assign(low=table["mean"] - 0.1, high=table["mean"] + 0.05)
-    plotting.measure_points(table, ax, measure="p_transfer", conditions=["fourier", "real"])
+    plotting.feature_vis.measure_points(table, ax, measure="p_transfer", conditions=["fourier", "real"])
     np.testing.assert_allclose([line.get_xdata() for line in ax.lines], [[0.4, 0.8], [0.6, 0.9]])
     segments = [segment for lines in ax.collections for segment in lines.get_segments()]
     np.testing.assert_allclose([s[:, 0] for s in segments], [[0.3, 0.45], [0.7, 0.85], [0.5, 0.65], [0.8, 0.95]])
@@ -197,10 +197,10 @@ def test_points_stand_at_the_means_with_their_intervals(ax):
 def test_depth_curves_stand_at_the_means_and_references_behind_them(ax):
     own = tables.feature_vis.depth_curve(inversion_rows([[0.9, 0.5, 0.1], [0.7, 0.3, 0.3]]), "ssim")
     noise = tables.feature_vis.depth_curve(inversion_rows([[0.01, 0.01, 0.01]], condition="noise"), "ssim")
-    plotting.depth_curves(pd.concat([own, noise]), ax, measure="ssim", references={"noise": "random noise"})
+    plotting.feature_vis.depth_curves(pd.concat([own, noise]), ax, measure="ssim", references={"noise": "random noise"})
     curve, _, reference = ax.lines
     np.testing.assert_allclose(curve.get_xydata(), [[0, 0.8], [0.5, 0.4], [1, 0.2]])
     np.testing.assert_allclose(reference.get_ydata(), 0.01)
     assert ax.get_legend_handles_labels()[1] == ["CNN", "random noise"] and ax.get_yscale() == "linear"
-    plotting.depth_curves(own, ax, measure="distance")
+    plotting.feature_vis.depth_curves(own, ax, measure="distance")
     assert ax.get_yscale() == "log" and ax.get_ylabel() == "relative feature distance"

@@ -23,7 +23,7 @@ def ax():
 def test_confusion_matrix_agrees_with_scikit_learn(ax):
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"label": rng.integers(4, size=300), "prediction": rng.integers(4, size=300)})
-    plotting.confusion_matrix(table, ax, classes=list("abcd"))
+    plotting.finetuning.confusion_matrix(table, ax, classes=list("abcd"))
     expected = 100 * confusion_matrix(table["label"], table["prediction"], normalize="true")
     np.testing.assert_allclose(ax.collections[0].get_array().reshape(4, 4), expected)
     assert [label.get_text() for label in ax.get_yticklabels()] == list("abcd")
@@ -39,7 +39,7 @@ def test_accuracy_points_stand_at_the_tables_values(ax):
             "high": [0.75, 0.85, 0.96, 0.98],
         }
     )
-    plotting.accuracy_points(table, ax)
+    plotting.finetuning.accuracy_points(table, ax)
     written = sorted(float(text.get_text()) for text in ax.texts)
     assert written == [70.0, 80.0, 95.0, 97.0]
     points = sorted(
@@ -50,7 +50,7 @@ def test_accuracy_points_stand_at_the_tables_values(ax):
 
 def test_learning_curves_show_held_out_accuracy_in_percent(ax):
     history = pd.DataFrame({"condition": "full", "epoch": [1, 2], "accuracy": [0.3, 0.4], "val_accuracy": [0.5, 0.625]})
-    plotting.learning_curves(history, ax)
+    plotting.finetuning.learning_curves(history, ax)
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [50, 62.5])
 
 
@@ -71,7 +71,7 @@ def test_images_shows_every_picture_with_its_title():
 
 
 def test_the_styles_of_the_models_differ_in_more_than_colour():
-    styles = plotting.MODEL_STYLE.values()
+    styles = plotting.style.MODEL_STYLE.values()
     assert len({style["marker"] for style in styles}) == len({style["linestyle"] for style in styles}) == len(styles)
 
 
@@ -86,7 +86,7 @@ def curves():
 
 
 def test_robust_accuracy_has_a_line_for_each_seed_and_a_name_for_each_model(ax, curves):
-    plotting.robust_accuracy(curves, ax, masked=["mlp"])
+    plotting.attacks.robust_accuracy(curves, ax, masked=["mlp"])
     assert len(ax.lines) == 3
     np.testing.assert_allclose(ax.lines[2].get_xdata(), [0, 2, 8])
     np.testing.assert_allclose(ax.lines[2].get_ydata(), 100 * curves["accuracy"][6:])
@@ -97,7 +97,7 @@ def test_robust_accuracy_has_a_line_for_each_seed_and_a_name_for_each_model(ax, 
 def test_transfer_heatmap_puts_sources_in_rows(ax):
     pairs = [(source, target) for source in ("mlp", "cnn") for target in ("mlp", "cnn")]
     table = pd.DataFrame(pairs, columns=["source", "target"]).assign(success=[0.1, 0.2, 0.3, 0.4], low=0, high=1, n=7)
-    plotting.transfer_heatmap(table.sample(frac=1, random_state=0), ax, models=["mlp", "cnn"])
+    plotting.attacks.transfer_heatmap(table.sample(frac=1, random_state=0), ax, models=["mlp", "cnn"])
     np.testing.assert_allclose(ax.collections[0].get_array().reshape(2, 2), [[10, 20], [30, 40]])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["MLP", "CNN"]
     assert ax.texts[1].get_text() == "20\n[0, 100]\nn=7"
@@ -105,14 +105,14 @@ def test_transfer_heatmap_puts_sources_in_rows(ax):
 
 def test_breaking_radii_are_shares_of_a_models_images(ax):
     radii = pd.DataFrame({"model": ["cnn"] * 4 + ["mlp"] * 2, "eps": [0, 1 / 255, 1 / 255, np.inf, 1 / 255, np.inf]})
-    plotting.breaking_radii(radii, ax)
+    plotting.attacks.breaking_radii(radii, ax)
     assert [round(bar.get_height()) for bar in ax.patches] == [25, 50, 25, 0, 50, 50]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["wrong\nanyway", "1", "never"]
 
 
 def test_attack_pictures_show_ten_times_the_change():
     clean = np.full((2, 4, 4, 3), 0.3)
-    figure = plotting.attack_pictures(
+    figure = plotting.attacks.attack_pictures(
         clean, {"cnn": clean + 0.02, "mlp": clean}, captions={"cnn": ["a", "b"], "mlp": ["c", "d"]}, titles=["x", "y"]
     )
     shown = [ax.images[0].get_array() for ax in figure.axes]
@@ -136,14 +136,14 @@ def judged_confidences(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
 
 def test_confidence_histogram_shows_shares_of_right_and_wrong(ax):
     confidence, correct = judged_confidences()
-    plotting.confidence_histogram(confidence, correct, ax, model="cnn", n_bins=10)
+    plotting.calibration.confidence_histogram(confidence, correct, ax, model="cnn", n_bins=10)
     right, wrong = (np.array([bar.get_height() for bar in bars]) for bars in ax.containers)
     np.testing.assert_allclose([right.sum(), wrong.sum()], 100)
     inside = (confidence[correct] >= 0.9).mean()
     assert right[9] == pytest.approx(100 * inside)
     assert ax.get_legend_handles_labels()[1] == [f"correct, n = {correct.sum()}", f"wrong, n = {(~correct).sum()}"]
     ax.clear()
-    plotting.confidence_histogram(confidence, np.ones(400, dtype=bool), ax, model="cnn")  # nothing is wrong
+    plotting.calibration.confidence_histogram(confidence, np.ones(400, dtype=bool), ax, model="cnn")  # nothing is wrong
     assert len(ax.containers) == 1
 
 
@@ -151,7 +151,7 @@ def test_reliability_diagram_draws_the_bins(ax):
     confidence, correct = judged_confidences()
     bins = tables.calibration.reliability_bins(confidence, correct, n_bins=5)
     band = tables.calibration.consistency_band(confidence, n_bins=5, n_resamples=50)
-    plotting.reliability_diagram(bins, band, ax, model="vit")
+    plotting.calibration.reliability_diagram(bins, band, ax, model="vit")
     points = ax.containers[-1].lines[0]
     np.testing.assert_allclose(points.get_xydata(), bins[["confidence", "accuracy"]])
     shares, null = ax.containers[:2]
@@ -164,7 +164,7 @@ def test_calibration_errors_stand_at_their_values(ax):
         dict(model=model, condition=condition, ece=ece, low=ece / 2, high=2 * ece, null_high=0.01)
         for model, condition, ece in (("cnn", "none", 0.05), ("cnn", "vector", 0.01), ("mlp", "none", 0.08))
     ]
-    plotting.calibration_errors(pd.DataFrame(rows), ax, conditions=["none", "vector"])
+    plotting.calibration.calibration_errors(pd.DataFrame(rows), ax, conditions=["none", "vector"])
     cnn = np.asarray(ax.containers[0].lines[0].get_ydata(), dtype=float)
     np.testing.assert_allclose(cnn, [5, 1])
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["as trained", "vector"]
@@ -173,17 +173,17 @@ def test_calibration_errors_stand_at_their_values(ax):
 
 def test_error_by_bins_and_risk_coverage_and_shift_draw_a_line_for_each_model(ax):
     by_bins = pd.DataFrame(dict(model=["cnn"] * 2 + ["mlp"] * 2, n_bins=[5, 50] * 2, ece=[0.1] * 4, null_mean=0.02))
-    plotting.error_by_bins(by_bins, ax)
+    plotting.calibration.error_by_bins(by_bins, ax)
     assert ax.get_xscale() == "log" and len([line for line in ax.lines if len(line.get_xdata())]) == 4
     ax.clear()
     confidence, correct = judged_confidences()
     curve = tables.calibration.risk_coverage(confidence, correct)
-    plotting.risk_coverage({"cnn": curve, "vit": curve}, ax)
+    plotting.calibration.risk_coverage({"cnn": curve, "vit": curve}, ax)
     assert len(ax.lines) == 2 and ax.lines[0].get_ydata()[-1] == pytest.approx(100 * (~correct).mean())
     ax.clear()
     accuracies = dict(accuracy=[0.1, 0.9], low=[0, 0.8], high=[0.3, 1])
     shift = pd.DataFrame(dict(model="cnn", level=[0.2, 0.0], confidence=0.7) | accuracies)
-    plotting.confidence_under_shift(shift, ax, xlabel="radius")
+    plotting.calibration.confidence_under_shift(shift, ax, xlabel="radius")
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 90], [0.2, 10]])
     np.testing.assert_allclose(ax.lines[1].get_ydata(), [70, 70])
 
@@ -192,12 +192,12 @@ def test_accuracy_against_cost_joins_the_front(ax):
     table = pd.DataFrame(
         dict(model=["mlp", "cnn", "vit"], ms=[1.0, 10.0, 20.0], accuracy=[0.9, 0.94, 0.92], low=0.89, high=0.95)
     ).assign(on_front=[True, True, False])
-    plotting.accuracy_against_cost(table, ax, cost="ms", label="latency")
+    plotting.efficiency.accuracy_against_cost(table, ax, cost="ms", label="latency")
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[1, 90], [10, 94]])
     assert ax.get_xscale() == "log" and ax.get_xlabel() == "latency"
     assert [bars.lines[0].get_ydata()[0] for bars in ax.containers] == [90, 94, 92]
     ax.clear()
-    plotting.accuracy_against_cost(table.assign(ms=[1.0, 1.1, 1.2]), ax, cost="ms", label="latency")
+    plotting.efficiency.accuracy_against_cost(table.assign(ms=[1.0, 1.1, 1.2]), ax, cost="ms", label="latency")
     assert ax.get_xscale() == "linear"  # ten per cent apart: a logarithmic axis would have no tick to read
 
 
@@ -205,24 +205,24 @@ def test_times_are_drawn_from_every_repeat(ax):
     rng = np.random.default_rng(0)
     ms = np.r_[rng.uniform(5, 6, 20), rng.uniform(1, 2, 20)]
     table = pd.DataFrame(dict(model=np.repeat(["vit", "mlp"], 20), ms=ms))
-    plotting.latency_spread(table, ax)
+    plotting.efficiency.latency_spread(table, ax)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["MLP", "ViT"]  # the fastest first
     drawn = np.concatenate([dots.get_offsets()[:, 0] for dots in ax.collections if isinstance(dots, PathCollection)])
     np.testing.assert_allclose(np.sort(drawn), np.sort(ms))
     ax.clear()
     per_second = np.r_[np.full(5, 100.0), np.arange(5) + 998]
     rates = pd.DataFrame(dict(model="cnn", batch_size=np.repeat([1, 16], 5), images_per_s=per_second))
-    plotting.throughput_against_batch(rates, ax)
+    plotting.efficiency.throughput_against_batch(rates, ax)
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[1, 100], [16, 1000]])
     ax.clear()
     blocks = pd.DataFrame(dict(block=["b", "a", "tiny"] * 2, order=[1, 0, 2] * 2, ms=[3.0, 1.0, 0.001] * 2))
-    plotting.block_times(blocks, ax, model="cnn")
+    plotting.efficiency.block_times(blocks, ax, model="cnn")
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
     np.testing.assert_allclose([bar.get_width() for bar in ax.patches], [25, 75])
     ax.clear()
     ways = pd.DataFrame(
         dict(model="cnn", condition=["eager", "bfloat16"], speed_up=[1.0, 2.0], low=[1.0, 1.8], high=[1.0, 2.2])
     )
-    plotting.variant_ratios(ways, ax)
+    plotting.efficiency.variant_ratios(ways, ax)
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["bfloat16"]
     assert ax.containers[0].lines[0].get_ydata()[0] == 2

@@ -116,7 +116,7 @@ def test_figures_show_every_model_and_its_rank(whole):
     for name in AXES:
         _, ax = plt.subplots()
         part = summary[summary["axis"] == name]
-        plotting.profile_axis(part, ax)
+        plotting.profile.profile_axis(part, ax)
         assert [tick.get_text() for tick in ax.get_yticklabels()] == ["MLP", "CNN", "ViT"]
         assert [text.get_text() for text in ax.texts] == [str(rank) for rank in part["rank"]]
         points = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in "so^"]
@@ -127,11 +127,11 @@ def test_figures_show_every_model_and_its_rank(whole):
 def test_published_markers_are_hollow_and_where_the_numbers_are():
     table = load_published("adversarial").query("dataset == 'cifar10' and condition == 'pgd'")
     _, ax = plt.subplots()
-    plotting.published_curves(table, ax)
+    plotting.profile.published_curves(table, ax)
     line = next(line for line in ax.lines if line.get_label() == "MLP, 2023 report")
     assert line.get_markerfacecolor() == "none" and line.get_ydata().max() == pytest.approx(94.1)
     assert line.get_xdata().max() == pytest.approx(255 * 0.022917)
     _, ax = plt.subplots()
-    plotting.published_bars(load_published("texture_shape"), ax, by="condition", order=["edges", "grayscale"])
+    plotting.profile.published_bars(load_published("texture_shape"), ax, by="condition", order=["edges", "grayscale"])
     assert len(ax.lines) == 3 and all(len(line.get_ydata()) == 2 for line in ax.lines)
     plt.close("all")

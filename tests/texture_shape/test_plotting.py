@@ -25,7 +25,7 @@ def test_the_sheet_has_a_row_for_each_manipulation_and_a_block_for_each_image():
         "edges": {"1": np.full((2, 4, 4, 3), 0.5)},
         "blur": {level: np.stack([np.full((4, 4, 3), 0.1 * int(level)), np.ones((4, 4, 3))]) for level in "123"},
     }
-    figure = plotting.manipulation_sheet(sheet, originals, titles=["Bag", "Coat"])
+    figure = plotting.texture_shape.manipulation_sheet(sheet, originals, titles=["Bag", "Coat"])
     grid = np.reshape(figure.axes, (2, 9))  # 1 + 3 columns, a gap, 1 + 3 columns
     shown = [[float(ax.images[0].get_array()[0, 0, 0]) if ax.images else None for ax in row] for row in grid]
     assert shown[0] == [0, 0.5, None, None, None, 0, 0.5, None, None]
@@ -39,7 +39,7 @@ def test_bars_stand_at_the_accuracies_and_dashes_at_the_clean_ones(ax):
     table = pd.DataFrame({"model": ["mlp", "mlp", "cnn", "cnn"], "condition": ["edges", "blur"] * 2})
     table = table.assign(accuracy=[0.2, 0.4, 0.6, 0.8], low=[0.1, 0.3, 0.5, 0.7], high=[0.35, 0.5, 0.7, 0.9])
     table["clean"] = [0.9, 0.9, 0.95, 0.95]
-    plotting.accuracy_bars(table, ax, by="condition", order=["blur", "edges"], names={"edges": "Edges"})
+    plotting.texture_shape.accuracy_bars(table, ax, by="condition", order=["blur", "edges"], names={"edges": "Edges"})
     bars = [patch for patch in ax.patches if patch.get_height() > 0]
     np.testing.assert_allclose([bar.get_height() for bar in bars], [40, 20, 80, 60])
     assert [label.get_text() for label in ax.get_xticklabels()] == ["blur", "Edges"]
@@ -53,14 +53,14 @@ def test_bars_stand_at_the_accuracies_and_dashes_at_the_clean_ones(ax):
 
 def test_bars_of_what_was_not_measured_are_left_out(ax):
     table = pd.DataFrame(dict(model=["mlp"], condition=["edges"], accuracy=[0.2], low=[0.1], high=[0.3], clean=[0.9]))
-    plotting.accuracy_bars(table, ax, by="condition", order=["edges", "blur"])
+    plotting.texture_shape.accuracy_bars(table, ax, by="condition", order=["edges", "blur"])
     assert len([patch for patch in ax.patches if patch.get_height() > 0]) == 1
 
 
 def test_retained_curves_keep_the_order_of_the_levels(ax):
     table = pd.DataFrame({"model": ["mlp"] * 3 + ["cnn"] * 3, "level": [16, 8, 4] * 2})
     table = table.assign(retained=[0.9, 0.5, 0.2, 0.8, 0.6, 0.1], low=0.05, high=0.95)
-    plotting.retained_curves(table, ax, unit="patch, pixels", chance=0.11)
+    plotting.texture_shape.retained_curves(table, ax, unit="patch, pixels", chance=0.11)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["16", "8", "4"]
     np.testing.assert_allclose(ax.lines[0].get_ydata(), 11)
     np.testing.assert_allclose(ax.lines[1].get_ydata(), [90, 50, 20])
@@ -76,7 +76,7 @@ def biases():
 
 
 def test_cue_shares_add_up_and_say_how_many_were_decisive(ax, biases):
-    plotting.cue_shares(biases, ax)
+    plotting.texture_shape.cue_shares(biases, ax)
     widths = np.reshape([bar.get_width() for bar in ax.patches], (3, 2))
     np.testing.assert_allclose(widths, [[30, 20], [60, 20], [10, 60]])
     starts = np.reshape([bar.get_x() for bar in ax.patches], (3, 2))
@@ -87,12 +87,12 @@ def test_cue_shares_add_up_and_say_how_many_were_decisive(ax, biases):
 
 
 def test_shape_bias_points_have_their_intervals(ax, biases):
-    plotting.shape_bias_points(biases, ax)
+    plotting.texture_shape.shape_bias_points(biases, ax)
     spans = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
     np.testing.assert_allclose(spans, [[0.7, 0.8], [0.2, 0.3]])
     points = [float(line.get_xdata()[0]) for line in ax.lines if len(line.get_xdata()) == 1]
     assert points == [0.75, 0.25] and [text.get_text() for text in ax.texts] == ["0.75", "0.25"]
-    plotting.shape_bias_points(biases.assign(shape_bias=[np.nan, 0.25]), ax)
+    plotting.texture_shape.shape_bias_points(biases.assign(shape_bias=[np.nan, 0.25]), ax)
     assert [text.get_text() for text in ax.texts][2:] == ["nothing decisive", "0.25"]
 
 
@@ -102,12 +102,12 @@ def test_bias_curves_go_up_the_cutoffs_and_mark_the_crossovers_within(ax):
     )
     table = table.assign(low=table["shape_bias"] - 0.05, high=table["shape_bias"] + 0.05)
     crossovers = pd.DataFrame({"model": ["mlp", "cnn", "vit"], "crossover": [2.5, 0, np.inf]})
-    plotting.bias_curves(table, ax, crossovers=crossovers)
+    plotting.texture_shape.bias_curves(table, ax, crossovers=crossovers)
     curve, half, mark = ax.lines
     assert curve.get_xdata().tolist() == [1, 2, 8] and curve.get_ydata().tolist() == [0.1, 0.4, 0.9]
     assert set(half.get_ydata()) == {0.5} and set(mark.get_xdata()) == {2.5}
     figure, other = plt.subplots()
-    plotting.bias_curves(table, other, value="decisive")
+    plotting.texture_shape.bias_curves(table, other, value="decisive")
     assert other.lines[0].get_ydata().tolist() == [0.7] * 3 and len(other.lines) == 1
     plt.close(figure)
 
@@ -117,7 +117,7 @@ def test_the_corruption_heatmap_has_a_block_for_each_model(ax):
         (model, name, level) for model in ("mlp", "cnn") for name in ("fog", "jpeg_compression") for level in (1, 2)
     ]
     table = pd.DataFrame(rows, columns=["model", "condition", "level"]).assign(accuracy=np.arange(8) / 10)
-    plotting.corruption_heatmap(
+    plotting.texture_shape.corruption_heatmap(
         table.sample(frac=1, random_state=0).sort_values("condition"), ax, models=["cnn", "mlp"]
     )
     np.testing.assert_allclose(ax.collections[0].get_array().reshape(2, 4), [[40, 50, 0, 10], [60, 70, 20, 30]])
