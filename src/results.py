@@ -40,9 +40,7 @@ def table_path(dataset: str, experiment: str, name: str, shard: str = WHOLE) -> 
     """Where a table lies, or the part of it that a shard has measured."""
     if experiment not in NOTEBOOKS:
         raise ValueError(f"unknown experiment {experiment!r}; choose from {', '.join(NOTEBOOKS)}")
-    k, n = (1, 1) if shard == GATHER else parse_shard(shard)
-    part = f".{k}of{n}" if n > 1 else ""
-    return paths.RESULTS / dataset / experiment / f"{name}{part}.parquet"
+    return paths.RESULTS / dataset / experiment / f"{name}{part_suffix(shard)}.parquet"
 
 
 def parse_shard(shard: str) -> tuple[int, int]:
@@ -52,6 +50,12 @@ def parse_shard(shard: str) -> tuple[int, int]:
     if not 1 <= k <= n:
         raise ValueError(f'shard must be "k/n" with k from 1 to n, such as "2/3", or "{GATHER}", not {shard!r}')
     return k, n
+
+
+def part_suffix(shard: str) -> str:
+    """What a shard's files have after their name: ".2of3", or nothing for all images and for "gather"."""
+    k, n = (1, 1) if shard == GATHER else parse_shard(shard)
+    return f".{k}of{n}" if n > 1 else ""
 
 
 def save_table(

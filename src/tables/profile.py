@@ -14,7 +14,7 @@ from src.tables import calibration, cka, texture_shape
 from src.tables.statistics import accuracy
 
 MODELS = ("mlp", "cnn", "vit")  # the three architectures
-N_BOOT = 2_000
+N_RESAMPLES = 2_000
 KEYS = ["model", "model_seed"]
 COLUMNS = ["axis", *KEYS, "value", "low", "high", "n"]
 
@@ -47,7 +47,7 @@ def fooled_by_others(dataset: str, models: Sequence[str], *, seed: int = 0) -> p
             continue
         wide = (part["prediction"] != part["label"]).groupby([part["sample_id"], part["source"]]).first().unstack()
         values = wide.to_numpy(float)  # images, attackers; NaN where one of the two is wrong on the clean image
-        draws = np.random.default_rng(seed).integers(0, len(values), (N_BOOT, len(values)))
+        draws = np.random.default_rng(seed).integers(0, len(values), (N_RESAMPLES, len(values)))
         drawn = np.nanmean(values[draws], axis=1).mean(1)
         low, high = np.quantile(drawn, (0.025, 0.975))
         model_seed = int(part["model_seed"].iloc[0])
@@ -88,7 +88,7 @@ def latency(dataset: str, models: Sequence[str], *, seed: int = 0) -> pd.DataFra
     rows = []
     for (model, model_seed), part in table.groupby(KEYS, sort=False):
         times = part["ms"].to_numpy()
-        drawn = np.median(np.random.default_rng(seed).choice(times, (N_BOOT, len(times))), axis=1)
+        drawn = np.median(np.random.default_rng(seed).choice(times, (N_RESAMPLES, len(times))), axis=1)
         rows.append((model, model_seed, np.median(times), *np.quantile(drawn, (0.025, 0.975)), len(times)))
     return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n"])
 
