@@ -41,12 +41,6 @@ def test_named_make_targets_exist():
     assert named and named <= targets
 
 
-def test_every_module_is_named():
-    modules = {path.stem for path in (ROOT / "src").glob("[a-z]*") if path.suffix == ".py" or path.is_dir()}
-    table = next(line for line in README.splitlines() if line.startswith("| `src/`"))
-    assert modules - set(re.findall(r"`(\w+)`", table)) == {"loaders_ffcv"}  # named with its requirement
-
-
 def test_scaling_is_what_the_benchmark_found():
     text = (ROOT / "docs" / "scaling.md").read_text()
     assert scaling.growth_table() in text and scaling.classes_and_shards() in text, "run python -m benchmarks.scaling"
