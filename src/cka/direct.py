@@ -54,11 +54,7 @@ def rbf_kernel(x: Float[Tensor, "n p"], *, threshold: float = 0.5) -> Float[Tens
 
 
 # name -> activations [n, p] -> kernel matrix [n, n], float64
-KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
-    "linear": gram,
-    "rbf": rbf_kernel,
-    "cosine": cosine_kernel,
-}
+KERNELS = {"linear": gram, "rbf": rbf_kernel, "cosine": cosine_kernel}
 
 
 def linear_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, unbiased: bool = True) -> float:
@@ -118,7 +114,7 @@ def as_matrix(x: Tensor) -> Float[Tensor, "n p"]:
 
 @contextmanager
 def about(name: str) -> Iterator[None]:
-    """ValueErrors of the block begin with `name`, what it is about."""
+    """ValueErrors of the block begin with `name`."""
     try:
         yield
     except ValueError as problem:

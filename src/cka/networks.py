@@ -13,7 +13,7 @@ from torch import nn
 from src.cka.activations import POOLS, looked_at
 from src.cka.direct import KERNELS, Pieces, gram
 from src.seeding import Stream, uniform
-from src.tables.cka import NETWORK_A, NETWORK_B, SETTINGS, SIDE_A, SIDE_B, cka_table, ratio
+from src.tables.cka import NETWORK_A, NETWORK_B, SIDE_A, SIDE_B, cka_table, ratio
 
 LABELS = ("labels", "labels", 0)  # model, kind, seed
 
@@ -57,7 +57,8 @@ def hsic_table(
         names[LABELS] = ["labels"]
         pieces[LABELS] = Pieces.of(gram(F.one_hot(batch.labels.long()).double()))
         pairs = list(combinations_with_replacement(pieces, 2))
-        rows += _rows(pieces, names, pairs, estimators, number)
+        settings = dict(batch=number, n=len(batch.labels), kernel=kernel, unbiased=None, pool=pool or "none")
+        rows += _rows(pieces, names, pairs, estimators, **settings)
         if n_permutations:
             orders = uniform(batch.sample_ids, seed, Stream.PERMUTATION, draws=n_permutations).argsort(0).T
             for key, part in pieces.items():
@@ -74,7 +75,7 @@ def hsic_table(
         parts.append(pd.DataFrame(part))
     null = pd.DataFrame(columns=[*sides, "permutation", "largest"])
     null = pd.concat(parts, ignore_index=True) if parts else null
-    return with_keys(_table(rows, kernel, pool)), with_keys(null)
+    return with_keys(pd.concat(rows, ignore_index=True)), with_keys(null)
 
 
 def cka_matrix(
@@ -104,7 +105,8 @@ def cka_matrix(
     batches = loader if loader_b is None else _side_by_side(loader, loader_b)
     hsic, _ = hsic_table(networks, batches, layers=layers, **options)
     hsic = hsic[(hsic["model_a"] == "a") & (hsic["model_b"] == other)]
-    hsic = hsic.assign(model_a=_name(model_a), model_b=_name(model_b))
+    names = [getattr(model, "name", "") or type(model).__name__ for model in (model_a, model_b)]
+    hsic = hsic.assign(model_a=names[0], model_b=names[1])
     table = cka_table(hsic, n_resamples=n_resamples, level=level, seed=seed)
     return table.drop(columns=["kind_a", "seed_a", "kind_b", "seed_b"])
 
@@ -148,7 +150,7 @@ def _estimators(kernel: str, unbiased: bool | str, pool: str | None) -> list[boo
     return [True, False] if unbiased == "both" else [bool(unbiased)]
 
 
-def _rows(pieces: Mapping, names: Mapping, pairs: list, estimators: list[bool], batch: int) -> list[pd.DataFrame]:
+def _rows(pieces: Mapping, names: Mapping, pairs: list, estimators: list[bool], **settings) -> list[pd.DataFrame]:
     """One table for each pair of networks and estimator."""
     rows = []
     for unbiased in estimators:
@@ -158,15 +160,6 @@ def _rows(pieces: Mapping, names: Mapping, pairs: list, estimators: list[bool], 
             i, j = (grid.ravel() for grid in np.indices(cross.shape))
             values = (*a, np.array(names[a])[i], i, *b, np.array(names[b])[j], j)
             columns = dict(zip([*SIDE_A, *SIDE_B], values, strict=True))
-            columns |= dict(cross=cross.ravel(), own_a=own[a][i], own_b=own[b][j], unbiased=unbiased)
-            rows.append(pd.DataFrame(columns | dict(batch=batch, n=pieces[a].rows.shape[1])))
+            columns |= dict(cross=cross.ravel(), own_a=own[a][i], own_b=own[b][j])
+            rows.append(pd.DataFrame(columns | settings | dict(unbiased=unbiased)))
     return rows
-
-
-def _table(rows: list[pd.DataFrame], kernel: str, pool: str | None) -> pd.DataFrame:
-    table = pd.concat(rows, ignore_index=True).assign(kernel=kernel, pool=pool or "none")
-    return table[[name for name in table.columns if name not in SETTINGS] + SETTINGS]
-
-
-def _name(model: nn.Module) -> str:
-    return getattr(model, "name", "") or type(model).__name__

@@ -137,12 +137,9 @@ def layer_label(layer: str) -> str:
 
 def _layer_heatmap(rows: pd.DataFrame, ax: Axes, *, colour_bar: bool) -> None:
     """rows: one pair of networks, a down and b across."""
-    cells = rows.pivot(index="index_a", columns="index_b", values="cka")
-    labels = {}
-    for side in "ab":
-        layers = rows.drop_duplicates(f"index_{side}").sort_values(f"index_{side}")
-        labels[side] = [layer_label(name) for name in layers[f"layer_{side}"]]
-    _heatmap(cells.to_numpy(float), ax, "CKA", colour_bar, xticklabels=labels["b"], yticklabels=labels["a"])
+    cells = rows.pivot(index=["index_a", "layer_a"], columns=["index_b", "layer_b"], values="cka")
+    down, across = ([layer_label(layer) for _, layer in index] for index in (cells.index, cells.columns))
+    _heatmap(cells.to_numpy(float), ax, "CKA", colour_bar, xticklabels=across, yticklabels=down)
     ax.tick_params(axis="x", rotation=90, length=0, labelsize=5.5)
     ax.tick_params(axis="y", rotation=0, length=0, labelsize=5.5)
     names = {side: network_name(rows[f"model_{side}"].iloc[0], rows[f"kind_{side}"].iloc[0]) for side in "ab"}

@@ -124,15 +124,13 @@ def mean_with_others(
     >>> mean_with_others(pd.DataFrame(EXAMPLE), ["mlp", "cnn"])[["model", "value", "n"]].round(3).values.tolist()
     [['mlp', 0.4, 128], ['cnn', 0.4, 128]]
     """
-    trained = (hsic[["kind_a", "kind_b"]] == "trained").all(axis=1) & (hsic["model_a"] != hsic["model_b"])
-    table, cka, drawn, n = _estimates(
-        hsic[trained & hsic["model_a"].isin(models) & hsic["model_b"].isin(models)], n_resamples, seed
-    )
-    names, seeds = table[["model_a", "model_b"]].to_numpy(), table[["seed_a", "seed_b"]].to_numpy()
+    table, cka, drawn, n = _estimates(hsic, n_resamples, seed)
+    names, kinds, seeds = (table[[f"{what}_a", f"{what}_b"]].to_numpy() for what in ("model", "kind", "seed"))
+    among = np.isin(names, list(models)).all(1) & (kinds == "trained").all(1) & (names[:, 0] != names[:, 1])
     rows = []
     for model in models:
-        for model_seed in sorted({int(s) for s in seeds[names == model]}):
-            own = ((names == model) & (seeds == model_seed)).any(1)
+        for model_seed in sorted({int(s) for s in seeds[among][names[among] == model]}):
+            own = among & ((names == model) & (seeds == model_seed)).any(1)
             other = np.where(names[own, 0] == model, names[own, 1], names[own, 0])
             shares = np.array([1 / (other == name).sum() for name in other]) / len(set(other))
             low, high = percentile_interval(drawn[:, own] @ shares, level=level)
@@ -267,9 +265,8 @@ def match_layers(similarity: np.ndarray) -> tuple[list[tuple[int, int]], float]:
     m, n = similarity.shape
     best = np.full((m + 1, n + 1), -np.inf)  # of the first i rows within the first j columns
     best[0] = 0
-    for i in range(1, m + 1):
-        for j in range(i, n + 1):
-            best[i, j] = max(best[i, j - 1], best[i - 1, j - 1] + similarity[i - 1, j - 1])
+    for i in range(m):
+        best[i + 1, 1:] = np.maximum.accumulate(best[i, :-1] + similarity[i])
     matched, j = [], n
     for i in range(m, 0, -1):
         while j > i and best[i, j] == best[i, j - 1]:
@@ -292,10 +289,8 @@ def task_onset(depth: np.ndarray, similarity: np.ndarray, *, share: float = 0.5)
     if not goal > 0:
         return float("nan")
     first = int(np.argmax(similarity >= goal))
-    if first == 0:
-        return float(depth[0])
-    part = (goal - similarity[first - 1]) / (similarity[first] - similarity[first - 1])
-    return float(depth[first - 1] + part * (depth[first] - depth[first - 1]))
+    around = slice(max(first - 1, 0), first + 1)
+    return float(np.interp(goal, similarity[around], depth[around]))
 
 
 def _same_network(table: pd.DataFrame) -> np.ndarray:

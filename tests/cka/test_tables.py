@@ -127,6 +127,7 @@ def test_untrained_networks_and_labels_are_no_other_architecture():
     hsic = several_seeds()
     trained = hsic[(hsic["kind_a"] == "trained") & (hsic["kind_b"] == "trained")]
     assert mean_with_others(hsic, ["a", "b", "labels"]).equals(mean_with_others(trained, ["a", "b"]))
+    assert mean_with_others(hsic, ["a"]).empty
     pairs, first = [("a", "b")], one_seed(hsic)
     means = compare_networks(first, pairs, seed=4).set_index("other")
     assert list(means.index) == ["", "untrained"]
