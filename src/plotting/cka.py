@@ -58,10 +58,9 @@ def along_depth(table: pd.DataFrame, *, model_seed: int | None = None) -> Figure
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.8))
     for (name, kind), rows in by_distance(table).groupby(["model", "kind"], sort=False):
         left.plot(rows["distance"], rows["cka"], markersize=3, **_line_style(name, kind))
-    to_labels = table[(table["kind_b"] == "labels") & (table["kind_a"] != "labels")].sort_values(
-        "depth_a", kind="stable"
-    )
+    to_labels = table[(table["kind_b"] == "labels") & (table["kind_a"] != "labels")]
     for (name, kind), rows in to_labels.groupby(["model_a", "kind_a"], sort=False):
+        rows = rows.sort_values("depth_a")
         line_with_band(right, rows["depth_a"], rows, value="cka", **_line_style(name, kind))
     left.set(ylim=(0, 1.02), xlabel="layers apart", ylabel="mean CKA")
     right.set(xlim=(-0.03, 1.03), xlabel="depth", ylabel="CKA with the labels")
@@ -77,6 +76,8 @@ def matching(table: pd.DataFrame, models: Sequence[str] = (), *, model_seed: int
     """
     table = one_seed(table, model_seed)
     couples = list(combinations(_shown(table, models), 2))
+    if not couples:
+        raise ValueError("layers are matched between two models, and there is one")
     n_rows = -(-len(couples) // 3)
     figure, axes = plt.subplots(n_rows, -(-len(couples) // n_rows), figsize=(PAGE_WIDTH, 2.9 * n_rows), squeeze=False)
     for ax, (a, b) in zip(axes.flat, couples, strict=True):
@@ -104,18 +105,19 @@ def by_measure(measures: pd.DataFrame, *, model_seed: int | None = None) -> Figu
     """
     measures = one_seed(measures, model_seed)
     names = list(measures["measure"].unique())
-    figure, axes = plt.subplots(1, len(names), figsize=(PAGE_WIDTH, 2.8), squeeze=False)
+    figure, axes = plt.subplots(1, len(names), figsize=(PAGE_WIDTH, 2.6), squeeze=False)
     sides = [[*NETWORK_A, "index_a"], [*NETWORK_B, "index_b"]]
     for ax, name in zip(axes[0], names, strict=True):
         mean = measures[measures["measure"] == name].groupby(sides[0] + sides[1], sort=False)["value"].mean()
         mean = mean.unstack(sides[1], sort=False)
         cells = np.fmax(mean.to_numpy(), mean.to_numpy().T)  # each pair stands once
-        _heatmap(cells, ax, "similarity", colour_bar=name == names[-1], square=True)
+        _heatmap(cells, ax, "similarity", colour_bar=name == names[-1])
         networks = mean.index.get_level_values("model_a")
         starts = np.flatnonzero(~networks.duplicated())
         middles = (starts + np.append(starts[1:], len(networks))) / 2
-        ax.set_xticks(middles, [network_name(network) for network in networks[starts]], rotation=90)
-        ax.set_yticks(middles if ax is axes[0, 0] else [], ax.get_xticklabels() if ax is axes[0, 0] else [])
+        labels = [network_name(network) for network in networks[starts]]
+        ax.set_xticks(middles, labels, rotation=90)
+        ax.set_yticks(middles, labels if ax is axes[0, 0] else [""] * len(labels), rotation=0)
         ax.tick_params(length=0)
         ax.hlines(starts[1:], 0, len(cells), color="white", linewidth=0.8)
         ax.vlines(starts[1:], 0, len(cells), color="white", linewidth=0.8)
