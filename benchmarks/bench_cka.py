@@ -26,14 +26,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from src.cka import hsic_rows, linear_cka
+from src.cka import cka_matrix, linear_cka
 from src.data.loaders import Batch
 from src.files import written_whole
 from src.models import build_model
-from src.models.access import layer_names
+from src.models.access import hooked, layer_names
 from src.paths import RESULTS
 from src.runtime import provenance
-from src.tables.cka import cka_table
 
 BATCH = 256
 FEW = 6  # layers of either network
@@ -73,7 +72,7 @@ def forward(a: nn.Module, b: nn.Module, loader: DataLoader, layers_a: list[str],
 
 def ours(a: nn.Module, b: nn.Module, loader: DataLoader, layers_a: list[str], layers_b: list[str]) -> Tensor:
     batches = [Batch(pixels, labels, torch.arange(len(labels))) for pixels, labels in loader]
-    table = cka_table(hsic_rows(a, b, batches, layers_a=layers_a, layers_b=layers_b), n_resamples=1000)
+    table = cka_matrix(a, b, batches, layers_a=layers_a, layers_b=layers_b)
     return torch.tensor(table.pivot(index="index_a", columns="index_b", values="cka").to_numpy())
 
 
@@ -115,13 +114,8 @@ def unbiased_hsic(k: Tensor, m: Tensor) -> Tensor:
 def activations(model: nn.Module, pixels: Tensor, names: list[str]) -> dict[str, Tensor]:
     """Of the named layers [n, p], copied, as ReLUs in place follow."""
     seen = {}
-    hooks = [
-        model.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: seen.update({name: out.clone()}))
-        for name in names
-    ]
-    model(pixels)
-    for hook in hooks:
-        hook.remove()
+    with hooked(model, names, lambda name, value: seen.update({name: value.clone()})):
+        model(pixels)
     return {name: seen[name].flatten(1) for name in names}
 
 

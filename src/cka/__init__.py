@@ -1,16 +1,17 @@
-"""How alike layers are: centred kernel alignment (Kornblith et al. 2019) of networks in one pass, and others."""
+"""Similarity of layers: centred kernel alignment (Kornblith et al. 2019) of many networks in one pass, and others.
 
-from src.cka.direct import KERNELS, cosine_cka, linear_cka, rbf_cka
-from src.cka.networks import LABELS, cka_matrix, hsic_rows, hsic_table, merge
-from src.cka.other_measures import MEASURES, measure_table, mutual_knn, procrustes_similarity, svcca
+hsic, null = hsic_table(zoo, loader)              # HSIC of all pairs of layers, for `tables.cka.cka_table`
+cka_matrix(model_a, model_b, loader)              # CKA of the layers of two networks, with intervals
+linear_cka(x, y)                                  # of two matrices of activations
+"""
+
+from src.cka.direct import cosine_cka, linear_cka, rbf_cka
+from src.cka.networks import cka_matrix, hsic_table, merge
+from src.cka.other_measures import measure_table, mutual_knn, procrustes_similarity, svcca
 
 __all__ = [
-    "KERNELS",
-    "LABELS",
-    "MEASURES",
     "cka_matrix",
     "cosine_cka",
-    "hsic_rows",
     "hsic_table",
     "linear_cka",
     "measure_table",

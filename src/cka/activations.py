@@ -1,12 +1,13 @@
-"""What the layers of a network say of a batch, looked at inside the forward pass, where activations still are."""
+"""Activations of the layers of networks, minibatch by minibatch, looked at inside the forward pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from src.cka.direct import KERNELS, Pieces, as_matrix, named
-from src.models.access import hooked
+from src.cka.direct import about, as_matrix
+from src.models.access import choose_layers, hooked
 
 # name -> activations -> what is compared in their place: another measure, and named so in the table
 POOLS = {
@@ -16,38 +17,60 @@ POOLS = {
 }
 
 
-def pieces_of(model: nn.Module, pixels: Tensor, layers: list[str], *, kernel: str, pool: str | None) -> Pieces:
-    """The kernels of every layer, in the order of `layers`."""
-    found = look_at(model, pixels, layers, lambda x: Pieces.of(KERNELS[kernel](x)), pool=pool)
-    return Pieces.stack([found[name] for name in layers])
+def looked_at(
+    networks: Mapping[tuple, nn.Module],
+    loader: Iterable,
+    layers: Mapping[str, object] | None,
+    look: Callable[[Tensor], object],
+    *,
+    pool: str | None = None,
+    progress: str | None = None,
+) -> Iterator[tuple[object, dict[tuple, dict[str, object]]]]:
+    """Each minibatch with {network: {layer: `look` of its activations}}, layers in the order in which they run.
+
+    networks: (name, …) -> model.  loader: minibatches, whose pixels may also be a dictionary of what each name sees.
+    layers: name -> choice (see `choose_layers`).  Raises ValueError as `look_at` does,
+    and when there is no minibatch.
+    """
+    batch, chosen = None, {}
+    for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False):
+        seen = {}
+        for key, model in networks.items():
+            pixels = batch.pixels if isinstance(batch.pixels, Tensor) else batch.pixels[key[0]]
+            if key not in chosen:
+                chosen[key] = choose_layers(model, pixels[:2], (layers or {}).get(key[0]))
+            seen[key] = look_at(model, pixels, chosen[key], look, pool=pool)
+        yield batch, seen
+    if batch is None:
+        raise ValueError("the loader gave no batch")
 
 
 @torch.no_grad()
 def look_at(
     model: nn.Module, pixels: Tensor, layers: list[str], look: Callable[[Tensor], object], *, pool: str | None = None
 ) -> dict[str, object]:
-    """layer -> `look` of its activations [n, p], taken in the hooks: they die at once, and no later operation in place
-    can spoil them.  A layer that runs again counts when it first ran.
+    """layer -> `look` of its activations [n, p], taken in the hooks: activations are freed at once, and no later
+    operation in place can spoil them.  Of a layer that runs again the first run counts.
 
     Raises ValueError for a layer that gives no tensor, fewer than 4 images, and values that are not finite, by name.
     """
-    found: dict[str, object] = {}
+    seen: dict[str, object] = {}
     last: tuple[Tensor, int, object] | None = None
 
     def note(name: str, value: object) -> None:
         nonlocal last
-        if name in found or not isinstance(value, Tensor):
+        if name in seen or not isinstance(value, Tensor):
             return
-        # what an Identity, or the block around a layer, passes on as it is was looked at a moment ago; an operation in
-        # place gives the same tensor back too, with another version
+        # an Identity, or the block around a layer, passes on the tensor that was looked at a moment ago; an operation
+        # in place gives the same tensor back too, with another version
         if last is None or last[0] is not value or last[1] != value._version:
-            x = as_matrix(POOLS[pool](value) if pool else value, f"layer {name}")
-            last = value, value._version, named(look, f"layer {name}")(x)
-        found[name] = last[2]
+            with about(f"layer {name}"):
+                last = value, value._version, look(as_matrix(POOLS[pool](value) if pool else value))
+        seen[name] = last[2]
 
     with hooked(model, layers, note):
         model(pixels)
-    missing = [name for name in layers if name not in found]
-    if missing:
-        raise ValueError(f"layer {missing[0]} gave no tensor in this pass")
-    return found
+    for name in layers:
+        if name not in seen:
+            raise ValueError(f"layer {name} gave no tensor in this pass")
+    return {name: seen[name] for name in layers}

@@ -1,8 +1,9 @@
-"""CKA of two matrices of activations, and the pieces that all of it is made of: Grams, kernels, HSIC."""
+"""CKA of two matrices of activations, from Gram matrices, kernels and HSIC."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from jaxtyping import Float, Int
@@ -13,12 +14,10 @@ FEATURES_AT_ONCE, ROWS_AT_ONCE = 4096, 32  # a block of products stays in the ca
 
 
 def gram(x: Float[Tensor, "n p"], *, centre: bool = True) -> Float[Tensor, "n n"]:
-    """X Xᵀ in float64, of features whose mean over the examples is taken off first if `centre`.
+    """X Xᵀ in float64; `centre` first subtracts each feature's mean: CKA does not see it, and float32 gains digits.
 
-    CKA does not change when features are shifted, so that taking the mean off costs nothing and keeps what float32
-    has of digits for what differs. Products are made of some thousand features at a time, in the precision of x,
-    and added up in float64; of the symmetric matrix the blocks on and above the diagonal are multiplied.
-    Raises ValueError for values that are not finite, seen in the result: looking through x takes as long as all this.
+    Products of some thousand features are made at a time in the precision of x, on and above the diagonal, and summed
+    in float64.  Raises ValueError for values that are not finite, seen in the result: a look through x takes as long.
     """
     n, p = x.shape
     total = torch.zeros(n, n, dtype=torch.float64, device=x.device)
@@ -37,12 +36,8 @@ def gram(x: Float[Tensor, "n p"], *, centre: bool = True) -> Float[Tensor, "n n"
     return total
 
 
-def linear_kernel(x: Float[Tensor, "n p"]) -> Float[Tensor, "n n"]:
-    return gram(x)
-
-
 def cosine_kernel(x: Float[Tensor, "n p"]) -> Float[Tensor, "n n"]:
-    """Cosines of the angles between examples, as the 2023 report has it; it does change when features are shifted."""
+    """Cosines of the angles between examples, as in the 2023 report; they change when features are shifted."""
     products = gram(x, centre=False)
     length = products.diagonal().clamp(min=0).sqrt()
     return products / (length[:, None] * length).clamp(min=torch.finfo(torch.float64).tiny)
@@ -59,11 +54,7 @@ def rbf_kernel(x: Float[Tensor, "n p"], *, threshold: float = 0.5) -> Float[Tens
 
 
 # name -> activations [n, p] -> kernel matrix [n, n], float64
-KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
-    "linear": linear_kernel,
-    "rbf": rbf_kernel,
-    "cosine": cosine_kernel,
-}
+KERNELS = {"linear": gram, "rbf": rbf_kernel, "cosine": cosine_kernel}
 
 
 def linear_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, unbiased: bool = True) -> float:
@@ -72,15 +63,19 @@ def linear_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, unbiased: bo
     The unbiased estimate may be a little negative, and is not cut off. NaN where one side does not vary.
     Raises ValueError for fewer than 4 examples, different numbers of them, and values that are not finite.
     Source: Kornblith et al. 2019, eq. 3 and 4; unbiased: Song et al. 2012, eq. 5; Nguyen et al. 2021, eq. 3.
+
+    >>> x = torch.tensor([[0.0, 1.0], [2.0, 0.0], [1.0, 3.0], [4.0, 4.0], [0.0, 2.0]])
+    >>> round(linear_cka(x, 3 * x.flip(1) + 1), 6), round(linear_cka(x, x[:, :1]), 2)
+    (1.0, 0.54)
     """
-    return _cka(x, y, linear_kernel, unbiased)
+    return _cka(x, y, gram, unbiased)
 
 
 def rbf_cka(
     x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, threshold: float = 0.5, unbiased: bool = True
 ) -> float:
     """`linear_cka` with a Gaussian kernel, whose width is `threshold` times the median distance."""
-    return _cka(x, y, lambda values: rbf_kernel(values, threshold=threshold), unbiased)
+    return _cka(x, y, partial(rbf_kernel, threshold=threshold), unbiased)
 
 
 def cosine_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, unbiased: bool = True) -> float:
@@ -89,9 +84,7 @@ def cosine_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, unbiased: bo
 
 
 def _cka(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor], unbiased: bool) -> float:
-    x, y = as_matrices(x, y)
-    a, b = (Pieces.of(named(kernel, name)(value)) for value, name in ((x, "x"), (y, "y")))
-    return cka_of(a, b, unbiased=unbiased)
+    return cka_of(*of_both(x, y, lambda values: Pieces.of(kernel(values))), unbiased=unbiased)
 
 
 def cka_of(a: "Pieces", b: "Pieces", *, unbiased: bool = True) -> float:
@@ -100,32 +93,32 @@ def cka_of(a: "Pieces", b: "Pieces", *, unbiased: bool = True) -> float:
     return float(a.hsic(b, unbiased=unbiased)) / own**0.5 if own > 0 else float("nan")
 
 
-def as_matrices(x: Tensor, y: Tensor) -> tuple[Float[Tensor, "n p"], Float[Tensor, "n q"]]:
-    """Both with one row an example. Raises ValueError for fewer than 4 examples and for different numbers of them."""
-    x, y = (as_matrix(value, name) for value, name in ((x, "x"), (y, "y")))
+def of_both(x: Tensor, y: Tensor, function: Callable[[Tensor], object]) -> list:
+    """`function` of x and of y `as_matrix`; errors name the side. Raises ValueError unless they are of one length."""
     if len(x) != len(y):
         raise ValueError(f"x and y must have the same examples, not {len(x)} and {len(y)}")
-    return x, y
+    results = []
+    for name, values in (("x", x), ("y", y)):
+        with about(name):
+            results.append(function(as_matrix(values)))
+    return results
 
 
-def as_matrix(x: Tensor, name: str) -> Float[Tensor, "n p"]:
-    """One row an example, detached. Raises ValueError, which says of what, for fewer than 4 examples."""
+def as_matrix(x: Tensor) -> Float[Tensor, "n p"]:
+    """One row an example, detached. Raises ValueError for fewer than 4 examples."""
     x = torch.as_tensor(x).detach().flatten(1)
     if len(x) < SMALLEST_BATCH:
-        raise ValueError(f"{name}: CKA needs at least {SMALLEST_BATCH} examples at a time, not {len(x)}")
+        raise ValueError(f"CKA needs at least {SMALLEST_BATCH} examples at a time, not {len(x)}")
     return x
 
 
-def named(function: Callable[[Tensor], object], name: str) -> Callable[[Tensor], object]:
-    """`function`, whose ValueErrors say of what."""
-
-    def call(x: Tensor) -> object:
-        try:
-            return function(x)
-        except ValueError as problem:
-            raise ValueError(f"{name}: {problem}") from None
-
-    return call
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """ValueErrors of the block begin with `name`."""
+    try:
+        yield
+    except ValueError as problem:
+        raise ValueError(f"{name}: {problem}") from None
 
 
 @lru_cache(maxsize=4)
@@ -135,7 +128,7 @@ def _above_diagonal(n: int, device: torch.device) -> Int[Tensor, "2 pairs"]:
 
 @dataclass(frozen=True)
 class Pieces:
-    """What HSIC needs of kernel matrices, one row per layer, float64.
+    """Parts of kernel matrices that HSIC needs, one row per layer, float64.
 
     triangle: [l, n (n - 1) / 2], strictly above the diagonal.  rows: [l, n], sums of the rows without the diagonal.
     diagonal: [l, n].

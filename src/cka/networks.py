@@ -1,5 +1,6 @@
-"""HSIC of all layers of many networks with each other, with the labels, and under shuffled images: one pass for all."""
+"""HSIC of all layers of many networks with each other, with the labels, and under shuffled images, in one pass."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations_with_replacement
 
@@ -7,22 +8,21 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch import nn
 
-from src.cka.activations import POOLS, pieces_of
-from src.cka.direct import KERNELS, Pieces, linear_kernel
-from src.models.access import choose_layers
+from src.cka.activations import POOLS, looked_at
+from src.cka.direct import KERNELS, Pieces, gram
 from src.seeding import Stream, uniform
-from src.tables.cka import SETTINGS, cka_table
+from src.tables.cka import NETWORK_A, NETWORK_B, SIDE_A, SIDE_B, cka_table, ratio
 
-LABELS = "labels"  # the network whose one layer says the class
+LABELS = ("labels", "labels", 0)  # model, kind, seed
 
 
 def hsic_table(
     networks: Mapping[tuple[str, int], nn.Module],
     loader: Iterable,
     *,
+    untrained: Mapping[tuple[str, int], nn.Module] | None = None,
     layers: Mapping[str, object] | None = None,
     kernel: str = "linear",
     unbiased: bool | str = True,
@@ -31,75 +31,51 @@ def hsic_table(
     seed: int = 0,
     progress: str | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """HSIC of each minibatch between all layers of all networks, for `similarity.cka_table`; and its null.
+    """HSIC of each minibatch between all layers of all networks, for `tables.cka.cka_table`; and its null.
 
-    networks: (name, training seed) -> model.  loader: batches of at least 4 images; each model resizes as it needs.
-    layers: name -> choice (see `choose_layers`).  The labels' kernel, 1 for images of one class, is one more network.
+    networks: (name, training seed) -> model; untrained: (name, seed of its random weights) -> model.
+    loader: batches of at least 4 images; each model resizes as it needs.  layers: name -> choice (see `choose_layers`).
     kernel: "linear", "rbf" or "cosine".  unbiased: the estimator, or "both" for two rows each.
     pool: None, "spatial mean", "token mean" or "class token": another measure.
-    Rows: model_a, seed_a, layer_a, index_a, the same for b, batch, n, cross, own_a, own_b, kernel, unbiased, pool, for
-    each pair of networks once, in the order given, and each with itself.
-    Null, for each pair of different networks: model_a, seed_a, model_b, seed_b, permutation, largest: the largest CKA
-    of any pair of layers when the second network's images are shuffled within every minibatch, so that a CKA above its
-    95 % point is significant for all layers together (Westfall & Young 1993); of the unbiased estimator for "both".
+    Rows: model_a, kind_a ("trained", "untrained" or "labels": a kernel that is 1 for images of one class), seed_a,
+    layer_a, index_a, the same for b, cross, own_a, own_b, batch, n, kernel, unbiased, pool and those of `with_keys`,
+    for each pair of networks once, in the order given, and each with itself.
+    Null, for each pair of different networks: model_a, kind_a, seed_a, the same for b, permutation, largest: the
+    largest CKA of any pair of layers when the second network's images are shuffled within every minibatch, so that a
+    CKA above its 95 % point is significant for all layers together (Westfall & Young 1993); of the unbiased estimator
+    for "both".
     Raises ValueError for a layer that gives no tensor or values that are not finite, by name, and for small batches.
     """
-    if any(name == LABELS for name, _ in networks):
-        raise ValueError(f"{LABELS!r} stands for the labels; call the network another name")
     estimators = _estimators(kernel, unbiased, pool)
-    rows, shuffled, own = [], {}, {}
-    batches = ((batch, dict.fromkeys(networks, batch.pixels)) for batch in loader)
-    for number, batch, names, pieces in _looked_at(networks, batches, layers or {}, kernel, pool, progress):
-        names = names | {(LABELS, 0): [LABELS]}
-        pieces[LABELS, 0] = Pieces.of(linear_kernel(F.one_hot(batch.labels.long()).double()))
+    models = {(name, "trained", number): model for (name, number), model in networks.items()}
+    models |= {(name, "untrained", number): model for (name, number), model in (untrained or {}).items()}
+    rows, shuffled, own = [], defaultdict(int), defaultdict(int)
+    kernels = lambda x: Pieces.of(KERNELS[kernel](x))  # noqa: E731
+    for number, (batch, seen) in enumerate(looked_at(models, loader, layers, kernels, pool=pool, progress=progress)):
+        names = {key: list(of_layers) for key, of_layers in seen.items()}
+        pieces = {key: Pieces.stack(list(seen.pop(key).values())) for key in models}
+        names[LABELS] = ["labels"]
+        pieces[LABELS] = Pieces.of(gram(F.one_hot(batch.labels.long()).double()))
         pairs = list(combinations_with_replacement(pieces, 2))
-        rows += _rows(pieces, names, pairs, estimators, number)
+        settings = dict(batch=number, n=len(batch.labels), kernel=kernel, unbiased=None, pool=pool or "none")
+        rows += _rows(pieces, names, pairs, estimators, **settings)
         if n_permutations:
-            orders = _orders(batch.sample_ids, n_permutations, seed)
+            orders = uniform(batch.sample_ids, seed, Stream.PERMUTATION, draws=n_permutations).argsort(0).T
             for key, part in pieces.items():
-                own[key] = own.get(key, 0) + part.own_hsic(unbiased=estimators[0]).cpu().numpy()
+                own[key] += part.own_hsic(unbiased=estimators[0]).cpu().numpy()
             for a, b in pairs:
                 if a != b:
-                    drawn = [
-                        pieces[a].hsic(pieces[b].permuted(o), unbiased=estimators[0]).cpu().numpy() for o in orders
-                    ]
-                    shuffled[a, b] = shuffled.get((a, b), 0) + np.stack(drawn)
-    null = [
-        pd.DataFrame(dict(permutation=range(n_permutations), largest=_largest(cross, own[a], own[b]))).assign(
-            model_a=a[0], seed_a=a[1], model_b=b[0], seed_b=b[1]
-        )
-        for (a, b), cross in shuffled.items()
-    ]
-    columns = ["model_a", "seed_a", "model_b", "seed_b", "permutation", "largest"]
-    return _table(rows, kernel, pool), pd.concat(null)[columns] if null else pd.DataFrame(columns=columns)
-
-
-def hsic_rows(
-    model_a: nn.Module,
-    model_b: nn.Module,
-    loader: Iterable,
-    *,
-    layers_a=None,
-    layers_b=None,
-    kernel: str = "linear",
-    unbiased: bool | str = True,
-    pool: str | None = None,
-    loader_b: Iterable | None = None,
-    progress: str | None = None,
-) -> pd.DataFrame:
-    """HSIC of each minibatch between the layers of two networks, as `hsic_table` has it; arguments of `cka_matrix`."""
-    estimators = _estimators(kernel, unbiased, pool)
-    alike = model_a is model_b and loader_b is None and layers_b in (None, layers_a)
-    networks = {("a", 0): model_a} if alike else {("a", 0): model_a, ("b", 0): model_b}
-    pair = ("a", 0), ("a", 0) if alike else ("b", 0)
-    paired = ((batch, batch) for batch in loader) if loader_b is None else zip(loader, loader_b, strict=True)
-    choices = {"a": layers_a, "b": layers_a if model_a is model_b and layers_b is None else layers_b}
-    rows = []
-    looked_at = _looked_at(networks, _checked(paired), choices, kernel, pool, progress)
-    for number, _, names, pieces in looked_at:
-        rows += _rows(pieces, names, [pair], estimators, number)
-    table = _table(rows, kernel, pool)
-    return table.assign(**{f"model_{s}": _name(m) for s, m in (("a", model_a), ("b", model_b))})
+                    drawn = [pieces[a].hsic(pieces[b].permuted(order), unbiased=estimators[0]) for order in orders]
+                    shuffled[a, b] += torch.stack(drawn).cpu().numpy()
+    sides = [*NETWORK_A, *NETWORK_B]
+    parts = []
+    for (a, b), cross in shuffled.items():
+        largest = np.nanmax(ratio(cross, own[a][:, None], own[b]), axis=(1, 2))
+        part = dict(zip(sides, (*a, *b), strict=True)) | dict(permutation=range(n_permutations), largest=largest)
+        parts.append(pd.DataFrame(part))
+    null = pd.DataFrame(columns=[*sides, "permutation", "largest"])
+    null = pd.concat(parts, ignore_index=True) if parts else null
+    return with_keys(pd.concat(rows, ignore_index=True)), with_keys(null)
 
 
 def cka_matrix(
@@ -107,6 +83,9 @@ def cka_matrix(
     model_b: nn.Module,
     loader: Iterable,
     *,
+    layers_a: object = None,
+    layers_b: object = None,
+    loader_b: Iterable | None = None,
     n_resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -114,16 +93,22 @@ def cka_matrix(
 ) -> pd.DataFrame:
     """CKA of every chosen layer of a with every one of b, on the loader's images; one row per pair of layers.
 
-    loader: batches of at least 4 images; both models see the same pixels, each resizing them as it needs.
-    options: layers_a, layers_b, kernel, unbiased, pool, progress as in `hsic_table`; loader_b: the same images in
-    another form.  A model that meets itself is passed through once.
+    loader, and options kernel, unbiased, pool, progress: as of `hsic_table`.  layers_a, layers_b: as `choose_layers`
+    has them.  loader_b: the same images in another form.  A model that meets itself is passed through once.
     Columns: model_a, layer_a, index_a, depth_a (0 to 1), the same for b, cka, low, high (bootstrap over minibatches;
     NaN for fewer than 2), n (images), batches, kernel, unbiased, pool.  NaN where a layer does not vary.
     Raises ValueError as `hsic_table` does, and for loaders whose order differs.
-    To divide the work, make `hsic_rows` of parts of the images; `cka_table(merge(parts))` is this table.
     """
-    rows = hsic_rows(model_a, model_b, loader, **options)
-    return cka_table(rows, n_resamples=n_resamples, level=level, seed=seed).drop(columns=["seed_a", "seed_b"])
+    layers_b = layers_a if model_a is model_b and layers_b is None else layers_b
+    other = "a" if model_a is model_b and layers_b == layers_a and loader_b is None else "b"
+    networks, layers = {("a", 0): model_a, (other, 0): model_b}, {"a": layers_a, other: layers_b}
+    batches = loader if loader_b is None else _side_by_side(loader, loader_b)
+    hsic, _ = hsic_table(networks, batches, layers=layers, **options)
+    hsic = hsic[(hsic["model_a"] == "a") & (hsic["model_b"] == other)]
+    names = [getattr(model, "name", "") or type(model).__name__ for model in (model_a, model_b)]
+    hsic = hsic.assign(model_a=names[0], model_b=names[1])
+    table = cka_table(hsic, n_resamples=n_resamples, level=level, seed=seed)
+    return table.drop(columns=["kind_a", "seed_a", "kind_b", "seed_b"])
 
 
 def merge(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -131,16 +116,29 @@ def merge(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
     Raises ValueError for parts of other networks, layers or settings.
     """
-    parts, first = list(parts), 0
-    keys = [name for name in parts[0].columns if name not in ("batch", "n", "cross", "own_a", "own_b")]
-    expected = set(parts[0][keys].itertuples(index=False, name=None))
-    numbered = []
+    numbered, expected, first = [], None, 0
     for part in parts:
-        if set(part[keys].itertuples(index=False, name=None)) != expected:
+        keys = set(part.drop(columns=["batch", "n", "cross", "own_a", "own_b"]).itertuples(index=False, name=None))
+        if keys != (expected or keys):
             raise ValueError("cannot merge HSIC of different networks, layers or settings")
         numbered.append(part.assign(batch=part["batch"] + first))
-        first += part["batch"].max() + 1
+        expected, first = keys, first + part["batch"].max() + 1
     return pd.concat(numbered, ignore_index=True)
+
+
+def with_keys(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the columns that results are put together by: condition, "untrained" where one of the two networks
+    is and else "trained"; model and model_seed, those of side a."""
+    random = (table[["kind_a", "kind_b"]] == "untrained").any(axis=1)
+    condition = np.where(random, "untrained", "trained")
+    return table.assign(condition=condition, model=table["model_a"], model_seed=table["seed_a"])
+
+
+def _side_by_side(loader: Iterable, loader_b: Iterable) -> Iterator:
+    for one, other in zip(loader, loader_b, strict=True):
+        if not torch.equal(one.sample_ids.cpu(), other.sample_ids.cpu()):
+            raise ValueError("the two loaders give different images or another order; CKA pairs them row by row")
+        yield one._replace(pixels={"a": one.pixels, "b": other.pixels})
 
 
 def _estimators(kernel: str, unbiased: bool | str, pool: str | None) -> list[bool]:
@@ -152,31 +150,7 @@ def _estimators(kernel: str, unbiased: bool | str, pool: str | None) -> list[boo
     return [True, False] if unbiased == "both" else [bool(unbiased)]
 
 
-def _checked(pairs: Iterable) -> Iterator:
-    for batch_a, batch_b in pairs:
-        if not torch.equal(batch_a.sample_ids.cpu(), batch_b.sample_ids.cpu()):
-            raise ValueError("the two loaders give different images or another order; CKA pairs them row by row")
-        yield batch_a, {("a", 0): batch_a.pixels, ("b", 0): batch_b.pixels}
-
-
-def _looked_at(
-    networks: Mapping, batches: Iterable, layers: Mapping, kernel: str, pool: str | None, progress
-) -> Iterator:
-    """Of each minibatch its number, itself, the names of layers and the pieces of each network."""
-    names, number = {}, -1
-    for number, (batch, pixels) in enumerate(tqdm(batches, desc=progress, disable=progress is None, leave=False)):
-        for key, model in networks.items():
-            if key not in names:
-                names[key] = choose_layers(model, pixels[key][:2], layers.get(key[0]))
-        pieces = {
-            key: pieces_of(model, pixels[key], names[key], kernel=kernel, pool=pool) for key, model in networks.items()
-        }
-        yield number, batch, names, pieces
-    if number < 0:
-        raise ValueError("the loader gave no batch")
-
-
-def _rows(pieces: Mapping, names: Mapping, pairs: list, estimators: list[bool], batch: int) -> list[pd.DataFrame]:
+def _rows(pieces: Mapping, names: Mapping, pairs: list, estimators: list[bool], **settings) -> list[pd.DataFrame]:
     """One table for each pair of networks and estimator."""
     rows = []
     for unbiased in estimators:
@@ -184,31 +158,8 @@ def _rows(pieces: Mapping, names: Mapping, pairs: list, estimators: list[bool], 
         for a, b in pairs:
             cross = pieces[a].hsic(pieces[b], unbiased=unbiased).cpu().numpy()
             i, j = (grid.ravel() for grid in np.indices(cross.shape))
-            sides = {}
-            for side, key, k in (("a", a, i), ("b", b, j)):
-                sides |= {f"model_{side}": key[0], f"seed_{side}": key[1]}
-                sides |= {f"layer_{side}": np.array(names[key])[k], f"index_{side}": k}
-            found = dict(cross=cross.ravel(), own_a=own[a][i], own_b=own[b][j], unbiased=unbiased)
-            rows.append(pd.DataFrame(sides | found | dict(batch=batch, n=pieces[a].rows.shape[1])))
+            values = (*a, np.array(names[a])[i], i, *b, np.array(names[b])[j], j)
+            columns = dict(zip([*SIDE_A, *SIDE_B], values, strict=True))
+            columns |= dict(cross=cross.ravel(), own_a=own[a][i], own_b=own[b][j])
+            rows.append(pd.DataFrame(columns | settings | dict(unbiased=unbiased)))
     return rows
-
-
-def _table(rows: list[pd.DataFrame], kernel: str, pool: str | None) -> pd.DataFrame:
-    table = pd.concat(rows, ignore_index=True).assign(kernel=kernel, pool=pool or "none")
-    return table[[name for name in table.columns if name not in SETTINGS] + SETTINGS]
-
-
-def _name(model: nn.Module) -> str:
-    return getattr(model, "name", "") or type(model).__name__
-
-
-def _orders(sample_ids: Tensor, n: int, seed: int) -> list[Tensor]:
-    """Orders of the images of a batch, drawn from (seed, sample id) like all that is random."""
-    return list(uniform(sample_ids, seed, Stream.PERMUTATION, draws=n).argsort(0).T) if n else []
-
-
-def _largest(cross: np.ndarray, own_a: np.ndarray, own_b: np.ndarray) -> np.ndarray:
-    """Of every permutation the largest CKA; layers that do not vary have none."""
-    inside = (own_a[:, None] > 0) & (own_b > 0)
-    cka = np.where(inside, cross / np.sqrt(np.where(inside, own_a[:, None] * own_b, 1)), np.nan)
-    return np.nanmax(cka, axis=(1, 2))

@@ -1,4 +1,4 @@
-"""Other ways to say how alike two layers are, on the same activations: does the picture depend on the measure?"""
+"""Other measures of similarity of layers than CKA, on the same activations: does the picture depend on the measure?"""
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import combinations_with_replacement
@@ -7,12 +7,12 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from src.cka.activations import look_at
-from src.cka.direct import Pieces, as_matrices, cka_of, gram
-from src.models.access import choose_layers
+from src.cka.activations import looked_at
+from src.cka.direct import Pieces, cka_of, gram, of_both
+from src.cka.networks import with_keys
 from src.seeding import Stream, uniform
+from src.tables.cka import SIDE_A, SIDE_B
 
 
 def mutual_knn(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, neighbours: int = 10) -> float:
@@ -21,7 +21,7 @@ def mutual_knn(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, neighbours: 
     Distances are Euclidean; of unrelated layers neighbours / (n - 1) are shared.  Raises ValueError unless there are
     more examples than neighbours.  Source: Huh et al. 2024, "The Platonic representation hypothesis", appendix A.
     """
-    x, y = _pair(x, y)
+    x, y = of_both(x, y, _finite)
     if not 0 < neighbours < len(x):
         raise ValueError(f"neighbours must be between 1 and {len(x) - 1} for {len(x)} examples, not {neighbours}")
     return _share_in_both(_nearest(x, neighbours), _nearest(y, neighbours))
@@ -34,7 +34,7 @@ def procrustes_similarity(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> f
     number of features, so hold it against that of shuffled examples.  NaN where a side does not vary.
     Source: Ding, Denain & Steinhardt 2021, "Grounding representation similarity", section 3.
     """
-    x, y = _pair(x, y)
+    x, y = of_both(x, y, _finite)
     return _sum_of_singular_values(_unit(x), _unit(y))
 
 
@@ -47,7 +47,7 @@ def svcca(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, variance: float =
     """
     if not 0 < variance <= 1:
         raise ValueError(f"variance must be in (0, 1], not {variance}")
-    x, y = _pair(x, y)
+    x, y = of_both(x, y, _finite)
     return _mean_correlation(_components(x, variance), _components(y, variance))
 
 
@@ -62,32 +62,28 @@ def measure_table(
 ) -> pd.DataFrame:
     """Every measure of all pairs of layers of all networks, on each batch, and for shuffled images.
 
-    networks, layers: as in `hsic_table`.  loader: batches of one size, some hundred images each, as these measures
-    depend on how many there are.  Rows: model_a, seed_a, layer_a, index_a, the same for b (a pair once), measure,
-    batch, n, value, and null, the value when the images of b are shuffled.  Raises ValueError for unknown measures.
+    networks (trained), layers: as in `hsic_table`.  loader: batches of one size, some hundred images each, as these
+    measures depend on how many there are.  Rows: model_a, kind_a, seed_a, layer_a, index_a, the same for b (a pair
+    once), measure, batch, n, value, null, the value when the images of b are shuffled, and those of `with_keys`.
+    Raises ValueError for unknown measures.
     """
     measures = list(measures)
     for name in measures:
         if name not in MEASURES:
             raise ValueError(f"unknown measure {name!r}; choose from {', '.join(MEASURES)}")
-    rows, names = [], {}
-    for number, batch in enumerate(tqdm(loader, desc=progress, disable=progress is None, leave=False)):
+    models, rows = {(name, "trained", number): model for (name, number), model in networks.items()}, []
+    for number, (batch, seen) in enumerate(looked_at(models, loader, layers, coordinates, progress=progress)):
         order = uniform(batch.sample_ids, seed, Stream.PERMUTATION_OF_BATCH, draws=1)[:, 0].argsort()
-        seen = []
-        for key, model in networks.items():
-            if key not in names:
-                names[key] = choose_layers(model, batch.pixels[:2], (layers or {}).get(key[0]))
-            found = look_at(model, batch.pixels, names[key], coordinates)
-            for index, layer in enumerate(names[key]):
-                x = found[layer]
-                made = {name: (MEASURES[name][0](x), MEASURES[name][0](x[order])) for name in measures}
-                seen.append(((*key, layer, index), made))
-        for (a, made_a), (b, made_b) in combinations_with_replacement(seen, 2):
+        made = [
+            ((*key, layer, index), {name: (MEASURES[name][0](x), MEASURES[name][0](x[order])) for name in measures})
+            for key, of_layers in seen.items()
+            for index, (layer, x) in enumerate(of_layers.items())
+        ]
+        for (a, made_a), (b, made_b) in combinations_with_replacement(made, 2):
             for name in measures:
                 value, null = (MEASURES[name][1](made_a[name][0], other) for other in made_b[name])
                 rows.append((*a, *b, name, number, len(batch.pixels), value, null))
-    sides = [f"{what}_{side}" for side in "ab" for what in ("model", "seed", "layer", "index")]
-    return pd.DataFrame(rows, columns=[*sides, "measure", "batch", "n", "value", "null"])
+    return with_keys(pd.DataFrame(rows, columns=[*SIDE_A, *SIDE_B, "measure", "batch", "n", "value", "null"]))
 
 
 def coordinates(x: Float[Tensor, "n p"]) -> Float[Tensor, "n r"]:
@@ -136,15 +132,13 @@ def _mean_correlation(x: Tensor, y: Tensor) -> float:
     return float(torch.linalg.svdvals(x.T @ y).clamp(max=1).mean()) if x.shape[1] and y.shape[1] else float("nan")
 
 
-def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    x, y = (values.double() for values in as_matrices(x, y))
-    for name, values in (("x", x), ("y", y)):
-        if not bool(values.isfinite().all()):
-            raise ValueError(f"{name}: activations are not finite")
-    return x, y
+def _finite(x: Tensor) -> Tensor:
+    if not bool(x.isfinite().all()):
+        raise ValueError("activations are not finite")
+    return x.double()
 
 
-# name -> (what is made of a layer once, similarity of two layers from it)
+# name -> (what a layer is turned into once, similarity of two layers from it)
 MEASURES: dict[str, tuple[Callable[[Tensor], object], Callable[[object, object], float]]] = {
     "CKA": (lambda x: Pieces.of(gram(x)), cka_of),
     "mutual kNN": (_nearest, _share_in_both),

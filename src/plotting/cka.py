@@ -1,135 +1,174 @@
-"""How alike layers are: heatmaps, curves along the depth, and which layers belong together."""
+"""Figures of CKA: layers against layers, along the depth, matched, and by other measures; from tables alone.
+
+Every figure shows networks of one training seed: `model_seed`, or the first that the table has of a model.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from src.plotting.style import model_style
+from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
+from src.tables.cka import NETWORK_A, NETWORK_B, between, by_distance, matched_layers, one_seed
 
-UNTRAINED = " untrained"  # what the name of a network with random weights ends with
-
-
-def network_name(network: str) -> str:
-    """As a reader knows it: the label of the architecture, and whether it is untrained."""
-    own = network.removesuffix(UNTRAINED)
-    return model_style(own)["label"] + (", untrained" if own != network else "")
+MOST = 4  # models that a page has room for
 
 
-def cka_heatmap(table: pd.DataFrame, ax: Axes, *, colour_bar: bool = False) -> Axes:
-    """CKA of the layers of one network (rows) with those of another (columns), each from the stem on.
+def layer_grid(table: pd.DataFrame, models: Sequence[str] = (), *, model_seed: int | None = None) -> Figure:
+    """CKA of all layers within each network, on the diagonal, and across networks.
 
-    table: rows of `cka_table` for one pair of networks.  Layers that do not vary stay white.
+    table: of `cka_table`, of stored HSIC (with its column dataset).  models: the first four are drawn; by default those
+    of the table.  Layers stand in the order in which they run; those that do not vary stay white.
     """
-    cells = table.pivot(index="index_a", columns="index_b", values="cka")
-    names = {side: table.drop_duplicates(f"index_{side}").set_index(f"index_{side}")[f"layer_{side}"] for side in "ab"}
-    short = {side: [layer_label(name) for name in names[side].sort_index()] for side in "ab"}
-    sns.heatmap(
-        cells.to_numpy(float),
-        ax=ax,
-        cmap="magma",
-        vmin=0,
-        vmax=1,
-        cbar=colour_bar,
-        cbar_kws={"label": "CKA", "shrink": 0.7},
-        xticklabels=short["b"],
-        yticklabels=short["a"],
-    )
-    ax.tick_params(axis="x", rotation=90, length=0, labelsize=5.5)
-    ax.tick_params(axis="y", rotation=0, length=0, labelsize=5.5)
-    ax.set(xlabel=network_name(table["model_b"].iloc[0]), ylabel=network_name(table["model_a"].iloc[0]))
-    return ax
+    table, models = one_seed(table, model_seed), _shown(table, models)
+    n = len(models)
+    figure, axes = plt.subplots(n, n, figsize=(PAGE_WIDTH, 0.95 * PAGE_WIDTH), squeeze=False)
+    for (i, a), (j, b) in product(enumerate(models), repeat=2):
+        if i > j:
+            axes[i, j].set_visible(False)
+        else:
+            _layer_heatmap(between(table, a, b), axes[i, j], colour_bar=j == n - 1)
+    figure.suptitle(_caption(table), fontsize=8)
+    return figure
 
 
-def measure_heatmap(table: pd.DataFrame, ax: Axes, *, colour_bar: bool = False) -> Axes:
-    """All layers of all networks with each other by one measure, from each stem on, lines between networks.
+def trained_against_untrained(
+    table: pd.DataFrame, models: Sequence[str] = (), *, model_seed: int | None = None
+) -> Figure:
+    """CKA of the layers of each network with those of the same network with random weights; as `layer_grid`."""
+    table, models = one_seed(table, model_seed), _shown(table, models)
+    figure, axes = plt.subplots(1, len(models), figsize=(PAGE_WIDTH, 2.4), squeeze=False)
+    for ax, name in zip(axes[0], models, strict=True):
+        rows = between(table, name, name, kinds=("trained", "untrained"))
+        _layer_heatmap(rows, ax, colour_bar=name == models[-1])
+    figure.suptitle(_caption(table), fontsize=8)
+    return figure
 
-    table: rows of `cka.measure_table` for one measure; batches are averaged.
+
+def along_depth(table: pd.DataFrame, *, model_seed: int | None = None) -> Figure:
+    """Left: mean CKA of two layers of a network against how many layers apart they are; right: CKA of each layer with
+    the labels against depth, with intervals over minibatches.  Untrained networks are dotted.  table: as `layer_grid`.
     """
-    sides = [[f"{what}_{side}" for what in ("model", "seed", "index")] for side in "ab"]
-    mean = table.groupby([*sides[0], *sides[1]], sort=False)["value"].mean().reset_index()
-    layers = list(mean[sides[0]].drop_duplicates().itertuples(index=False, name=None))
-    place = {layer: i for i, layer in enumerate(layers)}
-    cells = np.full((len(layers), len(layers)), np.nan)
-    for *key, value in mean.itertuples(index=False, name=None):
-        i, j = place[tuple(key[:3])], place[tuple(key[3:])]
-        cells[i, j] = cells[j, i] = value
-    bar = {"label": "similarity", "shrink": 0.7}
-    sns.heatmap(cells, ax=ax, cmap="magma", vmin=0, vmax=1, cbar=colour_bar, cbar_kws=bar, square=True)
-    networks = pd.Series([layer[:2] for layer in layers])
-    starts = networks.drop_duplicates().index.to_numpy()
-    middles = (starts + np.append(starts[1:], len(layers))) / 2
-    names = [network_name(networks[start][0]) for start in starts]
-    ax.set_xticks(middles, names, rotation=90)
-    ax.set_yticks(middles, names, rotation=0)
-    ax.tick_params(length=0)
-    for start in starts[1:]:
-        ax.axhline(start, color="white", linewidth=0.8)
-        ax.axvline(start, color="white", linewidth=0.8)
-    ax.set_title(table["measure"].iloc[0])
-    return ax
+    table = one_seed(table, model_seed)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.8))
+    for (name, kind), rows in by_distance(table).groupby(["model", "kind"], sort=False):
+        left.plot(rows["distance"], rows["cka"], markersize=3, **_line_style(name, kind))
+    to_labels = table[(table["kind_b"] == "labels") & (table["kind_a"] != "labels")]
+    for (name, kind), rows in to_labels.groupby(["model_a", "kind_a"], sort=False):
+        rows = rows.sort_values("depth_a")
+        line_with_band(right, rows["depth_a"], rows, value="cka", **_line_style(name, kind))
+    left.set(ylim=(0, 1.02), xlabel="layers apart", ylabel="mean CKA")
+    right.set(xlim=(-0.03, 1.03), xlabel="depth", ylabel="CKA with the labels")
+    figure.legend(*right.get_legend_handles_labels(), ncols=MOST, loc="outside upper center")
+    figure.supxlabel(_caption(table), fontsize=8)
+    return figure
+
+
+def matching(table: pd.DataFrame, models: Sequence[str] = (), *, model_seed: int | None = None) -> Figure:
+    """Every two networks as columns of layers, the stem below; lines join matched layers, the darker the more alike.
+
+    table, models: as of `layer_grid`.
+    """
+    table = one_seed(table, model_seed)
+    couples = list(combinations(_shown(table, models), 2))
+    if not couples:
+        raise ValueError("layers are matched between two models, and there is one")
+    n_rows = -(-len(couples) // 3)
+    figure, axes = plt.subplots(n_rows, -(-len(couples) // n_rows), figsize=(PAGE_WIDTH, 2.9 * n_rows), squeeze=False)
+    for ax, (a, b) in zip(axes.flat, couples, strict=True):
+        rows = between(table, a, b)
+        for x, side, name in ((0, "a", a), (1, "b", b)):
+            layers = rows.drop_duplicates(f"index_{side}")
+            ax.plot([x] * len(layers), layers[f"depth_{side}"], "o", markersize=3, color=model_style(name)["color"])
+            place = dict(textcoords="offset points", ha=("right", "left")[x], va="center", fontsize=5)
+            for layer, depth in zip(layers[f"layer_{side}"], layers[f"depth_{side}"], strict=True):
+                ax.annotate(layer_label(layer), (x, depth), (8 * x - 4, 0), **place)
+        for row in matched_layers(rows, [a, b]).itertuples():
+            grey = str(1 - np.clip(row.cka, 0.1, 1))
+            ax.plot([0, 1], [row.depth_a, row.depth_b], color=grey, linewidth=1, zorder=0)
+        ax.set(xlim=(-0.6, 1.6), xticks=[0, 1], xticklabels=[network_name(a), network_name(b)], yticks=[])
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0)
+    figure.suptitle(_caption(table), fontsize=8)
+    return figure
+
+
+def by_measure(measures: pd.DataFrame, *, model_seed: int | None = None) -> Figure:
+    """All layers of all networks with each other by each measure, the mean over batches; lines between networks.
+
+    measures: of `cka.measure_table`, as stored (with its column dataset).
+    """
+    measures = one_seed(measures, model_seed)
+    names = list(measures["measure"].unique())
+    figure, axes = plt.subplots(1, len(names), figsize=(PAGE_WIDTH, 2.6), squeeze=False)
+    sides = [[*NETWORK_A, "index_a"], [*NETWORK_B, "index_b"]]
+    for ax, name in zip(axes[0], names, strict=True):
+        mean = measures[measures["measure"] == name].groupby(sides[0] + sides[1], sort=False)["value"].mean()
+        mean = mean.unstack(sides[1], sort=False)
+        cells = np.fmax(mean.to_numpy(), mean.to_numpy().T)  # each pair stands once
+        _heatmap(cells, ax, "similarity", colour_bar=name == names[-1])
+        networks = mean.index.get_level_values("model_a")
+        starts = np.flatnonzero(~networks.duplicated())
+        middles = (starts + np.append(starts[1:], len(networks))) / 2
+        labels = [network_name(network) for network in networks[starts]]
+        ax.set_xticks(middles, labels, rotation=90)
+        ax.set_yticks(middles, labels if ax is axes[0, 0] else [""] * len(labels), rotation=0)
+        ax.tick_params(length=0)
+        ax.hlines(starts[1:], 0, len(cells), color="white", linewidth=0.8)
+        ax.vlines(starts[1:], 0, len(cells), color="white", linewidth=0.8)
+        ax.set_title(name)
+    figure.suptitle(_caption(measures), fontsize=8)
+    return figure
+
+
+def network_name(model: str, kind: str = "trained") -> str:
+    """The label of the architecture, and whether it is untrained."""
+    return model_style(model)["label"] + (", untrained" if kind == "untrained" else "")
 
 
 def layer_label(layer: str) -> str:
-    """Short enough for an axis; what goes into a LayerNorm of an MLP is the state before it."""
-    return (
-        layer.removeprefix("net.")
-        .replace("layernorms.", "state ")
-        .replace("linear_out", "state, last")
-        .removesuffix(":input")
-    )
+    """Short enough for an axis; the input of a LayerNorm of an MLP is the state before it."""
+    short = layer.removeprefix("net.").removesuffix(":input")
+    return short.replace("layernorms.", "state ").replace("linear_out", "state, last")
 
 
-def similarity_by_depth(table: pd.DataFrame, ax: Axes) -> Axes:
-    """CKA of each layer with one layer of another network, against depth, with 95 % bands; a line for each network.
-
-    table: rows of `cka_table` with one layer on side b for each network on side a.
-    """
-    for network, rows in table.groupby("model_a", sort=False):
-        rows = rows.sort_values("depth_a")
-        style = dict(model_style(network.removesuffix(UNTRAINED))) | dict(label=network_name(network))
-        if network.endswith(UNTRAINED):
-            style |= dict(linestyle=":", markerfacecolor="none", linewidth=0.8)
-        ax.plot(rows["depth_a"], rows["cka"], markersize=3, **style)
-        ax.fill_between(rows["depth_a"], rows["low"], rows["high"], color=style["color"], alpha=0.15, linewidth=0)
-    ax.set(xlim=(-0.03, 1.03), xlabel="depth", ylabel="CKA")
-    return ax
+def _layer_heatmap(rows: pd.DataFrame, ax: Axes, *, colour_bar: bool) -> None:
+    """rows: one pair of networks, a down and b across."""
+    cells = rows.pivot(index=["index_a", "layer_a"], columns=["index_b", "layer_b"], values="cka")
+    down, across = ([layer_label(layer) for _, layer in index] for index in (cells.index, cells.columns))
+    _heatmap(cells.to_numpy(float), ax, "CKA", colour_bar, xticklabels=across, yticklabels=down)
+    ax.tick_params(axis="x", rotation=90, length=0, labelsize=5.5)
+    ax.tick_params(axis="y", rotation=0, length=0, labelsize=5.5)
+    names = {side: network_name(rows[f"model_{side}"].iloc[0], rows[f"kind_{side}"].iloc[0]) for side in "ab"}
+    ax.set(xlabel=names["b"], ylabel=names["a"])
 
 
-def similarity_by_distance(table: pd.DataFrame, ax: Axes) -> Axes:
-    """Mean CKA of two layers of a network against how many layers lie between them; table: rows of `by_distance`."""
-    for network, rows in table.groupby("model", sort=False):
-        style = dict(model_style(network.removesuffix(UNTRAINED))) | dict(label=network_name(network))
-        if network.endswith(UNTRAINED):
-            style |= dict(linestyle=":", markerfacecolor="none", linewidth=0.8)
-        ax.plot(rows["distance"], rows["cka"], markersize=3, **style)
-    ax.set(ylim=(0, 1.02), xlabel="layers apart", ylabel="mean CKA")
-    return ax
+def _heatmap(cells: np.ndarray, ax: Axes, label: str, colour_bar: bool, **options) -> None:
+    bar = dict(cbar=colour_bar, cbar_kws={"label": label, "shrink": 0.7})
+    sns.heatmap(cells, ax=ax, cmap="magma", vmin=0, vmax=1, **bar, **options)
 
 
-def matched_layers(table: pd.DataFrame, matched: list[tuple[int, int]], ax: Axes) -> Axes:
-    """Two networks as columns of layers, the stem below; lines join matched ones, the darker the more alike.
+def _line_style(model: str, kind: str) -> dict:
+    style = model_style(model) | dict(label=network_name(model, kind))
+    return style | (dict(linestyle=":", markerfacecolor="none", linewidth=0.8) if kind == "untrained" else {})
 
-    table: rows of `cka_table` for one pair of networks.  matched: of `match_layers`.
-    """
-    cells = table.pivot(index="index_a", columns="index_b", values="cka").to_numpy()
-    places = {}
-    for x, side in enumerate("ab"):
-        layers = table.drop_duplicates(f"index_{side}").sort_values(f"index_{side}")
-        places[side] = layers[f"depth_{side}"].to_numpy()
-        network = table[f"model_{side}"].iloc[0]
-        ax.plot(np.full(len(layers), x), places[side], "o", markersize=3, color=model_style(network)["color"])
-        for depth, name in zip(places[side], layers[f"layer_{side}"], strict=True):
-            ax.annotate(
-                layer_label(name), (x, depth), (-4 if x == 0 else 4, 0), textcoords="offset points",
-                ha="right" if x == 0 else "left", va="center", fontsize=5,
-            )  # fmt: skip
-    for i, j in matched:
-        ax.plot(
-            [0, 1], [places["a"][i], places["b"][j]], color=str(1 - np.clip(cells[i, j], 0.1, 1)), linewidth=1, zorder=0
-        )
-    ax.set(xlim=(-0.6, 1.6), xticks=[0, 1], xticklabels=[network_name(table[f"model_{s}"].iloc[0]) for s in "ab"])
-    ax.set_yticks([])
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-    return ax
+
+def _shown(table: pd.DataFrame, models: Sequence[str]) -> list[str]:
+    return list(models or table.loc[table["kind_a"] == "trained", "model_a"].unique())[:MOST]
+
+
+def _caption(table: pd.DataFrame) -> str:
+    """Data set, what was measured, on how many images, and of what training seeds."""
+    seeds = ", ".join(map(str, sorted(table.loc[table["kind_a"] == "trained", "seed_a"].unique())))
+    first = table.iloc[0]
+    if "measure" in table:
+        measured = f"{table['batch'].nunique()} batches of {first['n']} test images"
+    else:
+        estimate = "unbiased" if first["unbiased"] else "biased"
+        measured = f"{estimate} {first['kernel']} CKA, n = {first['n']:,} test images"
+    return f"{first['dataset']}, {measured}, training seed {seeds}"

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from src.cka import cka_matrix, cosine_cka, hsic_rows, linear_cka, merge, rbf_cka
+from src.cka import cka_matrix, cosine_cka, hsic_table, linear_cka, merge, rbf_cka
 from src.cka.direct import KERNELS, Pieces
 from src.data.loaders import Batch
 from src.models import build_model
 from src.models.access import choose_layers, layer_names
-from src.tables.cka import cka_table
+from src.tables.cka import between, cka_table
 
 
 def normal(n: int, p: int, seed: int = 0) -> torch.Tensor:
@@ -236,12 +236,15 @@ def test_operations_in_place_spoil_nothing_and_aliases_are_looked_at_once(monkey
 def test_two_halves_merge_to_the_whole():
     a, b = (build_model(name, "fashion_mnist", weights=None) for name in ("mlp", "vit"))
     loader = batches(40, 8)
-    whole = cka_matrix(a, b, loader, seed=1)
-    parts = hsic_rows(a, b, loader[:2]), hsic_rows(a, b, loader[2:])
+    networks = {("mlp", 0): a, ("vit", 0): b}
+    whole = cka_table(hsic_table(networks, loader)[0], seed=1)
+    parts = [hsic_table(networks, part)[0] for part in (loader[:2], loader[2:])]
     again = cka_table(merge(parts), seed=1)
-    assert whole.equals(again[whole.columns]) and whole["n"].unique().tolist() == [40]
+    assert whole.equals(again) and whole["n"].unique().tolist() == [40]
+    two = cka_matrix(a, b, loader, seed=1)
+    assert two.equals(between(whole, "mlp", "vit").reset_index(drop=True)[two.columns])
     with pytest.raises(ValueError, match="different networks, layers or settings"):
-        merge([parts[0], hsic_rows(a, b, loader[:1], unbiased=False)])
+        merge([parts[0], hsic_table(networks, loader[:1], unbiased=False)[0]])
 
 
 def test_what_goes_wrong_names_the_layer_and_leaves_no_hook():
@@ -272,6 +275,17 @@ def test_what_goes_wrong_names_the_layer_and_leaves_no_hook():
         cka_matrix(model, model, [batch], kernel="poly")
     with pytest.raises(ValueError, match="unknown pool 'max'"):
         cka_matrix(model, model, [batch], pool="max")
+
+
+def test_the_same_images_in_another_form():
+    model, loader = InPlace(), batches(16, 8)
+    turned = [batch._replace(pixels=batch.pixels.flip(-1)) for batch in loader]
+    found = cka_matrix(model, model, loader, layers_a="linear", loader_b=turned)["cka"].item()
+    other = InPlace()
+    other.linear.weight.data = model.linear.weight.data.view(30, 3, 32, 32).flip(-1).flatten(1)
+    other.linear.bias.data = model.linear.bias.data
+    expected = cka_matrix(model, other, loader, layers_a="linear", layers_b="linear")["cka"].item()
+    assert found == pytest.approx(expected, abs=1e-4) and found < 0.99
 
 
 def test_a_layer_that_stops_running_is_named():

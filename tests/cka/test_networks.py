@@ -6,9 +6,9 @@ import torch
 from scipy import stats
 from torch import nn
 
-from src.cka import LABELS, cka_matrix, hsic_table, linear_cka
-from src.cka.direct import Pieces, linear_kernel
-from src.tables.cka import cka_table
+from src.cka import cka_matrix, hsic_table, linear_cka
+from src.cka.direct import Pieces, gram
+from src.tables.cka import between, cka_table
 from tests.cka.test_cka import batches, hsic, normal
 
 
@@ -46,7 +46,7 @@ def test_the_labels_are_one_more_network():
     networks = {("first", 0): small(0)}
     (batch,) = looked_at(40, 40)
     table = cka_table(hsic_table(networks, [batch], layers=CHOICE)[0])
-    (found,) = table[(table["model_b"] == LABELS) & (table["layer_a"] == "3")]["cka"]
+    (found,) = table[(table["kind_b"] == "labels") & (table["layer_a"] == "3")]["cka"]
     with torch.no_grad():
         logits = networks["first", 0](batch.pixels)
     same = (batch.labels[:, None] == batch.labels).double()
@@ -56,8 +56,8 @@ def test_the_labels_are_one_more_network():
 @pytest.mark.parametrize("unbiased", [True, False])
 def test_pieces_in_another_order(unbiased):
     x, y, order = normal(9, 4), normal(9, 3, seed=1), torch.randperm(9, generator=torch.Generator().manual_seed(0))
-    pieces = [Pieces.of(linear_kernel(values)) for values in (x, y)]
-    expected = hsic(linear_kernel(x).numpy(), linear_kernel(y[order]).numpy(), unbiased=unbiased)
+    pieces = [Pieces.of(gram(values)) for values in (x, y)]
+    expected = hsic(gram(x).numpy(), gram(y[order]).numpy(), unbiased=unbiased)
     assert float(pieces[0].hsic(pieces[1].permuted(order), unbiased=unbiased)) == pytest.approx(expected, rel=1e-9)
 
 
@@ -108,5 +108,18 @@ def test_bad_requests_are_refused():
             hsic_table(networks, looked_at(), **options)
     with pytest.raises(ValueError, match="gave no batch"):
         hsic_table(networks, [])
-    with pytest.raises(ValueError, match="stands for the labels"):
-        hsic_table({(LABELS, 0): small(0)}, looked_at())
+
+
+def test_names_say_nothing_of_what_a_network_is():
+    """Kinds are columns: a network may be called as the labels are, and an untrained one as its trained self."""
+    one, other = {("labels", 0): small(0)}, {("labels", 0): small(7)}
+    rows, null = hsic_table(one, looked_at(), untrained=other, layers={"labels": ["1"]}, n_permutations=3)
+    assert rows["model_a"].unique().tolist() == ["labels"]
+    assert rows["kind_a"].unique().tolist() == ["trained", "untrained", "labels"]
+    assert null[["kind_a", "kind_b"]].drop_duplicates().to_numpy().tolist() == [
+        ["trained", "untrained"], ["trained", "labels"], ["untrained", "labels"],
+    ]  # fmt: skip
+    assert rows["condition"].eq("untrained").equals((rows[["kind_a", "kind_b"]] == "untrained").any(axis=1))
+    alone = cka_matrix(one["labels", 0], other["labels", 0], looked_at(), layers_a=["1"], layers_b=["1"])
+    both = between(cka_table(rows), "labels", "labels", kinds=("trained", "untrained"))
+    assert both["cka"].item() == pytest.approx(alone["cka"].item(), abs=1e-12)

@@ -9,9 +9,9 @@ from sklearn.cross_decomposition import CCA
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from src.cka import MEASURES, cka_matrix, linear_cka, measure_table, mutual_knn, procrustes_similarity, svcca
+from src.cka import cka_matrix, linear_cka, measure_table, mutual_knn, procrustes_similarity, svcca
 from src.cka.activations import look_at
-from src.cka.other_measures import coordinates
+from src.cka.other_measures import MEASURES, coordinates
 from src.models import build_model
 from tests.cka.test_cka import InPlace, batches, normal
 

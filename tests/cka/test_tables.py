@@ -1,6 +1,6 @@
 """What is read from CKA, against brute force, closed forms and the whole computation."""
 
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 import pandas as pd
@@ -12,23 +12,28 @@ from src.tables.cka import (
     SIDE_A,
     SIDE_B,
     agreement_with_cka,
+    between,
     beyond_chance,
+    beyond_shuffled,
     by_distance,
     cka_table,
     compare_networks,
     match_layers,
+    mean_with_others,
+    one_seed,
     task_onset,
 )
 
 
-def hsic_rows(cross, own_a, own_b, model_a="a", model_b="b", n=8):
+def hsic_rows(cross, own_a, own_b, model_a="a", model_b="b", n=8, kinds=("trained", "trained"), seeds=(0, 0)):
     """cross: [batches, layers a, layers b]."""
     batches, m, k = cross.shape
     return pd.DataFrame(
         [
             dict(
-                model_a=model_a, seed_a=0, layer_a=f"l{i}", index_a=i, model_b=model_b, seed_b=0, layer_b=f"l{j}",
-                index_b=j, batch=t, n=n, cross=cross[t, i, j], own_a=own_a[t, i], own_b=own_b[t, j],
+                model_a=model_a, kind_a=kinds[0], seed_a=seeds[0], layer_a=f"l{i}", index_a=i,
+                model_b=model_b, kind_b=kinds[1], seed_b=seeds[1], layer_b=f"l{j}", index_b=j,
+                batch=t, n=n, cross=cross[t, i, j], own_a=own_a[t, i], own_b=own_b[t, j],
             )
             for i in range(m) for j in range(k) for t in range(batches)
         ]
@@ -86,8 +91,69 @@ def test_differences_between_networks_are_paired():
     for value in (difference.value, difference.low, difference.high):
         assert value == pytest.approx(0.3, abs=1e-9)
     assert np.ptp(table.loc[table["pair"] == "a–b", ["low", "high"]].to_numpy()) > 0.02
-    with pytest.raises(ValueError, match="no HSIC of a with c; there is a-a, a-b"):
+    with pytest.raises(ValueError, match=r"nothing of a \(trained\) with c \(trained\); there is a-a, a-b"):
         compare_networks(rows, [("a", "c")])
+
+
+def several_seeds(*, random_seed: int = 1) -> pd.DataFrame:
+    """HSIC of two models of three training seeds, and with random weights, whose seed is one of those."""
+    networks = [(name, "trained", seed) for name in "ab" for seed in (2, 0, 1)]
+    networks += [(name, "untrained", random_seed) for name in "ab"] + [("labels", "labels", 0)]
+    generator, parts = np.random.default_rng(3), []
+    for (a, kind_a, seed_a), (b, kind_b, seed_b) in combinations_with_replacement(networks, 2):
+        m, n = (1 if kind == "labels" else 2 for kind in (kind_a, kind_b))
+        cross, options = generator.random((6, m, n)), dict(kinds=(kind_a, kind_b), seeds=(seed_a, seed_b))
+        parts.append(hsic_rows(cross, np.ones((6, m)), np.ones((6, n)), a, b, **options))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_the_first_training_seed_is_never_pooled_with_another():
+    """With the random weights' seed equal to another training seed, pairs of layers came several times."""
+    hsic = several_seeds()
+    table = cka_table(one_seed(hsic))
+    trained = table[table["kind_a"] == "trained"]
+    assert set(trained["seed_a"]) == {2} and set(table.loc[table["kind_a"] == "untrained", "seed_a"]) == {1}
+    for kinds in (("trained", "trained"), ("untrained", "untrained")):
+        between(table, "a", "b", kinds=kinds).pivot(index="index_a", columns="index_b", values="cka")
+    assert set(by_distance(table)["n"]) == {1} and set(by_distance(cka_table(hsic))["n"]) == {1}
+    asked = one_seed(hsic, 0)
+    assert set(asked.loc[asked["kind_a"] == "trained", "seed_a"]) == {0}
+    assert (asked["kind_a"] == "untrained").any() and (asked["kind_b"] == "labels").any()
+    with pytest.raises(ValueError, match="no network has the training seed 3; there are 0, 1, 2"):
+        one_seed(hsic, 3)
+
+
+def test_untrained_networks_and_labels_are_no_other_architecture():
+    hsic = several_seeds()
+    trained = hsic[(hsic["kind_a"] == "trained") & (hsic["kind_b"] == "trained")]
+    assert mean_with_others(hsic, ["a", "b", "labels"]).equals(mean_with_others(trained, ["a", "b"]))
+    assert mean_with_others(hsic, ["a"]).empty
+    pairs, first = [("a", "b")], one_seed(hsic)
+    means = compare_networks(first, pairs, seed=4).set_index("other")
+    assert list(means.index) == ["", "untrained"]
+    random = first.assign(kind_a=first["kind_a"].replace({"trained": "untrained", "untrained": "trained"}))
+    random["kind_b"] = random["kind_b"].replace({"trained": "untrained", "untrained": "trained"})
+    other = compare_networks(random, pairs, seed=4).set_index("other").loc[""]
+    assert means.loc["untrained", "value"] == pytest.approx(means.loc["", "value"] - other["value"], abs=1e-12)
+
+
+def test_a_pair_reads_the_same_from_both_sides():
+    table = cka_table(one_seed(several_seeds()))
+    one, other = between(table, "a", "b"), between(table, "b", "a")
+    assert one["cka"].equals(other["cka"]) and one["layer_a"].equals(other["layer_b"])
+    assert other["model_a"].eq("b").all() and list(one.columns) == list(other.columns)
+
+
+def test_layers_beyond_those_of_shuffled_images():
+    hsic = one_seed(several_seeds())
+    table = cka_table(hsic)
+    null = pd.concat(hsic[(hsic["batch"] == 0) & (hsic["index_a"] == 0) & (hsic["index_b"] == 0)].assign(
+        permutation=i, largest=value) for i, value in enumerate(np.linspace(0, 0.5, 21)))  # fmt: skip
+    (row,) = beyond_shuffled(table, null, ["a", "b"]).itertuples()
+    part = between(table, "a", "b")
+    assert row.chance == pytest.approx(0.475) and row.above == pytest.approx((part["cka"] > 0.475).mean())
+    assert row.cka == part["cka"].max()
+    assert row.matched == pytest.approx(match_layers(part["cka"].to_numpy().reshape(2, 2))[1])
 
 
 def test_similarity_by_distance():
@@ -136,7 +202,8 @@ def test_agreement_of_measures_is_the_rank_correlation_over_pairs_of_layers():
             a, b = (("cnn", i % 3), ("vit", i // 3)) if i < 9 else (("cnn", 0), ("cnn", i - 8))
             value = rng.random()
             for name, seen in (("CKA", value), ("same order", value**3), ("other way round", 1 - value)):
-                rows.append((a[0], 0, f"l{a[1]}", a[1], b[0], 0, f"l{b[1]}", b[1], name, batch, 64, seen, 0.2))
+                sides = (a[0], "trained", 0, f"l{a[1]}", a[1], b[0], "trained", 0, f"l{b[1]}", b[1])
+                rows.append((*sides, name, batch, 64, seen, 0.2))
     columns = [*SIDE_A, *SIDE_B, "measure", "batch", "n", "value", "null"]
     table = pd.DataFrame(rows, columns=columns)
     found = agreement_with_cka(table).set_index(["measure", "pairs"])
