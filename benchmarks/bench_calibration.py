@@ -25,7 +25,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from src.files import written_whole
 from src.paths import RESULTS
 from src.runtime import provenance
-from src.tables.calibration import expected_calibration_error, smooth_ece
+from src.tables.calibration.measures import expected_calibration_error, smooth_ece
 
 N_BINS = 15
 
