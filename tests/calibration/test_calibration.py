@@ -365,6 +365,16 @@ def test_verdicts():
     assert verdict(*both, n_resamples=200)["verdict"] == "miscalibrated"
 
 
+@pytest.mark.parametrize(("level", "said"), [(0.99, "miscalibrated"), (0.95, "miscalibrated"), (0.9, "overconfident")])
+def test_the_sign_of_the_gap_is_judged_at_the_level_that_is_asked_for(level, said):
+    """A gap 1.8 standard errors above 0, between the normal quantiles of 90 and 95 %."""
+    confidence = np.r_[np.full(1000, 0.9), np.full(1000, 0.6)]
+    correct = np.r_[np.arange(1000) < 750, np.arange(1000) < 713]
+    excess = confidence - correct
+    assert 1.75 < excess.mean() / excess.std() * np.sqrt(2000) < 1.85
+    assert verdict(confidence, correct, level=level, n_resamples=100)["verdict"] == said
+
+
 def test_debiased_error_of_a_calibrated_model_is_smaller_and_of_a_bad_one_the_same():
     errors = {}
     for sure in (1.0, 3.0):

@@ -1,6 +1,7 @@
 """The uncertainty of a calibration error, and the error that a perfectly calibrated model shows by chance."""
 
 from collections.abc import Iterator
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -81,7 +82,7 @@ def verdict(
     samples = bootstrap(confidence, correct, **options)
     low, high = percentile_interval(samples - samples.mean() + ece, level=level)
     null_high, excess = float(np.quantile(null, level)), confidence - correct
-    gap, margin = excess.mean(), 1.96 * excess.std() / np.sqrt(len(excess))
+    gap, margin = excess.mean(), NormalDist().inv_cdf((1 + level) / 2) * excess.std() / np.sqrt(len(excess))
     said = "calibrated"
     if ece > null_high:
         said = "miscalibrated" if abs(gap) <= margin else "overconfident" if gap > 0 else "underconfident"
