@@ -1,4 +1,4 @@
-"""What the expected calibration error of many predictions costs: this study's, torchmetrics', netcal's, a plain loop.
+"""The cost of an expected calibration error of many predictions: this study's, torchmetrics', netcal's, a plain loop.
 
     python -m benchmarks.bench_calibration        # writes results/benchmarks/calibration.csv
 

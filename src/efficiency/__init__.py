@@ -1,6 +1,6 @@
 """The cost of a prediction: size, operations, memory and time."""
 
-from src.efficiency.resources import energy_per_image, fresh_starts, time_cold_start
+from src.efficiency.resources import energy_per_image, time_cold_start
 from src.efficiency.size import activation_memory, costs, count_macs, model_size
 from src.efficiency.timing import interleaved, throughput, time_all, time_blocks, time_inference, time_loading
 from src.efficiency.variants import VARIANTS, prepare
@@ -11,7 +11,6 @@ __all__ = [
     "costs",
     "count_macs",
     "energy_per_image",
-    "fresh_starts",
     "interleaved",
     "model_size",
     "prepare",

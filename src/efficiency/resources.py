@@ -4,9 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 
-import pandas as pd
 import torch
 
 from src.efficiency.timing import synchronise
@@ -22,18 +20,12 @@ def time_cold_start(
     Keys: build_ms, first_ms, third_ms.  Importing torch is not in them. Raises RuntimeError with the process's own
     words when it fails.
     """
-    options = [f"--weights={weights or ''}", f"--device={device}", f"--side={side}"]
-    command = [sys.executable, "-m", "src.efficiency.cold_start", name, dataset, *options]
+    command = [sys.executable, "-m", "src.efficiency.cold_start", name, dataset, weights or "", str(device), str(side)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the cold start of {name} failed: {done.stderr.strip().splitlines()[-1:]}")
     build, first, _, third = json.loads(done.stdout.splitlines()[-1])
     return {"build_ms": build, "first_ms": first, "third_ms": third}
-
-
-def fresh_starts(names: Sequence[str], dataset: str, **options) -> pd.DataFrame:
-    """`time_cold_start` of each model: columns model, build_ms, first_ms, third_ms; options: as there."""
-    return pd.DataFrame([dict(model=name) | time_cold_start(name, dataset, **options) for name in names])
 
 
 def energy_per_image(runner: Runner, *, n_images: int, device: torch.device, seconds: float = 2.0) -> float | None:

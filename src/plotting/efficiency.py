@@ -141,24 +141,18 @@ def variant_ratios(table: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def blocks(table: pd.DataFrame) -> Figure:
-    """Share of the time of a forward pass by block, a panel for each model; table: blocks of notebook 06."""
+    """Share of the time by block, in the order they run, among those that take a hundredth or more of a forward pass.
+
+    table: blocks of notebook 06, a panel for each model.
+    """
     models = table["model"].unique()
     figure, axes = plt.subplots(1, len(models), figsize=(PAGE_WIDTH, 2.4), squeeze=False)
     for ax, model in zip(axes[0], models, strict=True):
-        block_times(table[table["model"] == model], ax, model=model)
+        medians = table[table["model"] == model].groupby(["order", "block"])["ms"].median().reset_index()
+        medians = medians[medians["ms"] >= 0.01 * medians["ms"].sum()]
+        shares, style = 100 * medians["ms"] / medians["ms"].sum(), model_style(model)
+        ax.barh(range(len(medians)), shares, color=style["color"], alpha=0.7)
+        ax.set_yticks(range(len(medians)), medians["block"], fontsize=6)
+        ax.invert_yaxis()
+        ax.set(xlabel="time (%)", title=style["label"])
     return figure
-
-
-def block_times(table: pd.DataFrame, ax: Axes, *, model: str) -> Axes:
-    """Share of the time by block, in the order they run, among those that take a hundredth or more of it.
-
-    table: columns block, order, ms.
-    """
-    medians = table.groupby(["order", "block"])["ms"].median().reset_index()
-    medians = medians[medians["ms"] >= 0.01 * medians["ms"].sum()]
-    shares, style = 100 * medians["ms"] / medians["ms"].sum(), model_style(model)
-    ax.barh(range(len(medians)), shares, color=style["color"], alpha=0.7)
-    ax.set_yticks(range(len(medians)), medians["block"], fontsize=6)
-    ax.invert_yaxis()
-    ax.set(xlabel="time (%)", title=style["label"])
-    return ax

@@ -227,9 +227,9 @@ def test_times_are_drawn_from_every_repeat(ax):
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[1, 100], [16, 1000]])
     ax.clear()
     blocks = pd.DataFrame(dict(block=["b", "a", "tiny"] * 2, order=[1, 0, 2] * 2, ms=[3.0, 1.0, 0.001] * 2))
-    plotting.efficiency.block_times(blocks, ax, model="cnn")
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
-    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], [25, 75])
+    (panel,) = plotting.efficiency.blocks(blocks.assign(model="cnn")).axes
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["a", "b"]
+    np.testing.assert_allclose([bar.get_width() for bar in panel.patches], [25, 75])
     ax.clear()
     ways = pd.DataFrame(
         dict(model="cnn", condition=["eager", "bfloat16"], speed_up=[1.0, 2.0], low=[1.0, 1.8], high=[1.0, 2.2])
