@@ -21,13 +21,12 @@ COSTS = {  # column of `overview` -> label
 def pareto(costs: pd.DataFrame, timings: pd.DataFrame) -> Figure:
     """Accuracy against each of COSTS; networks without an accuracy are left out."""
     rated = overview(costs, timings).dropna(subset="accuracy")
-    figure, axes = plt.subplots(1, len(COSTS), figsize=(PAGE_WIDTH, 2.1), sharey=True)
+    figure, axes = plt.subplots(1, len(COSTS), figsize=(PAGE_WIDTH, 2.3), sharey=True)
     for ax, (cost, label) in zip(axes, COSTS.items(), strict=True):
         front = pareto_front(rated, cost=cost, gain="accuracy")
         accuracy_against_cost(rated.assign(on_front=front), ax, cost=cost, label=label)
         ax.label_outer()
-    if len(rated):
-        axes[0].legend(loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), ncols=6, loc="outside lower center")
     figure.suptitle(_conditions(one_image(timings)), fontsize=8)
     return figure
 
@@ -49,10 +48,10 @@ def accuracy_against_cost(table: pd.DataFrame, ax: Axes, *, cost: str, label: st
         ax.errorbar(
             row[cost], 100 * row["accuracy"], yerr=error_bars(row, "accuracy", scale=100), elinewidth=0.8, **style
         )
+    ax.margins(x=0.25)
     if table[cost].max() > 3 * table[cost].min():
         log_axis(ax)
     ax.set(xlabel=label, ylabel="accuracy (%)")
-    ax.margins(x=0.25)
     return ax
 
 
