@@ -1,4 +1,4 @@
-"""What the expected calibration error of many predictions costs: this study's, torchmetrics', netcal's, a plain loop.
+"""The cost of an expected calibration error of many predictions: this study's, torchmetrics', netcal's, a plain loop.
 
     python -m benchmarks.bench_calibration        # writes results/benchmarks/calibration.csv
 
@@ -25,7 +25,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from src.files import written_whole
 from src.paths import RESULTS
 from src.runtime import provenance
-from src.tables.calibration import expected_calibration_error, smooth_ece
+from src.tables.calibration.measures import expected_calibration_error, smooth_ece
 
 N_BINS = 15
 

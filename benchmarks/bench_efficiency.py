@@ -1,4 +1,4 @@
-"""How far a common way to time inference is off, for each architecture.
+"""The error of a common way to time inference, for each architecture.
 
     python -m benchmarks.bench_efficiency             # embedded images; writes results/benchmarks/efficiency.csv
 

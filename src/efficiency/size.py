@@ -1,8 +1,10 @@
-"""What a model costs on paper: parameters, bytes, multiply-accumulates and activation memory. No clock is read."""
+"""Costs on paper: parameters, bytes, multiply-accumulates and activation memory; no clock is read."""
 
+import copy
 import weakref
-from collections.abc import Callable
+from collections.abc import Iterator
 
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,10 +12,40 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+from torchinfo import summary
 
 from src.models.access import frozen
+from src.models.build import WEIGHTS_OF, family_of
+from src.models.weights import read_card, weights_path
 
-MIB = 2**20
+
+def costs(zoo: dict[str, nn.Module], pixels: Float[Tensor, "n c h w"], dataset: str) -> pd.DataFrame:
+    """One row per model: all costs of this module for one image of the batch, 8 or more, beside its accuracy.
+
+    Columns: model, those of `model_size`, macs, those of `activation_memory`, `torchinfo_sizes` and `card_accuracy`.
+    """
+    rows = []
+    for name, model in zoo.items():
+        row = dict(model=name) | model_size(model) | dict(macs=count_macs(model, pixels))
+        row |= activation_memory(model, pixels) | torchinfo_sizes(model, pixels)
+        rows.append(row | card_accuracy(name, dataset, trained=bool(getattr(model, "source", None))))
+    return pd.DataFrame(rows)
+
+
+def card_accuracy(name: str, dataset: str, *, trained: bool = True) -> dict[str, float]:
+    """accuracy, low and high on the test images, as the card of the model's default weights has them.
+
+    NaN for an untrained network, and for one without a card here, such as timm's or the 2023 report's.
+    """
+    values = (float("nan"),) * 3
+    try:
+        path = weights_path(family_of(name), name, WEIGHTS_OF.get(dataset, dataset))
+    except ValueError:  # of none of the families
+        trained = False
+    if trained and path.exists():
+        test = read_card(path)["test"]
+        values = (test["accuracy"], *test["interval"])
+    return dict(zip(("accuracy", "low", "high"), values, strict=True))
 
 
 def model_size(model: nn.Module) -> dict[str, int]:
@@ -32,17 +64,11 @@ def count_macs(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> float:
     Half of what torch's FlopCounterMode counts, one multiply-accumulate being two floating-point operations;
     elementwise work, normalisation and softmax are not in it.
     """
-    return sum(macs_by_module(model, pixels).values())
-
-
-def macs_by_module(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> dict[str, float]:
-    """`count_macs` by operator, e.g. {"aten.convolution": …}."""
     # fused attention for the CPU is one operator that the counter takes for nothing; by its two products it is counted
     plain = sdpa_kernel(SDPBackend.MATH)
     with frozen(model), torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
         model(pixels)
-    total = counter.get_flop_counts().get("Global", {})
-    return {str(operator): flops / 2 / len(pixels) for operator, flops in total.items()}
+    return counter.get_total_flops() / 2 / len(pixels)
 
 
 class _LiveTensors(TorchDispatchMode):
@@ -50,55 +76,43 @@ class _LiveTensors(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.live, self.peak, self.known = 0, 0, {}
+        self.live, self.peak, self.known = 0, 0, set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        known_before = {id(self._storage(x)) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        given = {id(storage) for storage in _storages((args, kwargs))}
         out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor) and id(self._storage(tensor)) not in known_before:
-                self._add(self._storage(tensor))
+        for storage in _storages(out):
+            key, size = id(storage), storage.nbytes()
+            if key not in given and key not in self.known:
+                self.known.add(key)
+                self.live += size
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self._forget, key, size)
         return out
 
-    @staticmethod
-    def _storage(tensor: Tensor) -> torch.UntypedStorage:
-        return tensor.untyped_storage()
+    def _forget(self, key: int, size: int) -> None:
+        self.known.remove(key)
+        self.live -= size
 
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key = id(storage)
-        if key in self.known:
-            return
-        size = self.known[key] = storage.nbytes()
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._remove, key)
 
-    def _remove(self, key: int) -> None:
-        self.live -= self.known.pop(key)
+def _storages(values: object) -> Iterator[torch.UntypedStorage]:
+    return (value.untyped_storage() for value in tree_leaves(values) if isinstance(value, Tensor))
 
 
 def activation_memory(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> dict[str, float]:
-    """Bytes of activations for one image of the batch: the peak in inference, and what training keeps for backward.
+    """Bytes of activations for one image of the batch: inference_bytes, the peak, and training_bytes.
 
     inference: the largest sum of the tensors alive at once in a forward pass without gradients, input and weights
     left out.  training: what is alive after a forward pass in training mode, held for the backward pass, logits
-    included.  Temporary buffers inside an operator are not seen; `measured_memory` has those. Dividing by the batch
-    takes no account of what does not grow with it, so that small batches read a little high.
+    included.  Temporary buffers inside an operator are not seen. Dividing by the batch takes no account of what does
+    not grow with it, so that small batches read a little high.
     """
     with frozen(model), torch.inference_mode(), _LiveTensors() as inference:
         model(pixels)
-    modes = [(module, module.training) for module in model.modules()]
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    try:
-        model.train()
-        with torch.enable_grad(), _LiveTensors() as training:
-            logits = model(pixels)
-            kept = training.live
-            del logits
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        model.load_state_dict(state)  # batch norm has counted the batch
+    learner = copy.deepcopy(model).train()  # batch norm would count the batch
+    with torch.enable_grad(), _LiveTensors() as training:
+        logits = learner(pixels)  # noqa: F841 -- alive, with all that its backward pass needs
+        kept = training.live
     return {"inference_bytes": inference.peak / len(pixels), "training_bytes": kept / len(pixels)}
 
 
@@ -108,8 +122,6 @@ def torchinfo_sizes(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> dict[
     Its "forward/backward pass size" is the sum of all leaf modules' outputs, "params size" misses parameters that
     belong to no leaf (a ViT's position embedding), and its mult-adds miss attention: they are not ours.
     """
-    from torchinfo import summary
-
     with frozen(model):
         info = summary(model, input_data=pixels, verbose=0)
     n = len(pixels)
@@ -119,12 +131,3 @@ def torchinfo_sizes(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> dict[
         "torchinfo_total_bytes": float(info.total_param_bytes) + (info.total_output_bytes + info.total_input) / n,
         "torchinfo_mult_adds": info.total_mult_adds / n,
     }
-
-
-def cost_of(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> dict[str, float]:
-    """All of the above in one row; a batch of 8 or more images is wise."""
-    parts: list[Callable] = [activation_memory, torchinfo_sizes]
-    row = model_size(model) | {"macs": count_macs(model, pixels)}
-    for part in parts:
-        row |= part(model, pixels)
-    return row

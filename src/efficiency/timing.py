@@ -1,7 +1,7 @@
-"""How long a prediction takes: warmed up, synchronised, every repeat kept, contenders in turns of random order."""
+"""Times of predictions: warmed up, synchronised, every repeat kept, contenders in turns of random order."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,12 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.efficiency.variants import Runner, prepare
-from src.models.access import frozen
+from src.efficiency.variants import prepare
+from src.models.access import INPUT, hooked
+
+Builders = dict[str, Callable[[], nn.Module]]  # model name -> builder, as each variant gets a model of its own
 
 
 def interleaved(
-    contenders: dict[str, Callable[[], object]],
+    contenders: dict[Hashable, Callable[[], object]],
     *,
     n_repeats: int = 30,
     n_warmup: int = 10,
@@ -24,23 +26,21 @@ def interleaved(
 ) -> pd.DataFrame:
     """Time calls in turns: every repeat runs each contender once, in an order drawn anew, so that drift hits all alike.
 
-    Returns one row per contender and repeat: name, repeat, position (in that repeat's order), ms.  The device is
-    waited for before and after each call; on a GPU the time is that between two events on its stream.  Warm-up calls
+    Returns one row per contender and repeat: name (its key), repeat, position (in that repeat's order), ms.  The device
+    is waited for before and after each call; on a GPU the time is that between two events on its stream.  Warm-up calls
     are not in the table. Raises ValueError for fewer than 2 repeats or no warm-up.
     """
     if n_repeats < 2 or n_warmup < 1:
         raise ValueError(f"take at least 2 repeats and 1 warm-up, not {n_repeats} and {n_warmup}")
-    device, rng, rows = torch.device(device), np.random.default_rng(seed), []
-    names = list(contenders)
+    device, rng, rows, names = torch.device(device), np.random.default_rng(seed), [], list(contenders)
     with torch.inference_mode():
         for name in names:
             for _ in range(n_warmup):
                 contenders[name]()
         for repeat in range(n_repeats):
-            for position, name in enumerate(rng.permutation(names)):
-                rows.append(
-                    dict(name=name, repeat=repeat, position=position, ms=_milliseconds(contenders[name], device))
-                )
+            for position, place in enumerate(rng.permutation(len(names))):
+                ms = _milliseconds(contenders[names[place]], device)
+                rows.append(dict(name=names[place], repeat=repeat, position=position, ms=ms))
     return pd.DataFrame(rows)
 
 
@@ -79,37 +79,35 @@ def _threads(n: int):
 
 
 def time_inference(
-    models: dict[str, Callable[[], nn.Module]],
+    models: Builders,
     pixels: Float[Tensor, "n c h w"],
     *,
     variants: Iterable[str] = ("eager",),
     threads: Iterable[int] | None = None,
-    n_repeats: int = 30,
-    n_warmup: int = 10,
-    seed: int = 0,
+    **options,
 ) -> pd.DataFrame:
     """Time one batch through every model in every variant and thread count, interleaved within a thread count.
 
-    models: name -> builder, as each variant gets a model of its own.  pixels: the batch, on the device already: neither
-    loading nor copying is timed.  threads: of the CPU; None for what is set.
+    pixels: the batch, on the device already: neither loading nor copying is timed.  threads: of the CPU; None for what
+    is set.  options: n_repeats, n_warmup and seed, as of `interleaved`.
     Columns: model, condition (the variant), threads, batch_size, repeat, position, ms.
     """
-    contenders: dict[str, Runner] = {}
-    keys = [(name, variant) for name in models for variant in variants]
-    for name, variant in keys:
-        contenders[f"{name}\n{variant}"] = prepare(models[name]().to(pixels.device), pixels, variant)
+    contenders = {
+        (name, variant): prepare(build().to(pixels.device), pixels, variant)
+        for name, build in models.items()
+        for variant in variants
+    }
     parts = []
     for n_threads in threads or (torch.get_num_threads(),):
-        options = dict(n_repeats=n_repeats, n_warmup=n_warmup, device=pixels.device, seed=seed)
         with _threads(n_threads):
-            parts.append(interleaved(contenders, **options).assign(threads=n_threads))
+            parts.append(interleaved(contenders, device=pixels.device, **options).assign(threads=n_threads))
     table = pd.concat(parts, ignore_index=True)
-    table[["model", "condition"]] = table.pop("name").str.split("\n", expand=True).to_numpy()
+    table[["model", "condition"]] = table.pop("name").tolist()
     return table.assign(batch_size=len(pixels))
 
 
 def throughput(
-    models: dict[str, Callable[[], nn.Module]],
+    models: Builders,
     pixels: Float[Tensor, "n c h w"],
     *,
     batch_sizes: Iterable[int] = (1, 4, 16, 64, 256),
@@ -134,6 +132,34 @@ def throughput(
     return pd.concat(parts, ignore_index=True)
 
 
+def time_all(
+    models: Builders,
+    pixels: Float[Tensor, "n c h w"],
+    *,
+    others: Builders,
+    variants: Iterable[str],
+    threads: Iterable[int],
+    batch_sizes: Iterable[int],
+    n_repeats: int,
+    n_warmup: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Three sweeps in one table, by the column `sweep`; the others as of `time_inference` and `throughput`.
+
+    latency: one image through models and others, on each number of threads where the device is the CPU.  variants: 16
+    images through the models in each variant.  batches: `throughput` of models and others, with a sixth of the repeats.
+    """
+    options, everyone = dict(n_repeats=n_repeats, n_warmup=n_warmup, seed=seed), models | others
+    few = options | dict(n_repeats=max(n_repeats // 6, 3), n_warmup=1)
+    threads = threads if pixels.device.type == "cpu" else None
+    sweeps = {
+        "latency": time_inference(everyone, pixels[:1], threads=threads, **options),
+        "variants": time_inference(models, pixels[:16], variants=variants, **options),
+        "batches": throughput(everyone, pixels, batch_sizes=batch_sizes, **few),
+    }
+    return pd.concat([part.assign(sweep=name) for name, part in sweeps.items()], ignore_index=True)
+
+
 def time_blocks(
     model: nn.Module, pixels: Float[Tensor, "n c h w"], *, n_repeats: int = 20, n_warmup: int = 5
 ) -> pd.DataFrame:
@@ -141,49 +167,36 @@ def time_blocks(
 
     Blocks are the parts of `model.net` (or of the model) that run one after the other, long sequences of them (the
     stages of a ResNet, the blocks of a ViT) taken apart.  The device is waited for around each, which costs a little.
+    A block that runs twice counts with both.
     """
-    net, device = getattr(model, "net", model), pixels.device
-    blocks = {
-        name: part
-        for name, child in net.named_children()
-        for name, part in (
-            [(f"{name}.{i}", part) for i, part in enumerate(child)]
-            if isinstance(child, nn.Sequential | nn.ModuleList) and len(child)
-            else [(name, child)]
-        )
-        if not isinstance(part, nn.Identity)
-    }
-    started, rows, handles = {}, [], []
+    prefix, device = "net." if hasattr(model, "net") else "", pixels.device
+    order = {name: place for place, name in enumerate(_blocks(getattr(model, "net", model)))}
+    started, rows, parts = {}, [], []
 
-    def before(name: str):
-        def hook(*_):
-            synchronise(device)
-            started[name] = time.perf_counter_ns()
+    def note(place: str, _: object) -> None:
+        synchronise(device)
+        now, name = time.perf_counter_ns(), place.removeprefix(prefix).removesuffix(INPUT)
+        if place.endswith(INPUT):
+            started[name] = now
+        else:
+            rows.append(dict(block=name, ms=(now - started[name]) / 1e6))
 
-        return hook
-
-    def after(name: str):
-        def hook(*_):
-            synchronise(device)
-            rows.append(dict(block=name, ms=(time.perf_counter_ns() - started[name]) / 1e6))
-
-        return hook
-
-    order, parts = {name: place for place, name in enumerate(blocks)}, []
-    try:
-        for name, part in blocks.items():
-            handles += [part.register_forward_pre_hook(before(name)), part.register_forward_hook(after(name))]
-        with frozen(model), torch.inference_mode():
-            for repeat in range(n_warmup + n_repeats):
-                rows.clear()
-                model(pixels)
-                if repeat >= n_warmup:  # a block that runs twice counts with both
-                    parts.append(pd.DataFrame(rows).assign(repeat=repeat - n_warmup))
-    finally:
-        for handle in handles:
-            handle.remove()
-    table = pd.concat(parts).groupby(["block", "repeat"], as_index=False)["ms"].sum()
+    places = [prefix + name + side for name in order for side in (INPUT, "")]
+    with torch.inference_mode(), hooked(model, places, note):
+        for repeat in range(-n_warmup, n_repeats):
+            rows.clear()
+            model(pixels)
+            parts.append(pd.DataFrame(rows).assign(repeat=repeat))
+    table = pd.concat(parts[n_warmup:]).groupby(["block", "repeat"], as_index=False)["ms"].sum()
     return table.assign(order=table["block"].map(order)).sort_values(["repeat", "order"], ignore_index=True)
+
+
+def _blocks(net: nn.Module) -> list[str]:
+    names = []
+    for name, child in net.named_children():
+        taken_apart = isinstance(child, nn.Sequential | nn.ModuleList) and len(child)
+        names += [f"{name}.{part}" for part, _ in child.named_children()] if taken_apart else [name]
+    return [name for name in names if not isinstance(net.get_submodule(name), nn.Identity)]
 
 
 def time_loading(loader: Iterable, *, n_batches: int = 5, device: torch.device | str = "cpu") -> pd.DataFrame:

@@ -8,25 +8,17 @@ from torch import Tensor, nn
 Runner = Callable[[], Tensor]
 
 
-def _plain(model: nn.Module, pixels: Tensor) -> Runner:
-    return lambda: model(pixels)
+def _in_format(memory_format: torch.memory_format) -> Callable[[nn.Module, Tensor], Runner]:
+    def make(model: nn.Module, pixels: Tensor) -> Runner:
+        model, pixels = (value.to(memory_format=memory_format) for value in (model, pixels))
+        return lambda: model(pixels)
 
-
-def _channels_last(model: nn.Module, pixels: Tensor) -> Runner:
-    model, pixels = (value.to(memory_format=torch.channels_last) for value in (model, pixels))
-    return lambda: model(pixels)
-
-
-def _contiguous(model: nn.Module, pixels: Tensor) -> Runner:
-    model, pixels = (value.to(memory_format=torch.contiguous_format) for value in (model, pixels))
-    return lambda: model(pixels)
+    return make
 
 
 def _bfloat16(model: nn.Module, pixels: Tensor) -> Runner:
-    kind = pixels.device.type
-
     def run() -> Tensor:
-        with torch.autocast(kind, torch.bfloat16):
+        with torch.autocast(pixels.device.type, torch.bfloat16):
             return model(pixels)
 
     return run
@@ -39,9 +31,9 @@ def _compiled(model: nn.Module, pixels: Tensor) -> Runner:
 
 # name -> (model, pixels) -> what is timed. "eager" runs the model as it is built.
 VARIANTS: dict[str, Callable[[nn.Module, Tensor], Runner]] = {
-    "eager": _plain,
-    "contiguous": _contiguous,
-    "channels_last": _channels_last,
+    "eager": lambda model, pixels: lambda: model(pixels),
+    "contiguous": _in_format(torch.contiguous_format),
+    "channels_last": _in_format(torch.channels_last),
     "bfloat16": _bfloat16,
     "compile": _compiled,
 }

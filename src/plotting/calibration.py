@@ -1,85 +1,113 @@
-"""Figures of notebook 05."""
+"""Figures of notebook 05, from the tables of `src.tables.calibration`; each model by its first training seed."""
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from src.plotting.style import model_style
+from src.plotting.style import PAGE_WIDTH, error_bars, line_with_band, model_style
+from src.tables.statistics import first_seed
+
+SCALINGS = {"none": "as trained", "temperature": "after temperature scaling"}
+SHIFTS = {"fgsm": "FGSM radius", "occlusion_black": "share occluded"}
 
 
-def confidence_histogram(
-    confidence: np.ndarray, correct: np.ndarray, ax: Axes, *, model: str, n_bins: int = 20
-) -> Axes:
-    """How confidences spread over the images that are classified correctly, and over those that are not.
+def confidences(judged: pd.DataFrame, *, n_bins: int = 20) -> Figure:
+    """Histograms of the confidences as trained, over right and over wrong predictions, a panel for each model.
 
-    confidence: [n] in [0, 1].  correct: bool [n].
+    judged: of `tables.calibration.scaled`.
     """
-    colour, borders = model_style(model)["color"], np.linspace(0, 1, n_bins + 1)
-    for chosen, look, name in (
-        (correct, dict(facecolor=colour, alpha=0.5, edgecolor="white", linewidth=0.3), "correct"),
-        (~correct, dict(facecolor="none", edgecolor="0.2", hatch="/////", linewidth=0.8), "wrong"),
-    ):
-        if chosen.any():
-            shares = np.histogram(confidence[chosen], borders)[0] / chosen.sum()
-            label = f"{name}, n = {chosen.sum():,}"
-            ax.bar(borders[:-1], 100 * shares, np.diff(borders), align="edge", label=label, **look)
-    ax.set(xlim=(0, 1), xlabel="confidence", ylabel="images (%)")
-    ax.legend(loc="upper left")
-    return ax
+    judged, borders = first_seed(judged[judged["condition"] == "none"]), np.linspace(0, 1, n_bins + 1)
+    models = judged["model"].unique()
+    figure, axes = plt.subplots(1, len(models), figsize=(PAGE_WIDTH, 2.1), sharey=True, squeeze=False)
+    for ax, model in zip(axes[0], models, strict=True):
+        part, style = judged[judged["model"] == model], model_style(model)
+        for correct, name, look in (
+            (True, "correct", dict(facecolor=style["color"], alpha=0.5, edgecolor="white", linewidth=0.3)),
+            (False, "wrong", dict(facecolor="none", edgecolor="0.2", hatch="/////", linewidth=0.8)),
+        ):
+            values = part.loc[part["correct"] == correct, "confidence"]
+            if len(values):
+                shares = 100 * np.histogram(values, borders)[0] / len(values)
+                label = f"{name}, n = {len(values):,}"
+                ax.bar(borders[:-1], shares, np.diff(borders), align="edge", label=label, **look)
+        ax.set(xlim=(0, 1), xlabel="confidence", ylabel="images of each kind (%)", title=style["label"])
+        ax.legend(loc="upper left")
+        ax.label_outer()
+    return figure
 
 
-def reliability_diagram(bins: pd.DataFrame, band: pd.DataFrame, ax: Axes, *, model: str) -> Axes:
+def reliability(bins: pd.DataFrame, measured: pd.DataFrame, *, dataset: str) -> Figure:
+    """Reliability diagrams, a column for each model and a row for each scaling in `bins`, the ECE above.
+
+    bins: of `tables.calibration.reliability`.  measured: of `tables.calibration.measured`, of as many bins.
+    """
+    bins, measured = first_seed(bins), first_seed(measured).set_index(["condition", "model"])
+    conditions, models = (list(bins[name].unique()) for name in ("condition", "model"))
+    size = dict(figsize=(PAGE_WIDTH, 2.3 * len(conditions)), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(len(conditions), len(models), **size)
+    for (condition, model), part in bins.groupby(["condition", "model"]):
+        ax, row = axes[conditions.index(condition), models.index(model)], measured.loc[(condition, model)]
+        reliability_diagram(part, ax, model=model)
+        after = "" if condition == "none" else f", {SCALINGS.get(condition, condition)}"
+        title = f"{model_style(model)['label']}{after}\nECE {row.ece:.1%} [{row.low:.1%}, {row.high:.1%}]"
+        ax.set_title(title, fontsize=7)
+        ax.label_outer()
+    figure.suptitle(f"{dataset}, n = {part['n'].sum():,} test images", fontsize=8)
+    return figure
+
+
+def reliability_diagram(bins: pd.DataFrame, ax: Axes, *, model: str) -> Axes:
     """Accuracy against confidence by bin; grey: where the accuracies of a calibrated model would lie.
 
-    bins: of `reliability_bins`.  band: of `consistency_band`.  Pale bars: the share of the images in each bin.
+    bins: of one network and scaling.  Pale bars: the share of the images in each bin.
     """
-    style, n = model_style(model), bins["n"].sum()
-    width = bins["right"] - bins["left"]
-    ax.bar(bins["left"], bins["n"] / n, width, align="edge", color=style["color"], alpha=0.18, linewidth=0)
-    null = bins[["bin", "left", "right"]].merge(band, on="bin")
-    ax.bar(
-        null["left"],
-        null["high"] - null["low"],
-        null["right"] - null["left"],
-        bottom=null["low"],
-        align="edge",
-        color="0.75",
-        linewidth=0,
-    )
+    style, width, left = model_style(model), bins["right"] - bins["left"], bins["left"]
+    ax.bar(left, bins["n"] / bins["n"].sum(), width, align="edge", color=style["color"], alpha=0.18, linewidth=0)
+    height = bins["null_high"] - bins["null_low"]
+    ax.bar(left, height, width, bottom=bins["null_low"], align="edge", color="0.75", linewidth=0)
     ax.plot([0, 1], [0, 1], color="0.4", linewidth=0.7, linestyle=":")
-    errors = np.clip([bins["accuracy"] - bins["low"], bins["high"] - bins["accuracy"]], 0, None)
-    ax.errorbar(
-        bins["confidence"],
-        bins["accuracy"],
-        yerr=errors,
-        color=style["color"],
-        marker=style["marker"],
-        markersize=3,
-        linewidth=1,
-        elinewidth=0.8,
-    )
+    look = dict(color=style["color"], marker=style["marker"], markersize=3, linewidth=1, elinewidth=0.8, clip_on=False)
+    ax.errorbar(bins["confidence"], bins["accuracy"], yerr=error_bars(bins, "accuracy"), **look)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
     return ax
 
 
-def calibration_errors(table: pd.DataFrame, ax: Axes, *, conditions: list[str]) -> Axes:
+def errors(measured: pd.DataFrame, by_bins: pd.DataFrame, curves: pd.DataFrame) -> Figure:
+    """The ECE by scaling; as trained, the ECE by number of bins, and the error among the images answered.
+
+    measured, by_bins, curves: of `measured`, `errors_by_bins` and `coverage` in `tables.calibration`.
+    """
+    measured, by_bins, curves = (first_seed(table) for table in (measured, by_bins, curves))
+    by_bins, curves = (table[table["condition"] == "none"] for table in (by_bins, curves))
+    figure, axes = plt.subplots(1, 3, figsize=(PAGE_WIDTH, 2.5))
+    calibration_errors(measured, axes[0])
+    error_by_bins(by_bins, axes[1])
+    risk_coverage(curves, axes[2])
+    handles = axes[0].get_legend_handles_labels()[0] + axes[1].get_legend_handles_labels()[0][-1:]
+    figure.legend(handles, [handle.get_label() for handle in handles], ncols=6, loc="outside upper center")
+    return figure
+
+
+def calibration_errors(table: pd.DataFrame, ax: Axes) -> Axes:
     """ECE with its interval by scaling (places) and model (colours); a tick: what chance gives a calibrated model.
 
     table: columns model, condition, ece, low, high, null_high (95th percentile of the null).
     """
-    models = list(dict.fromkeys(table["model"]))
+    models, conditions = (table[name].unique() for name in ("model", "condition"))
     for i, model in enumerate(models):
-        rows = table[table["model"] == model].set_index("condition").reindex(conditions)
+        rows, style = table[table["model"] == model].set_index("condition").reindex(conditions), model_style(model)
         places = np.arange(len(conditions)) + 0.6 * ((i + 0.5) / len(models) - 0.5)
-        style = model_style(model)
-        errors = 100 * np.clip([rows["ece"] - rows["low"], rows["high"] - rows["ece"]], 0, None)
         look = dict(color=style["color"], marker=style["marker"], markersize=4, linestyle="", capsize=1.5)
-        ax.errorbar(places, 100 * rows["ece"], yerr=errors, elinewidth=0.8, label=style["label"], **look)
-        ax.plot(places, 100 * rows["null_high"], linestyle="", marker="_", color="0.2", markersize=9)
-    ax.plot([], [], linestyle="", marker="_", color="0.2", markersize=9, label="calibrated, 95 % below")
+        bars = error_bars(rows, "ece", scale=100)
+        ax.errorbar(places, 100 * rows["ece"], yerr=bars, elinewidth=0.8, label=style["label"], **look)
+        label = None if i else "calibrated: 95 % below"
+        ax.plot(places, 100 * rows["null_high"], linestyle="", marker="_", color="0.2", markersize=9, label=label)
     ax.set_xticks(range(len(conditions)), ["as trained" if name == "none" else name for name in conditions])
-    ax.set_ylim(bottom=0)
+    ax.tick_params(axis="x", rotation=20)
     ax.set(ylabel="ECE (%)", xlabel="scaling, fitted on the other half")
+    ax.set_ylim(bottom=0)
     return ax
 
 
@@ -89,47 +117,44 @@ def error_by_bins(table: pd.DataFrame, ax: Axes) -> Axes:
     table: columns model, n_bins, ece, null_mean.
     """
     for model, rows in table.groupby("model", sort=False):
-        style = model_style(model)
-        ax.plot(rows["n_bins"], 100 * rows["ece"], markersize=3, linewidth=1, **style)
+        style = model_style(model) | dict(linestyle="-", markersize=3, linewidth=1)
+        ax.plot(rows["n_bins"], 100 * rows["ece"], **style)
         ax.plot(rows["n_bins"], 100 * rows["null_mean"], color=style["color"], linestyle=":", linewidth=1)
-    ax.plot([], [], color="0.4", linestyle=":", linewidth=1, label="if calibrated")
+    ax.plot([], [], color="0.4", linestyle=":", linewidth=1, label="calibrated: mean")
     ax.set(xscale="log", xlabel="number of bins", ylabel="ECE (%)")
     ax.set_ylim(bottom=0)
     return ax
 
 
-def risk_coverage(curves: dict[str, pd.DataFrame], ax: Axes) -> Axes:
-    """Error among the images a model is surest of, against their share; curves: model -> of `risk_coverage`."""
-    for model, curve in curves.items():
-        style = dict(model_style(model))
-        marker = style.pop("marker")
+def risk_coverage(curves: pd.DataFrame, ax: Axes) -> Axes:
+    """Error among the images a model is surest of, against their share; curves: columns model, coverage, risk."""
+    for model, curve in curves.groupby("model", sort=False):
         every = max(len(curve) // 8, 1)
-        ax.plot(
-            100 * curve["coverage"],
-            100 * curve["risk"],
-            linewidth=1,
-            marker=marker,
-            markevery=(every - 1, every),
-            markersize=3,
-            **style,
-        )
+        look = dict(markevery=(every - 1, every), markersize=3, linewidth=1) | model_style(model)
+        ax.plot(100 * curve["coverage"], 100 * curve["risk"], **look)
     ax.set(xlim=(0, 100), xlabel="coverage: images answered (%)", ylabel="error among them (%)")
     ax.set_ylim(bottom=0)
     return ax
 
 
-def confidence_under_shift(table: pd.DataFrame, ax: Axes, *, xlabel: str) -> Axes:
-    """Mean confidence (dashed) and accuracy (solid, with its interval) against the strength of a shift.
+def shift(table: pd.DataFrame) -> Figure:
+    """Accuracy (solid, with its interval) and mean confidence (dotted) by the strength of a shift, a panel for each.
 
-    table: columns model, level, accuracy, low, high, confidence.
+    table: of `tables.calibration.under_shift`; its conditions are the shifts.
     """
-    for model, rows in table.sort_values("level").groupby("model", sort=False):
-        style = model_style(model)
-        look = dict(color=style["color"], marker=style["marker"], markersize=3, linewidth=1)
-        ax.plot(rows["level"], 100 * rows["accuracy"], linestyle="-", label=style["label"], **look)
-        ax.plot(rows["level"], 100 * rows["confidence"], linestyle=":", markerfacecolor="white", **look)
-        ax.fill_between(rows["level"], 100 * rows["low"], 100 * rows["high"], color=look["color"], alpha=0.15, lw=0)
-    ax.plot([], [], color="0.4", linestyle="-", linewidth=1, label="accuracy")
-    ax.plot([], [], color="0.4", linestyle=":", linewidth=1, label="mean confidence")
-    ax.set(ylim=(0, 100), xlabel=xlabel, ylabel="%")
-    return ax
+    shifts = table["condition"].unique()
+    size = (PAGE_WIDTH / 2 * len(shifts), 2.4)
+    figure, axes = plt.subplots(1, len(shifts), figsize=size, sharey=True, squeeze=False)
+    for ax, condition in zip(axes[0], shifts, strict=True):
+        part = table[table["condition"] == condition].sort_values("level")
+        for model, rows in part.groupby("model", sort=False):
+            style = model_style(model) | dict(linestyle="-", markersize=3, linewidth=1)
+            line_with_band(ax, rows["level"], rows, value="accuracy", scale=100, **style)
+            style |= dict(linestyle=":", markerfacecolor="white", label=None)
+            ax.plot(rows["level"], 100 * rows["confidence"], **style)
+        ax.set(ylim=(0, 100), xlabel=SHIFTS.get(condition, condition), ylabel="accuracy, confidence (%)")
+        ax.label_outer()
+    for linestyle, name in (("-", "accuracy"), (":", "mean confidence")):
+        ax.plot([], [], color="0.4", linestyle=linestyle, linewidth=1, label=name)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

@@ -52,6 +52,15 @@ def percentile_interval(drawn: np.ndarray, *, level: float = 0.95) -> tuple[floa
     return tuple(np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]).tolist())
 
 
+def first_seed(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first training seed that the table has of each model.
+
+    >>> first_seed(pd.DataFrame(dict(model=["cnn", "cnn", "vit"], model_seed=[1, 0, 2])))["model_seed"].tolist()
+    [1, 2]
+    """
+    return table[table["model_seed"] == table.groupby("model")["model_seed"].transform("first")]
+
+
 def with_holm(tests: pd.DataFrame) -> pd.DataFrame:
     """The table with the column p_holm: `p_value` corrected over its rows (Holm 1979)."""
     return tests.assign(p_holm=multipletests(tests["p_value"], method="holm")[1] if len(tests) else [])

@@ -3,6 +3,7 @@
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 import relplot
 import torch
@@ -13,33 +14,23 @@ from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from src import tables
-from src.tables.calibration import (
-    SCALINGS,
+from src.tables.calibration import SCALINGS, measure_all
+from src.tables.calibration.bins import assign_bins, confidence_and_correct, reliability_bins, softmax
+from src.tables.calibration.measures import (
     aurc,
-    bootstrap,
+    binned_gap,
     brier,
-    brier_decomposition,
     classwise_ece,
-    confidence_and_correct,
-    consistency_band,
     debiased_ece,
-    excess_aurc,
     expected_calibration_error,
-    fit_isotonic,
-    fit_temperature,
-    fit_vector,
     nll,
-    null_band,
-    reliability_bins,
     risk_coverage,
     sharpness,
     smooth_ece,
-    softmax,
-    verdict,
+    smooth_gap,
 )
-from src.tables.calibration.bins import assign_bins
-from src.tables.calibration.measures import binned_gap
-from src.tables.calibration.smooth import smooth_gap
+from src.tables.calibration.resampling import bootstrap, consistency_band, null_band, verdict
+from src.tables.calibration.scaling import apply_isotonic, fit_isotonic, fit_temperature, fit_vector
 
 
 def draw(n: int, *, k: int = 10, sure: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -186,10 +177,23 @@ def test_certainty_counts():
 
 
 def test_measures_by_name(sample):
-    values = {name: measure(*sample) for name, measure in tables.calibration.MEASURES.items()}
+    values = measure_all(*sample)
     assert values["ECE"] <= values["ECE, l2"] <= values["MCE"]
     assert values["ECE, debiased l2"] < values["ECE, l2"] * 1.05
     assert all(0 < value < 2 for value in values.values())
+
+
+@pytest.mark.parametrize("n_bins", [5, 40])
+def test_measures_take_the_number_of_bins_that_is_asked_for(sample, n_bins):
+    """Once all were of 15 bins, whatever a notebook asked for."""
+    values, fifteen = measure_all(*sample, n_bins=n_bins), measure_all(*sample, n_bins=15)
+    assert values["ECE"] == pytest.approx(ECE(n_bins).measure(*sample), abs=1e-6)
+    assert values["MCE"] == pytest.approx(MCE(n_bins).measure(*sample), abs=1e-6)
+    assert values["classwise ECE"] == classwise_ece(*sample, n_bins=n_bins)
+    assert values["ECE, debiased l2"] == debiased_ece(*sample, n_bins=n_bins)
+    assert values["adaptive ECE"] == expected_calibration_error(*sample, n_bins=n_bins, equal_mass=True)
+    same = {name for name in values if values[name] == fifteen[name]}
+    assert same == {"smooth ECE", "NLL", "Brier", "AURC", "entropy"}
 
 
 def test_smooth_ece_of_a_constant_forecast_is_its_bias():
@@ -210,17 +214,6 @@ def test_smooth_ece_is_its_definition():
     kernel = np.exp(-((t[:, None] - mirrored) ** 2) / (2 * width**2)) / (width * np.sqrt(2 * np.pi))
     smoothed = kernel @ np.tile(correct - confidence, 6) / 200
     assert np.abs(smoothed).mean() == pytest.approx(width, rel=2e-3)
-
-
-def test_brier_decomposition_adds_up(sample):
-    for n_bins in (1, 7, 15):
-        parts = brier_decomposition(*sample, n_bins=n_bins)
-        total = parts["reliability"] - parts["resolution"] + parts["uncertainty"] + parts["within"]
-        assert parts["brier"] == pytest.approx(total, abs=1e-12)
-        assert parts["reliability"] == pytest.approx(expected_calibration_error(*sample, n_bins=n_bins, norm="l2") ** 2)
-    confidence, correct = confidence_and_correct(*sample)
-    assert parts["brier"] == pytest.approx(brier_score_loss(correct, confidence))
-    assert parts["uncertainty"] == pytest.approx(correct.var())
 
 
 def test_temperature_is_found_again():
@@ -277,7 +270,7 @@ def test_scaling_gives_probabilities_and_mends_the_other_half(name):
 def test_isotonic_keeps_the_softmax_where_every_class_got_0():
     steps = [(np.array([0.0, 1.0]), np.array([0.0, 0.0]))] * 3
     logits = np.array([[1.0, 2.0, 0.0]])
-    np.testing.assert_allclose(tables.calibration.scaling.apply_isotonic(steps, logits), softmax(logits))
+    np.testing.assert_allclose(apply_isotonic(steps, logits), softmax(logits))
 
 
 # Selective prediction
@@ -297,12 +290,11 @@ def test_equal_confidences_do_not_depend_on_the_order_of_images():
     assert aurc(np.full(10, 0.5), correct[::-1]) == pytest.approx(0.5)
 
 
-def test_excess_aurc_is_0_for_the_best_order_and_largest_for_the_worst():
+def test_aurc_of_the_best_order_is_as_by_hand_and_of_the_worst_largest():
     rng = np.random.default_rng(0)
     correct = rng.random(500) < 0.8
     best, worst = (0.5 + 0.4 * correct, 0.5 - 0.4 * correct)
-    assert excess_aurc(best, correct) == pytest.approx(0, abs=1e-12)
-    assert excess_aurc(worst, correct) > excess_aurc(rng.random(500), correct) > 0.05
+    assert aurc(worst, correct) > aurc(rng.random(500), correct) > aurc(best, correct) + 0.05
     # the best order has no risk up to coverage 400/500, and then the wrong ones come in
     wrong = int((~correct).sum())
     assert aurc(best, correct) == pytest.approx(
@@ -373,6 +365,16 @@ def test_verdicts():
     assert verdict(*both, n_resamples=200)["verdict"] == "miscalibrated"
 
 
+@pytest.mark.parametrize(("level", "said"), [(0.99, "miscalibrated"), (0.95, "miscalibrated"), (0.9, "overconfident")])
+def test_the_sign_of_the_gap_is_judged_at_the_level_that_is_asked_for(level, said):
+    """A gap 1.8 standard errors above 0, between the normal quantiles of 90 and 95 %."""
+    confidence = np.r_[np.full(1000, 0.9), np.full(1000, 0.6)]
+    correct = np.r_[np.arange(1000) < 750, np.arange(1000) < 713]
+    excess = confidence - correct
+    assert 1.75 < excess.mean() / excess.std() * np.sqrt(2000) < 1.85
+    assert verdict(confidence, correct, level=level, n_resamples=100)["verdict"] == said
+
+
 def test_debiased_error_of_a_calibrated_model_is_smaller_and_of_a_bad_one_the_same():
     errors = {}
     for sure in (1.0, 3.0):
@@ -413,6 +415,63 @@ def test_reliability_bins_hold_every_image(sample):
         inside = (bins["confidence"] >= bins["left"] - 1e-9) & (bins["confidence"] <= bins["right"] + 1e-9)
         assert inside.all()
     assert bins["n"].max() - bins["n"].min() <= 1
+
+
+# Tables
+
+
+@pytest.fixture(scope="module")
+def logits_table() -> pd.DataFrame:
+    """Two models, one with two training seeds; the cnn is overconfident, the mlp calibrated."""
+    parts = []
+    for model, model_seed, sure in (("mlp", 1, 1.0), ("cnn", 3, 2.0), ("cnn", 0, 3.0)):
+        logits, labels = draw(2000, k=4, sure=sure)
+        table = pd.DataFrame(logits).add_prefix("logit_").assign(model=model, model_seed=model_seed)
+        half = np.where(np.arange(2000) % 2, "judged", "fit")
+        parts.append(table.assign(sample_id=range(2000), label=labels, half=half))
+    return pd.concat(parts)
+
+
+def test_tables_hold_what_their_functions_give_of_the_judged_half(logits_table):
+    judged = tables.calibration.scaled(logits_table)
+    assert len(judged) == 3 * 4 * 1000 and (judged["sample_id"] % 2 == 1).all()
+    measured = tables.calibration.measured(judged, n_bins=7, n_resamples=20, seed=2)
+    bins = tables.calibration.reliability(judged, n_bins=7, n_resamples=20, seed=2)
+    curves = tables.calibration.coverage(judged)
+    counts = tables.calibration.errors_by_bins(judged, [7], n_resamples=20, seed=2)
+    keys = ["model", "model_seed", "condition"]
+    for key, part in judged.groupby(keys):
+        model, model_seed, name = key
+        table = logits_table.query("model == @model and model_seed == @model_seed")
+        fit, rest = (table[table["half"] == half] for half in ("fit", "judged"))
+        columns = [f"logit_{k}" for k in range(4)]
+        probs = SCALINGS[name](fit[columns].to_numpy(), fit["label"].to_numpy())(rest[columns].to_numpy())
+        np.testing.assert_allclose(part[[f"p_{k}" for k in range(4)]], probs)
+        sure = confidence_and_correct(probs, rest["label"].to_numpy())
+        own = {
+            name: other.set_index(keys).loc[[key]]
+            for name, other in dict(m=measured, b=bins, c=curves, n=counts).items()
+        }
+        assert own["m"]["verdict"].item() == verdict(*sure, n_bins=7, n_resamples=20, seed=2)["verdict"]
+        assert own["m"]["ece"].item() == pytest.approx(own["m"]["ECE"].item()) == pytest.approx(own["n"]["ece"].item())
+        band = consistency_band(sure[0], n_bins=7, n_resamples=20, seed=2)
+        np.testing.assert_allclose(own["b"][["bin", "null_low", "null_high"]], band)
+        np.testing.assert_allclose(own["b"]["accuracy"], reliability_bins(*sure, n_bins=7)["accuracy"])
+        np.testing.assert_allclose(own["c"]["risk"], risk_coverage(*sure)["risk"])
+
+
+def test_comparison_is_paired_and_of_the_first_training_seeds(logits_table):
+    judged = tables.calibration.scaled(logits_table, ["none"])
+    (row,) = tables.calibration.compared(judged, n_resamples=200).to_dict("records")
+    assert (row["better"], row["worse"], row["separated"]) == ("mlp", "cnn", True)
+    errors = {
+        key: binned_gap(part["confidence"], part["correct"]) for key, part in judged.groupby(["model", "model_seed"])
+    }
+    assert row["difference"] == pytest.approx(errors["cnn", 3] - errors["mlp", 1])  # seed 3 is the cnn's first
+    assert row["low"] < row["difference"] < row["high"]
+    same = pd.concat([judged.assign(model=name) for name in ("a", "b")])
+    (row,) = tables.calibration.compared(same, n_resamples=50).to_dict("records")
+    assert row["low"] == row["difference"] == row["high"] == 0 and not row["separated"]  # paired: no chance is left
 
 
 # What is refused, what is taken

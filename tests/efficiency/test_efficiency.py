@@ -7,30 +7,33 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib import pyplot as plt
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from src import efficiency, tables
+from src import efficiency, plotting, tables
 from src.data import load_images
 from src.data.loaders import make_loader
 from src.efficiency import (
     VARIANTS,
     activation_memory,
-    cold_start,
-    cost_of,
+    costs,
     count_macs,
     interleaved,
-    measured_memory,
     model_size,
     prepare,
     throughput,
+    time_all,
     time_blocks,
+    time_cold_start,
     time_inference,
     time_loading,
-    torchinfo_sizes,
 )
+from src.efficiency.size import card_accuracy, torchinfo_sizes
 from src.models import build_model
 from src.models.build import SIZES
+from src.models.weights import read_card, weights_path
+from src.results import load_table
 
 
 class Slow(nn.Module):
@@ -161,7 +164,7 @@ def test_the_model_comes_back_as_it_was():
     state = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     flags = [value.requires_grad for value in model.parameters()]
-    cost_of(model, images())
+    costs({"cnn": model}, images(), "fashion_mnist")
     time_blocks(model, images(), n_repeats=2, n_warmup=1)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert modes == [module.training for module in model.modules()]
@@ -170,12 +173,28 @@ def test_the_model_comes_back_as_it_was():
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_measured_memory_sees_a_large_buffer():
-    class Hungry(nn.Module):
-        def forward(self, pixels):
-            return pixels.mean() + torch.ones(64 * 2**20).mean()  # 256 MiB
+# Accuracies
 
-    assert measured_memory(Hungry(), images()) == pytest.approx(256 * 2**20, rel=0.1)
+
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "fashion_mnist_full"])
+def test_accuracy_is_the_cards_and_both_fashion_mnists_have_one(dataset):
+    """fashion_mnist_full is measured with the weights of fashion_mnist, and had no card of its own name."""
+    card = read_card(weights_path("cnn", "cnn", "fashion_mnist"))["test"]
+    expected = dict(accuracy=card["accuracy"], low=card["interval"][0], high=card["interval"][1])
+    assert card_accuracy("cnn", dataset) == expected
+
+
+@pytest.mark.parametrize("name", ["resnet18", "timm:resnet18", "timm:mobilenetv3_small_100"])
+def test_a_network_without_a_card_has_no_accuracy(name):
+    assert np.isnan([*card_accuracy(name, "cifar10").values()]).all()
+
+
+def test_costs_give_an_untrained_network_no_accuracy():
+    zoo = {"mlp": build_model("mlp", "fashion_mnist"), "cnn": build_model("cnn", "fashion_mnist", weights=None)}
+    table = costs(zoo, images(8), "fashion_mnist").set_index("model")
+    assert table.loc["mlp", "accuracy"] > 0.85 and table.loc["cnn", ["accuracy", "low", "high"]].isna().all()
+    assert table.loc["mlp", "macs"] == count_macs(zoo["mlp"], images(8))
+    assert table.loc["mlp", "n_parameters"] == model_size(zoo["mlp"])["n_parameters"]
 
 
 # Time
@@ -221,6 +240,36 @@ def test_turns_are_in_random_order_and_seeded():
     assert firsts.min() >= 5
     again = interleaved(contenders, n_repeats=40, n_warmup=1, seed=3)["name"].tolist()
     assert order == again != interleaved(contenders, n_repeats=40, n_warmup=1, seed=4)["name"].tolist()
+
+
+def test_any_names_come_back_as_they_are():
+    """Names were once joined by line breaks, and parted there again."""
+    names = ["two\nlines", "plain"]
+    table = time_inference({name: nn.Identity for name in names}, images(), n_repeats=2, n_warmup=1)
+    assert set(table["model"]) == set(names) and set(table["condition"]) == {"eager"}
+    keys = [("a", 1), ("a", 2)]
+    assert set(interleaved(dict.fromkeys(keys, int), n_repeats=2)["name"]) == set(keys)
+
+
+def test_all_sweeps_stand_in_one_table_which_gives_the_overview():
+    options = dict(
+        variants=["eager", "contiguous"], threads=[1, 2], batch_sizes=[1, 4], n_repeats=6, n_warmup=1, seed=0
+    )
+    own, others = {"slow": lambda: Slow(0.004)}, {"quick": lambda: Slow(0.001)}
+    table = time_all(own, images(), others=others, **options)
+    sizes = table.groupby(["sweep", "model", "batch_size"]).size().to_dict()
+    assert sizes == {
+        ("latency", "slow", 1): 12, ("latency", "quick", 1): 12, ("variants", "slow", 4): 12,
+        ("batches", "slow", 1): 3, ("batches", "slow", 4): 3, ("batches", "quick", 1): 3, ("batches", "quick", 4): 3,
+    }  # fmt: skip
+    single = tables.efficiency.one_image(table)
+    assert set(single["threads"]) == {2} and set(single["sweep"]) == {"latency"}
+    paper = pd.DataFrame(dict(model=["slow", "quick"], accuracy=[0.9, np.nan], low=0.8, high=1.0))
+    paper = paper.assign(macs=[2e6, 1e6], n_parameters=[3e6, 1e6], inference_bytes=2**21)
+    overview = tables.efficiency.overview(paper, table)
+    assert overview["model"].tolist() == ["slow", "quick"] and overview["macs"].tolist() == [2, 1]
+    assert overview["p50"].tolist() == [single.query("model == @name")["ms"].median() for name in ("slow", "quick")]
+    assert overview["activations"].tolist() == [2, 2]
 
 
 def test_threads_are_swept_and_put_back():
@@ -287,10 +336,10 @@ def test_variants_compute_the_same(variant):
 
 
 def test_a_cold_start_takes_longer_than_what_follows():
-    times = cold_start("mlp", "fashion_mnist")
+    times = time_cold_start("mlp", "fashion_mnist")
     assert times["build_ms"] > times["third_ms"] and times["first_ms"] > times["third_ms"] > 0
     with pytest.raises(RuntimeError, match="unknown model 'mpl'"):
-        cold_start("mpl", "fashion_mnist")
+        time_cold_start("mpl", "fashion_mnist")
 
 
 def test_energy_is_the_counters_difference(monkeypatch):
@@ -347,15 +396,22 @@ def test_ratios_hold_in_spite_of_drift():
     assert pairs.loc[("b", "a"), "ratio"] == pytest.approx(1.2, rel=0.02) and pairs.loc[("b", "a"), "separated"]
     close = pairs[[set(pair) == {"a", "c"} for pair in pairs.index]].iloc[0]
     assert not close["separated"] and close["low"] < 1 < close["high"]
-    to_a = tables.efficiency.ratio_to(timings(a=10, b=12, c=5), "a").set_index("model")
-    assert to_a.loc["a", "ratio"] == 1
-    assert to_a.loc["c", "ratio"] == pytest.approx(0.5, rel=0.03) and to_a.loc["c", "low"] <= to_a.loc["c", "high"]
-    with pytest.raises(ValueError, match="no model 'd' among a, b"):
-        tables.efficiency.ratio_to(timings(a=1, b=2), "d")
     with pytest.raises(ValueError, match="a repeat twice"):
         tables.efficiency.time_ratios(pd.concat([timings(a=1), timings(a=1)]))
     with pytest.raises(ValueError, match="not every contender was timed in every repeat"):
         tables.efficiency.time_ratios(pd.concat([timings(a=1), timings(b=1).iloc[:5]]))
+
+
+def test_speed_ups_are_ratios_to_the_base():
+    ways = timings(eager=10, quick=5, slow=12).rename(columns={"model": "condition"}).assign(model="cnn")
+    table = tables.efficiency.speed_ups(ways)
+    rows = table.set_index("condition")
+    assert rows.loc["eager", ["speed_up", "low", "high"]].tolist() == [1, 1, 1]
+    assert rows.loc["quick", "speed_up"] == pytest.approx(2, rel=0.03)
+    assert rows.loc["slow", "speed_up"] == pytest.approx(10 / 12, rel=0.03)
+    assert ((table["low"] <= table["speed_up"]) & (table["speed_up"] <= table["high"])).all()
+    with pytest.raises(ValueError, match="no condition 'compile' of cnn among eager, quick, slow"):
+        tables.efficiency.speed_ups(ways, base="compile")
 
 
 def test_percentiles_are_numpys():
@@ -377,3 +433,26 @@ def test_the_front_by_hand():
         True,
         True,
     ]
+
+
+# Figures from stored tables
+
+
+def test_figures_are_drawn_from_the_stored_tables_alone():
+    paper, stored, parts = (load_table("cifar10", "06_efficiency", name) for name in ("costs", "timings", "blocks"))
+    pareto = plotting.efficiency.pareto(paper, stored)
+    assert len(pareto.axes) == 4 and pareto.get_suptitle().startswith("cifar10, ")
+    latency = tables.efficiency.one_image(stored).groupby("model")["ms"].median()
+    drawn = {bars.get_label(): bars.lines[0].get_xdata()[0] for bars in pareto.axes[0].containers}
+    assert drawn == {"MLP": latency["mlp"], "CNN": latency["cnn"], "ViT": latency["vit"]}  # the others have no accuracy
+    left, middle, right = plotting.efficiency.times(stored).axes
+    assert len(left.get_yticks()) == stored["model"].nunique() > len(middle.lines) == len(right.containers) == 3
+    assert len(plotting.efficiency.blocks(parts).axes) == 3
+    plt.close("all")
+
+
+def test_networks_without_an_accuracy_leave_an_empty_figure_and_no_error():
+    paper, stored = (load_table("cifar10", "06_efficiency", name) for name in ("costs", "timings"))
+    figure = plotting.efficiency.pareto(paper.assign(accuracy=np.nan), stored)
+    assert not any(ax.containers for ax in figure.axes)
+    plt.close(figure)

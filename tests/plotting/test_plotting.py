@@ -134,29 +134,38 @@ def judged_confidences(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
     return confidence, rng.random(n) < confidence
 
 
-def test_confidence_histogram_shows_shares_of_right_and_wrong(ax):
+def test_histograms_show_shares_of_right_and_wrong_of_the_first_training_seed():
     confidence, correct = judged_confidences()
-    plotting.calibration.confidence_histogram(confidence, correct, ax, model="cnn", n_bins=10)
-    right, wrong = (np.array([bar.get_height() for bar in bars]) for bars in ax.containers)
+    one = pd.DataFrame(dict(model="cnn", model_seed=1, condition="none", confidence=confidence, correct=correct))
+    all_right = one.assign(model="mlp", correct=True)
+    others = [one.assign(model_seed=0, correct=False), one.assign(condition="vector", confidence=1.0)]
+    figure = plotting.calibration.confidences(pd.concat([one, all_right, *others]), n_bins=10)
+    left, middle = figure.axes
+    right, wrong = (np.array([bar.get_height() for bar in bars]) for bars in left.containers)
     np.testing.assert_allclose([right.sum(), wrong.sum()], 100)
-    inside = (confidence[correct] >= 0.9).mean()
-    assert right[9] == pytest.approx(100 * inside)
-    assert ax.get_legend_handles_labels()[1] == [f"correct, n = {correct.sum()}", f"wrong, n = {(~correct).sum()}"]
-    ax.clear()
-    plotting.calibration.confidence_histogram(confidence, np.ones(400, dtype=bool), ax, model="cnn")  # nothing is wrong
-    assert len(ax.containers) == 1
+    assert right[9] == pytest.approx(100 * (confidence[correct] >= 0.9).mean())
+    assert left.get_legend_handles_labels()[1] == [f"correct, n = {correct.sum()}", f"wrong, n = {(~correct).sum()}"]
+    assert len(middle.containers) == 1  # nothing is wrong
 
 
-def test_reliability_diagram_draws_the_bins(ax):
+def test_reliability_diagram_draws_the_bins():
     confidence, correct = judged_confidences()
-    bins = tables.calibration.reliability_bins(confidence, correct, n_bins=5)
-    band = tables.calibration.consistency_band(confidence, n_bins=5, n_resamples=50)
-    plotting.calibration.reliability_diagram(bins, band, ax, model="vit")
+    judged = pd.DataFrame(
+        dict(model="vit", model_seed=[2] * 400, condition="none", confidence=confidence, correct=correct)
+    )
+    both = pd.concat([judged, judged.assign(model_seed=0, confidence=1.0)])
+    bins = tables.calibration.reliability(both, n_bins=5, n_resamples=50)
+    measured = pd.DataFrame(
+        dict(model="vit", model_seed=[2, 0], condition="none", ece=[0.04, 0.5], low=0.01, high=0.06)
+    )
+    figure = plotting.calibration.reliability(bins, measured, dataset="some")
+    (ax,), bins = figure.axes, bins[bins["model_seed"] == 2]
     points = ax.containers[-1].lines[0]
     np.testing.assert_allclose(points.get_xydata(), bins[["confidence", "accuracy"]])
     shares, null = ax.containers[:2]
     np.testing.assert_allclose([bar.get_height() for bar in shares], bins["n"] / 400)
-    np.testing.assert_allclose([bar.get_y() for bar in null], band["low"])
+    np.testing.assert_allclose([bar.get_y() for bar in null], bins["null_low"])
+    assert "ECE 4.0% [1.0%, 6.0%]" in ax.get_title() and "n = 400 test images" in figure.get_suptitle()
 
 
 def test_calibration_errors_stand_at_their_values(ax):
@@ -164,11 +173,11 @@ def test_calibration_errors_stand_at_their_values(ax):
         dict(model=model, condition=condition, ece=ece, low=ece / 2, high=2 * ece, null_high=0.01)
         for model, condition, ece in (("cnn", "none", 0.05), ("cnn", "vector", 0.01), ("mlp", "none", 0.08))
     ]
-    plotting.calibration.calibration_errors(pd.DataFrame(rows), ax, conditions=["none", "vector"])
+    plotting.calibration.calibration_errors(pd.DataFrame(rows), ax)
     cnn = np.asarray(ax.containers[0].lines[0].get_ydata(), dtype=float)
     np.testing.assert_allclose(cnn, [5, 1])
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["as trained", "vector"]
-    assert "calibrated, 95 % below" in ax.get_legend_handles_labels()[1]
+    assert "calibrated: 95 % below" in ax.get_legend_handles_labels()[1]
 
 
 def test_error_by_bins_and_risk_coverage_and_shift_draw_a_line_for_each_model(ax):
@@ -177,15 +186,17 @@ def test_error_by_bins_and_risk_coverage_and_shift_draw_a_line_for_each_model(ax
     assert ax.get_xscale() == "log" and len([line for line in ax.lines if len(line.get_xdata())]) == 4
     ax.clear()
     confidence, correct = judged_confidences()
-    curve = tables.calibration.risk_coverage(confidence, correct)
-    plotting.calibration.risk_coverage({"cnn": curve, "vit": curve}, ax)
+    judged = pd.DataFrame(dict(model_seed=[0] * 400, condition="none", confidence=confidence, correct=correct))
+    curves = tables.calibration.coverage(pd.concat([judged.assign(model="cnn"), judged.assign(model="vit")]))
+    plotting.calibration.risk_coverage(curves, ax)
     assert len(ax.lines) == 2 and ax.lines[0].get_ydata()[-1] == pytest.approx(100 * (~correct).mean())
-    ax.clear()
     accuracies = dict(accuracy=[0.1, 0.9], low=[0, 0.8], high=[0.3, 1])
-    shift = pd.DataFrame(dict(model="cnn", level=[0.2, 0.0], confidence=0.7) | accuracies)
-    plotting.calibration.confidence_under_shift(shift, ax, xlabel="radius")
+    shift = pd.DataFrame(dict(model="cnn", condition="fgsm", level=[0.2, 0.0], confidence=0.7) | accuracies)
+    (ax,) = plotting.calibration.shift(shift).axes
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 90], [0.2, 10]])
     np.testing.assert_allclose(ax.lines[1].get_ydata(), [70, 70])
+    styles = dict(zip(ax.get_legend_handles_labels()[1], ax.get_legend_handles_labels()[0], strict=True))
+    assert styles["mean confidence"].get_linestyle() == ax.lines[1].get_linestyle() == ":"  # as the docstring says
 
 
 def test_accuracy_against_cost_joins_the_front(ax):
@@ -216,9 +227,9 @@ def test_times_are_drawn_from_every_repeat(ax):
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[1, 100], [16, 1000]])
     ax.clear()
     blocks = pd.DataFrame(dict(block=["b", "a", "tiny"] * 2, order=[1, 0, 2] * 2, ms=[3.0, 1.0, 0.001] * 2))
-    plotting.efficiency.block_times(blocks, ax, model="cnn")
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
-    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], [25, 75])
+    (panel,) = plotting.efficiency.blocks(blocks.assign(model="cnn")).axes
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["a", "b"]
+    np.testing.assert_allclose([bar.get_width() for bar in panel.patches], [25, 75])
     ax.clear()
     ways = pd.DataFrame(
         dict(model="cnn", condition=["eager", "bfloat16"], speed_up=[1.0, 2.0], low=[1.0, 1.8], high=[1.0, 2.2])

@@ -1,24 +1,31 @@
-"""Confidences sorted into bins, and what must be true of probabilities before anything is measured on them."""
+"""Bins of confidences, and the checks that probabilities and confidences pass before anything is measured."""
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
+from scipy import special
 
 from src.tables.statistics import wilson_interval
 
 SUM_TOLERANCE = 1e-3  # what half precision leaves of a sum of 1
 
+Probs, Labels = Float[np.ndarray, "n k"], Int[np.ndarray, " n"]
+Confidence, Correct = Float[np.ndarray, " n"], Bool[np.ndarray, " n"]
 
-def softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-    """Probabilities of logits, in float64. Raises ValueError for logits that are not finite."""
+
+def softmax(logits: Float[np.ndarray, "n k"]) -> Probs:
+    """Probabilities of logits, in float64. Raises ValueError for logits that are not finite.
+
+    >>> softmax([[0.0, np.log(3)]]).round(2).tolist()
+    [[0.25, 0.75]]
+    """
     logits = np.asarray(logits, dtype=np.float64)
     if not np.isfinite(logits).all():
         raise ValueError("logits must be finite")
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    return special.softmax(logits, axis=1)
 
 
-def check_probs(probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
+def check_probs(probs: Probs, labels: Labels) -> tuple[Probs, Labels]:
     """Both as arrays. Raises ValueError for NaN, values below 0, rows that do not sum to 1, labels out of range."""
     probs, labels = np.asarray(probs), np.asarray(labels)
     if probs.ndim != 2 or labels.shape != probs.shape[:1] or not probs.size:
@@ -38,17 +45,20 @@ def check_probs(probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) 
     return probs, labels
 
 
-def confidence_and_correct(
-    probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """The probability of each predicted class, in [0, 1], and whether it is the label; of a tie the first class."""
+def confidence_and_correct(probs: Probs, labels: Labels) -> tuple[Confidence, Correct]:
+    """The probability of each predicted class, in [0, 1], and whether it is the label; of a tie the first class.
+
+    >>> confidence, correct = confidence_and_correct([[0.8, 0.2], [0.4, 0.6]], [0, 0])
+    >>> confidence.tolist(), correct.tolist()
+    ([0.8, 0.6], [True, False])
+    """
     probs, labels = check_probs(probs, labels)
     prediction = probs.argmax(1)
     confidence = probs.ravel()[np.arange(len(probs)) * probs.shape[1] + prediction].astype(np.float64)
     return np.minimum(confidence, 1), prediction == labels
 
 
-def check_confidence(confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> tuple:
+def check_confidence(confidence: Confidence, correct: Correct) -> tuple[Confidence, Correct]:
     """Both as arrays, float64 and bool. Raises ValueError for NaN, values out of [0, 1] and unequal lengths."""
     confidence, correct = np.asarray(confidence, dtype=np.float64), np.asarray(correct)
     if confidence.ndim != 1 or confidence.shape != correct.shape or not len(confidence):
@@ -61,7 +71,7 @@ def check_confidence(confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarr
     return np.minimum(confidence, 1), correct.astype(bool)
 
 
-def assign_bins(confidence: Float[np.ndarray, " n"], n_bins: int, *, equal_mass: bool) -> Int[np.ndarray, " n"]:
+def assign_bins(confidence: Confidence, n_bins: int, equal_mass: bool = False) -> Int[np.ndarray, " n"]:
     """The bin of each confidence: right-closed of equal width on (0, 1], 0 in the first; or of equal counts.
 
     Equal counts differ by at most one; equal confidences may then fall on both sides of a border.
@@ -75,45 +85,31 @@ def assign_bins(confidence: Float[np.ndarray, " n"], n_bins: int, *, equal_mass:
     return bins
 
 
-def bin_sums(
-    confidence: Float[np.ndarray, " n"], correct: Float[np.ndarray, " n"], bins: Int[np.ndarray, " n"], n_bins: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each bin the count, the sum of confidences and the sum of correct, float64 [n_bins]."""
-    counts = np.bincount(bins, minlength=n_bins).astype(np.float64)
-    return counts, np.bincount(bins, confidence, n_bins), np.bincount(bins, correct, n_bins)
+def bin_sums(bins: Int[np.ndarray, " n"], n_bins: int, *values: np.ndarray) -> list[Float[np.ndarray, " b"]]:
+    """Of each bin the count, and the sum of each of the `values` [n]."""
+    return [np.bincount(bins, each, n_bins).astype(np.float64) for each in (None, *values)]
 
 
 def reliability_bins(
-    confidence: Float[np.ndarray, " n"],
-    correct: Bool[np.ndarray, " n"],
-    *,
-    n_bins: int = 15,
-    equal_mass: bool = False,
+    confidence: Confidence, correct: Correct, *, n_bins: int = 15, equal_mass: bool = False
 ) -> pd.DataFrame:
     """A reliability diagram as a table, one row per bin that holds an image.
 
     Columns: bin, left, right (borders; of equal mass: smallest and largest confidence inside), n, confidence (mean),
     accuracy, low, high (Wilson interval of the accuracy).  Source: DeGroot & Fienberg 1983; Guo et al. 2017.
+
+    >>> bins = reliability_bins([0.6, 0.7, 0.9, 1.0], [True, False, True, True], n_bins=4)
+    >>> bins[["left", "n", "confidence", "accuracy"]].round(2).to_numpy().tolist()
+    [[0.5, 2.0, 0.65, 0.5], [0.75, 2.0, 0.95, 1.0]]
     """
     confidence, correct = check_confidence(confidence, correct)
-    bins = assign_bins(confidence, n_bins, equal_mass=equal_mass)
-    counts, sums, hits = bin_sums(confidence, correct, bins, n_bins)
+    bins = assign_bins(confidence, n_bins, equal_mass)
+    counts, sums, hits = bin_sums(bins, n_bins, confidence, correct)
     filled = np.flatnonzero(counts)
     left, right = filled / n_bins, (filled + 1) / n_bins
     if equal_mass:
-        groups = pd.Series(confidence).groupby(bins)
-        left, right = groups.min().to_numpy(), groups.max().to_numpy()
-    n, right_ones = counts[filled].astype(int), hits[filled].astype(int)
-    low, high = wilson_interval(right_ones, n)
-    return pd.DataFrame(
-        {
-            "bin": filled,
-            "left": left,
-            "right": right,
-            "n": n,
-            "confidence": sums[filled] / n,
-            "accuracy": right_ones / n,
-            "low": low,
-            "high": high,
-        }
-    )
+        left, right = pd.Series(confidence).groupby(bins).agg(["min", "max"]).to_numpy().T
+    n, hits = counts[filled].astype(int), hits[filled].astype(int)
+    low, high = wilson_interval(hits, n)
+    values = dict(n=n, confidence=sums[filled] / n, accuracy=hits / n, low=low, high=high)
+    return pd.DataFrame(dict(bin=filled, left=left, right=right) | values)

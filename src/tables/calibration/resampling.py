@@ -1,129 +1,114 @@
-"""How sure a calibration error is, and how large it would be for a model that is perfectly calibrated."""
+"""The uncertainty of a calibration error, and the error that a perfectly calibrated model shows by chance."""
+
+from collections.abc import Iterator
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
 
-from src.tables.calibration.bins import assign_bins, bin_sums, check_confidence
-from src.tables.calibration.measures import gap_of_sums
+from src.tables.calibration.bins import Confidence, Correct, assign_bins, check_confidence
+from src.tables.calibration.measures import binned_gap, gap_of_sums
+from src.tables.statistics import percentile_interval
 
 CHUNK = 2**22  # values at a time: a thousand resamples of many images would not fit
 
 
 def bootstrap(
-    confidence: Float[np.ndarray, " n"],
-    correct: Bool[np.ndarray, " n"],
-    *,
-    n_bins: int = 15,
-    norm: str = "l1",
-    equal_mass: bool = False,
-    n_resamples: int = 1000,
-    seed: int = 0,
-) -> Float[np.ndarray, " r"]:
-    """The binned error of images drawn with replacement, `n_resamples` times.
+    confidence: Confidence, correct: Correct, *, n_resamples: int = 1000, seed: int = 0, **binning
+) -> np.ndarray:
+    """`binned_gap` of images drawn with replacement, [n_resamples]; binning: as there.
 
     One seed draws the same images for every model, so that differences of two results are paired. Chance moves a binned
     error upwards, and a resample has that twice: take the mean shift off for an interval; read it beside `null_band`.
+
+    >>> bootstrap([0.9] * 4, [True, True, True, False], n_resamples=2).shape
+    (2,)
     """
     confidence, correct = check_confidence(confidence, correct)
-    bins = assign_bins(confidence, n_bins, equal_mass=equal_mass)
-    n, rng, values = len(bins), np.random.default_rng(seed), []
-    for size in _chunks(n, n_resamples):
-        drawn = rng.integers(0, n, (size, n))
-        counts, excess = _sums(bins[drawn], (confidence - correct)[drawn], n_bins)
-        values.append(gap_of_sums(counts, excess, norm))
-    return np.concatenate(values)
+    n, rng, excess = len(confidence), np.random.default_rng(seed), confidence - correct
+    draws = (rng.integers(0, n, (size, n)) for size in _chunks(n, n_resamples))
+    return _gaps(confidence, ((drawn, excess[drawn]) for drawn in draws), **binning)
 
 
-def null_band(
-    confidence: Float[np.ndarray, " n"],
-    *,
-    n_bins: int = 15,
-    norm: str = "l1",
-    equal_mass: bool = False,
-    n_resamples: int = 1000,
-    seed: int = 0,
-) -> Float[np.ndarray, " r"]:
-    """The binned error that a perfectly calibrated model of these confidences would show by chance, drawn often.
+def null_band(confidence: Confidence, *, n_resamples: int = 1000, seed: int = 0, **binning) -> np.ndarray:
+    """`binned_gap` of a perfectly calibrated model of these confidences, by chance, [n_resamples]; binning: as there.
 
     Source: consistency resampling, Bröcker & Smith 2007; Vaicenavicius et al. 2019.
+
+    >>> null_band([1.0] * 4, n_resamples=2).tolist()
+    [0.0, 0.0]
     """
-    confidence, _ = check_confidence(confidence, np.zeros(np.shape(confidence), dtype=bool))
-    bins = assign_bins(confidence, n_bins, equal_mass=equal_mass)
-    rng, values = np.random.default_rng(seed), []
-    for size in _chunks(len(bins), n_resamples):
-        correct = rng.random((size, len(bins))) < confidence
-        counts, excess = _sums(np.broadcast_to(bins, correct.shape), confidence - correct, n_bins)
-        values.append(gap_of_sums(counts, excess, norm))
-    return np.concatenate(values)
+    confidence, _ = check_confidence(confidence, np.zeros(np.shape(confidence)))
+    everyone, draws = np.arange(len(confidence)), _calibrated(confidence, n_resamples, seed)
+    return _gaps(confidence, ((everyone, confidence - correct) for correct in draws), **binning)
 
 
 def consistency_band(
-    confidence: Float[np.ndarray, " n"],
-    *,
-    n_bins: int = 15,
-    level: float = 0.95,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    confidence: Confidence, *, n_bins: int = 15, level: float = 0.95, n_resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Where the accuracy of each bin would lie if the model were calibrated: columns bin, low, high.
 
     Bins as of `reliability_bins` with equal width.  Source: Bröcker & Smith 2007.
+
+    >>> consistency_band([1.0] * 4, n_bins=5, n_resamples=2).to_numpy().tolist()
+    [[4.0, 1.0, 1.0]]
     """
-    confidence, _ = check_confidence(confidence, np.zeros(np.shape(confidence), dtype=bool))
-    bins = assign_bins(confidence, n_bins, equal_mass=False)
-    rng = np.random.default_rng(seed)
-    hits = np.stack(
-        [bin_sums(confidence, rng.random(len(bins)) < confidence, bins, n_bins)[2] for _ in range(n_resamples)]
-    )
-    counts = np.bincount(bins, minlength=n_bins)
-    filled = np.flatnonzero(counts)
+    confidence, _ = check_confidence(confidence, np.zeros(np.shape(confidence)))
+    bins = assign_bins(confidence, n_bins)
+    sums = [_sums(bins, correct, n_bins) for correct in _calibrated(confidence, n_resamples, seed)]
+    counts, hits = (np.concatenate(values) for values in zip(*sums, strict=True))
+    filled = np.flatnonzero(counts[0])
     tail = (1 - level) / 2
-    low, high = np.quantile(hits[:, filled] / counts[filled], (tail, 1 - tail), axis=0)
-    return pd.DataFrame({"bin": filled, "low": low, "high": high})
+    low, high = np.quantile(hits[:, filled] / counts[:, filled], (tail, 1 - tail), axis=0)
+    return pd.DataFrame(dict(bin=filled, low=low, high=high))
 
 
 def verdict(
-    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"], *, level: float = 0.95, **options
+    confidence: Confidence, correct: Correct, *, level: float = 0.95, n_resamples: int = 1000, seed: int = 0, **binning
 ) -> dict:
     """Whether the confidences can be told from calibrated ones, with the numbers that say so.
 
     Keys: ece, low and high (bootstrap, less the upward shift of resamples), null_mean and null_high (of a calibrated
     model), gap (mean confidence minus accuracy) and verdict: "calibrated" when the error is no larger than chance makes
-    it, else "overconfident", "underconfident", or "miscalibrated" when the gap's sign is not clear.  options: as of
-    `bootstrap`.
+    it, else "overconfident", "underconfident", or "miscalibrated" when the gap's sign is not clear.
+    level: of the interval, of null_high, and of the gap's normal interval.  binning: as of `binned_gap`.
+
+    >>> verdict([0.9] * 1000, [True] * 500 + [False] * 500, n_resamples=100)["verdict"]
+    'overconfident'
     """
     confidence, correct = check_confidence(confidence, correct)
-    samples, null = bootstrap(confidence, correct, **options), null_band(confidence, **options)
-    shape = {name: options[name] for name in ("n_bins", "norm", "equal_mass") if name in options}
-    bins = assign_bins(confidence, shape.get("n_bins", 15), equal_mass=shape.get("equal_mass", False))
-    counts, sums, hits = bin_sums(confidence, correct, bins, shape.get("n_bins", 15))
-    ece = float(gap_of_sums(counts, sums - hits, shape.get("norm", "l1")))
-    low, high = np.quantile(samples - samples.mean() + ece, ((1 - level) / 2, (1 + level) / 2))
-    null_high, difference = float(np.quantile(null, level)), confidence - correct
-    error = difference.std() / np.sqrt(len(difference)) * 1.96
+    options = dict(n_resamples=n_resamples, seed=seed) | binning
+    ece, null = binned_gap(confidence, correct, **binning), null_band(confidence, **options)
+    samples = bootstrap(confidence, correct, **options)
+    low, high = percentile_interval(samples - samples.mean() + ece, level=level)
+    null_high, excess = float(np.quantile(null, level)), confidence - correct
+    gap, margin = excess.mean(), NormalDist().inv_cdf((1 + level) / 2) * excess.std() / np.sqrt(len(excess))
     said = "calibrated"
     if ece > null_high:
-        said = "miscalibrated" if abs(difference.mean()) <= error else "overconfident"
-        said = "underconfident" if difference.mean() < -error else said
-    return {
-        "ece": ece,
-        "low": float(max(low, 0)),
-        "high": float(high),
-        "null_mean": float(null.mean()),
-        "null_high": null_high,
-        "gap": float(difference.mean()),
-        "verdict": said,
-    }
+        said = "miscalibrated" if abs(gap) <= margin else "overconfident" if gap > 0 else "underconfident"
+    values = dict(ece=ece, low=max(low, 0.0), high=high, null_mean=float(null.mean()), null_high=null_high)
+    return values | dict(gap=float(gap), verdict=said)
 
 
-def _sums(bins: np.ndarray, difference: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Counts and sums of confidence minus correct of each bin, [r, n_bins], for r resamples at once."""
-    size = len(bins)
-    flat = (bins + n_bins * np.arange(size)[:, None]).ravel()
-    shape = (size, n_bins)
-    counts = np.bincount(flat, minlength=size * n_bins).reshape(shape).astype(np.float64)
-    return counts, np.bincount(flat, difference.ravel(), size * n_bins).reshape(shape)
+def _gaps(confidence, draws, *, n_bins: int = 15, norm: str = "l1", equal_mass: bool = False) -> np.ndarray:
+    """The gap of each resample; draws: pairs of images [r, n] or [n], and confidence minus correct [r, n] of them."""
+    bins = assign_bins(confidence, n_bins, equal_mass)
+    return np.concatenate([gap_of_sums(*_sums(bins[images], excess, n_bins), norm) for images, excess in draws])
+
+
+def _calibrated(confidence: Confidence, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Whether each image is right in a model whose confidences are true, bool [r, n] at a time."""
+    rng = np.random.default_rng(seed)
+    for size in _chunks(len(confidence), n_resamples):
+        yield rng.random((size, len(confidence))) < confidence
+
+
+def _sums(bins: np.ndarray, values: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Counts and sums of `values` [r, n] in each bin, [r, n_bins], for r resamples at once; bins: [r, n] or [n]."""
+    size = len(values)
+    places = (np.broadcast_to(bins, values.shape) + n_bins * np.arange(size)[:, None]).ravel()
+    counts, sums = (np.bincount(places, each, size * n_bins) for each in (None, values.ravel()))
+    return counts.reshape(size, n_bins).astype(np.float64), sums.reshape(size, n_bins)
 
 
 def _chunks(n: int, n_resamples: int) -> list[int]:

@@ -1,0 +1,140 @@
+"""Tables of the notebook's figures and sentences, from its stored logits: one row per network and scaling."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from src.tables.calibration.bins import confidence_and_correct, reliability_bins
+from src.tables.calibration.measures import binned_gap, measure_all, risk_coverage
+from src.tables.calibration.resampling import bootstrap, consistency_band, null_band, verdict
+from src.tables.calibration.scaling import SCALINGS
+from src.tables.statistics import accuracy, first_seed, percentile_interval
+
+KEYS = ["model", "model_seed", "condition"]
+N_BINS = (5, 10, 15, 20, 30, 50, 100)
+
+
+def scaled(logits: pd.DataFrame, scalings: Sequence[str] = tuple(SCALINGS)) -> pd.DataFrame:
+    """Probabilities of the judged half of the images, by scalings that are fitted on the other half.
+
+    logits: columns model, model_seed, half ("fit" or "judged"), sample_id, label, logit_0, logit_1, …
+    Columns: KEYS (condition is the scaling), sample_id, label, confidence, correct, p_0, p_1, …
+
+    >>> images = dict(sample_id=range(5), label=[0, 0, 0, 1, 0], half=["fit"] * 4 + ["judged"])
+    >>> logits = dict(model="cnn", model_seed=0, logit_0=np.log(0.9), logit_1=np.log(0.1))
+    >>> scaled(pd.DataFrame(images | logits), ["none", "temperature"])["confidence"].round(2).tolist()
+    [0.9, 0.75]
+    """
+    parts, columns = [], [name for name in logits.columns if name.startswith("logit_")]
+    for (model, model_seed), table in logits.groupby(["model", "model_seed"], sort=False):
+        fit, judged = (table[table["half"] == half] for half in ("fit", "judged"))
+        for name in scalings:
+            scale = SCALINGS[name](fit[columns].to_numpy(), fit["label"].to_numpy())
+            probs, labels = scale(judged[columns].to_numpy()), judged["label"].to_numpy()
+            confidence, correct = confidence_and_correct(probs, labels)
+            part = dict(model=model, model_seed=model_seed, condition=name, sample_id=judged["sample_id"].to_numpy())
+            part = pd.DataFrame(part | dict(label=labels, confidence=confidence, correct=correct))
+            parts.append(part.join(pd.DataFrame(probs).add_prefix("p_")))
+    return pd.concat(parts, ignore_index=True)
+
+
+def measured(judged: pd.DataFrame, *, n_bins: int = 15, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """One row per network and scaling: KEYS, the keys of `verdict`, the measures of `measure_all`; judged: of `scaled`.
+
+    >>> rows = dict(model="cnn", model_seed=0, condition="none", label=[0] * 10, confidence=0.9, correct=True)
+    >>> table = measured(pd.DataFrame(rows | dict(p_0=0.9, p_1=0.1)), n_bins=5, n_resamples=10)
+    >>> table[["ece", "ECE", "Brier"]].round(2).to_numpy().tolist()
+    [[0.1, 0.1, 0.02]]
+    """
+    rows = []
+    for keys, part in _networks(judged):
+        probs = np.ascontiguousarray(part.filter(regex=r"^p_\d+$").to_numpy())
+        said = verdict(part["confidence"], part["correct"], n_bins=n_bins, n_resamples=n_resamples, seed=seed)
+        rows.append(keys | said | measure_all(probs, part["label"].to_numpy(), n_bins=n_bins))
+    return pd.DataFrame(rows)
+
+
+def reliability(judged: pd.DataFrame, *, n_bins: int = 15, **drawing) -> pd.DataFrame:
+    """`reliability_bins` of each network and scaling, and null_low, null_high of `consistency_band`; drawing: its own.
+
+    >>> rows = dict(model="cnn", model_seed=0, condition="none", confidence=[1.0, 1.0], correct=[True, False])
+    >>> reliability(pd.DataFrame(rows), n_bins=5, n_resamples=2)[["n", "accuracy", "null_low"]].to_numpy().tolist()
+    [[2.0, 0.5, 1.0]]
+    """
+    parts = []
+    for keys, part in _networks(judged):
+        bins = reliability_bins(part["confidence"], part["correct"], n_bins=n_bins)
+        band = consistency_band(part["confidence"], n_bins=n_bins, **drawing).add_prefix("null_")
+        parts.append(bins.join(band.set_index("null_bin"), on="bin").assign(**keys))
+    return pd.concat(parts, ignore_index=True)
+
+
+def errors_by_bins(judged: pd.DataFrame, counts: Sequence[int] = N_BINS, **drawing) -> pd.DataFrame:
+    """The ECE and the mean of a calibrated model's by numbers of bins: KEYS, n_bins, ece, null_mean.
+
+    >>> rows = dict(model="cnn", model_seed=0, condition="none", confidence=[1.0, 1.0], correct=[True, False])
+    >>> errors_by_bins(pd.DataFrame(rows), [2], n_resamples=2)[["n_bins", "ece", "null_mean"]].to_numpy().tolist()
+    [[2.0, 0.5, 0.0]]
+    """
+    rows = []
+    for keys, part in _networks(judged):
+        for n_bins in counts:
+            ece = binned_gap(part["confidence"], part["correct"], n_bins=n_bins)
+            null = null_band(part["confidence"], n_bins=n_bins, **drawing)
+            rows.append(keys | dict(n_bins=n_bins, ece=ece, null_mean=null.mean()))
+    return pd.DataFrame(rows)
+
+
+def coverage(judged: pd.DataFrame) -> pd.DataFrame:
+    """`risk_coverage` of each network and scaling: KEYS, coverage, risk, threshold.
+
+    >>> rows = dict(model="cnn", model_seed=0, condition="none", confidence=[0.9, 1.0], correct=[False, True])
+    >>> coverage(pd.DataFrame(rows))["risk"].tolist()
+    [0.0, 0.5]
+    """
+    parts = [risk_coverage(part["confidence"], part["correct"]).assign(**keys) for keys, part in _networks(judged)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def compared(judged: pd.DataFrame, *, level: float = 0.95, **options) -> pd.DataFrame:
+    """Each two models by scaling, the better first: columns condition, better, worse, difference, low, high, separated.
+
+    difference: of their ECEs.  Its interval is the paired bootstrap over images, less the resamples' mean shift; each
+    model by its first training seed.  options: as of `bootstrap`.
+
+    >>> rows = dict(model=["a", "b"] * 9, model_seed=0, condition="none", confidence=[1, 0.9] * 9, correct=True)
+    >>> compared(pd.DataFrame(rows), n_resamples=10).round(2).to_numpy().tolist()
+    [['none', 'a', 'b', 0.1, 0.1, 0.1, True]]
+    """
+    rows = []
+    for condition, table in first_seed(judged).groupby("condition", sort=False):
+        sure = {model: (part["confidence"], part["correct"]) for model, part in table.groupby("model", sort=False)}
+        errors = {model: binned_gap(*pair, n_bins=options.get("n_bins", 15)) for model, pair in sure.items()}
+        samples = {model: bootstrap(*pair, **options) for model, pair in sure.items()}
+        for better, worse in combinations(sorted(sure, key=errors.get), 2):
+            drawn, difference = samples[worse] - samples[better], errors[worse] - errors[better]
+            low, high = percentile_interval(drawn - drawn.mean() + difference, level=level)
+            rows.append((condition, better, worse, difference, low, high, low > 0))
+    return pd.DataFrame(rows, columns=["condition", "better", "worse", "difference", "low", "high", "separated"])
+
+
+def under_shift(table: pd.DataFrame, condition: str, *, level: str = "level") -> pd.DataFrame:
+    """Accuracy with its interval and mean confidence by model and strength of a shift, of the first training seeds.
+
+    table: predictions of notebook 02 or 03.  level: its column that holds the strength.
+    Columns: condition, model, level, n, correct, accuracy, low, high, confidence.
+
+    >>> rows = dict(model="cnn", model_seed=0, condition="fgsm", eps=0.1, confidence=0.9, label=0, prediction=[0, 1])
+    >>> under_shift(pd.DataFrame(rows), "fgsm", level="eps")[["level", "accuracy", "confidence"]].to_numpy().tolist()
+    [[0.1, 0.5, 0.9]]
+    """
+    part = first_seed(table[table["condition"] == condition])
+    part, by = part.assign(level=part[level].astype(float)), ["condition", "model", "level"]
+    return accuracy(part, by=by).merge(part.groupby(by, as_index=False)["confidence"].mean(), on=by)
+
+
+def _networks(judged: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:
+    for keys, part in judged.groupby(KEYS, sort=False):
+        yield dict(zip(KEYS, keys, strict=True)), part
