@@ -60,11 +60,15 @@ def test_bars_of_what_was_not_measured_are_left_out(ax):
 def test_retained_curves_keep_the_order_of_the_levels(ax):
     table = pd.DataFrame({"model": ["mlp"] * 3 + ["cnn"] * 3, "level": [16, 8, 4] * 2})
     table = table.assign(retained=[0.9, 0.5, 0.2, 0.8, 0.6, 0.1], low=0.05, high=0.95)
-    plotting.texture_shape.retained_curves(table, ax, unit="patch, pixels", chance=0.11)
+    table["clean"] = [0.5] * 3 + [0.8] * 3
+    plotting.texture_shape.retained_curves(table, ax, unit="patch, pixels", chance=0.1)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["16", "8", "4"]
-    np.testing.assert_allclose(ax.lines[0].get_ydata(), 11)
-    np.testing.assert_allclose(ax.lines[1].get_ydata(), [90, 50, 20])
-    np.testing.assert_allclose(ax.lines[2].get_ydata(), [80, 60, 10])
+    mlp, guessing_of_mlp, cnn, guessing_of_cnn = ax.lines
+    np.testing.assert_allclose(mlp.get_ydata(), [90, 50, 20])
+    np.testing.assert_allclose(cnn.get_ydata(), [80, 60, 10])
+    np.testing.assert_allclose(guessing_of_mlp.get_ydata(), 20)  # of each model's own clean accuracy
+    np.testing.assert_allclose(guessing_of_cnn.get_ydata(), 12.5)
+    assert guessing_of_cnn.get_linestyle() == ":" and guessing_of_cnn.get_color() == cnn.get_color()
     assert ax.get_xlabel() == "patch, pixels" and len(ax.collections) == 2
 
 

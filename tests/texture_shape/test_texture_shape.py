@@ -15,28 +15,24 @@ from src.data import load_images
 from src.data.pixels import pixels_of, to_arrays
 from src.models import build_model
 from src.results import NOTEBOOKS
-from src.tables.texture_shape import LEVELS, shape_bias
+from src.tables.texture_shape import CORRUPTIONS, LEVELS, UNITS, shape_bias
 from src.texture_shape import (
-    CORRUPTIONS,
     MANIPULATIONS,
-    calibrate,
     choose_pairs,
-    corrupt,
     corruptions,
+    cue_conflict,
     manipulate,
-    predict_all,
     predict_conflicts,
-    predict_corrupted,
     predict_manipulated,
-    predict_pairs,
     stylised,
     synthesise_texture,
-    texture_only,
     textures,
     transfer_style,
 )
-from src.texture_shape.calibration_images import N_CLASSES, NONE, draw, follow_shape, follow_texture
-from src.texture_shape.cue_conflict import cue_conflict
+from src.texture_shape.calibration_images import N_CLASSES, NONE, calibrate, draw, follow_shape, follow_texture
+from src.texture_shape.corruptions import corrupt
+from src.texture_shape.precomputed import texture_only
+from src.texture_shape.predictions import predict_all, predict_corrupted, predict_pairs
 from src.texture_shape.style_transfer import gram_matrix
 
 
@@ -418,24 +414,24 @@ def test_without_the_optional_packages_an_error_says_what_to_install(monkeypatch
     ):
         synthesise_texture(images.pixels, images.sample_ids, 0)
     with pytest.raises(ImportError, match="need the package imagecorruptions-imaug: make texture"):
-        corrupt(images.pixels, images.sample_ids, 0, 1, name="fog")
+        corrupt("fog", images.pixels, images.sample_ids, seed=0, level=1)
     with pytest.raises(ImportError, match="imagecorruptions-imaug"):
         predict_corrupted({("conv", 0): trained_conv()}, [images])
     assert texture_only(clothes, progress=False) is None
     # what needs no package still works
     assert torch.equal(synthesise_texture(images.pixels, images.sample_ids, 0, level=0), images.pixels)
-    assert torch.equal(corrupt(images.pixels, images.sample_ids, 0, 0, name="fog"), images.pixels)
+    assert torch.equal(corrupt("fog", images.pixels, images.sample_ids, seed=0, level=0), images.pixels)
 
 
 def test_wrong_corruptions_and_textures_are_refused():
     pixels, _, ids = some_images(10)
     with pytest.raises(ValueError, match="unknown corruption 'rain'; choose from gaussian_noise, shot_noise"):
-        corrupt(pixels, ids, 0, 1, name="rain")
+        corrupt("rain", pixels, ids, seed=0, level=1)
     for severity in (6, -1, 1.5):
         with pytest.raises(ValueError, match="severity of fog is 0, 1, 2, 3, 4 or 5"):
-            corrupt(pixels, ids, 0, severity, name="fog")
+            corrupt("fog", pixels, ids, seed=0, level=severity)
     with pytest.raises(ValueError, match="at least 32 pixels a side, not 16"):
-        corrupt(pixels[..., :16, :16], ids, 0, 1, name="fog")
+        corrupt("fog", pixels[..., :16, :16], ids, seed=0, level=1)
     with pytest.raises(ValueError, match="level of a texture is 0 or 1, not 0.5"):
         synthesise_texture(pixels, ids, 0, level=0.5)
     with pytest.raises(ValueError, match="from 0 to 1, not 3"):
@@ -450,10 +446,10 @@ def test_corruptions_are_the_packages_and_seeded_per_image(name):
     assert sorted(CORRUPTIONS) == sorted(imagecorruptions.get_corruption_names("all"))
     pixels, _, ids = some_images(10)
     state = np.random.get_state()[1].copy()
-    found = corrupt(pixels, ids, 3, 5, name=name)
+    found = corrupt(name, pixels, ids, seed=3, level=5)
     assert (np.random.get_state()[1] == state).all()
     assert found.shape == pixels.shape and 0 <= found.min() and found.max() <= 1
-    backwards = corrupt(pixels.flip(0)[:4], ids.flip(0)[:4], 3, 5, name=name)
+    backwards = corrupt(name, pixels.flip(0)[:4], ids.flip(0)[:4], seed=3, level=5)
     assert torch.equal(backwards.flip(0), found[-4:])
     assert torch.equal((255 * found).round() / 255, found)
     if name in ("contrast", "brightness", "pixelate", "jpeg_compression", "saturate", "defocus_blur", "gaussian_blur"):
@@ -461,14 +457,14 @@ def test_corruptions_are_the_packages_and_seeded_per_image(name):
         theirs = imagecorruptions.corrupt(image, severity=5, corruption_name=name)
         np.testing.assert_array_equal((255 * to_arrays(found[:1])[0]).round(), theirs)
     elif name not in ("zoom_blur", "fog"):
-        assert not torch.equal(corrupt(pixels, ids, 4, 5, name=name), found)
+        assert not torch.equal(corrupt(name, pixels, ids, seed=4, level=5), found)
 
 
 @pytest.mark.skipif(not corruptions.available(), reason="imagecorruptions-imaug is not installed: make texture")
 @pytest.mark.filterwarnings("error")
 def test_where_no_drop_falls_spatter_leaves_the_image():
     pixels, _, ids = some_images(100)
-    found = corrupt(pixels, ids, 0, 1, name="spatter")
+    found = corrupt("spatter", pixels, ids, seed=0, level=1)
     unchanged = (found == pixels).flatten(1).all(1)
     assert 0 < unchanged.sum() < 20 and found.flatten(1).amax(1).min() > 0
 
@@ -499,7 +495,7 @@ def test_textures_have_the_images_statistics_and_not_its_layout():
 
 
 def test_all_names_are_those_of_the_package():
-    from src import tables, texture_shape
+    from src import texture_shape
 
     assert all(hasattr(texture_shape, name) for name in texture_shape.__all__)
-    assert set(MANIPULATIONS) == set(tables.texture_shape.UNITS)
+    assert set(MANIPULATIONS) == set(UNITS)
