@@ -75,9 +75,10 @@ def accuracies(
     for name in curves:
         retained_curves(retained[retained["condition"] == name], axes[name], unit=UNITS[name], chance=1 / len(classes))
         axes[name].set(title=name.replace("_", " "), ylabel="retained (%)" if name == curves[0] else "")
-    n, fewest = (count(bars.groupby("condition")["n"].max()) for count in (max, min))
-    fewer = f" (stylised and texture only: {fewest:,})" if fewest < n else ""
-    figure.suptitle(f"{title}, n = {n:,} test images{fewer}", fontsize=8)
+    counts = bars.groupby("condition")["n"].max()
+    fewer = [f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items() if n < counts.max()]
+    note = f" ({', '.join(fewer)})" if fewer else ""
+    figure.suptitle(f"{title}, n = {counts.max():,} test images{note}", fontsize=8)
     return figure
 
 
@@ -97,8 +98,7 @@ def accuracies_by_class(
     for ax, name in zip(axes[:, 0], shown, strict=True):
         rows = bars[bars["condition"] == name]
         accuracy_bars(rows, ax, by="label", order=order, names=dict(enumerate(classes)))
-        low, high = (f(rows["n"]) for f in (min, max))
-        n = f"{low}" if low == high else f"{low} to {high}"
+        n = " to ".join(str(n) for n in sorted({rows["n"].min(), rows["n"].max()}))
         ax.set_title(f"{name.replace('_', ' ')} {STANDING[name]:g}, n = {n} a class", fontsize=8)
     axes[0, 0].legend(ncols=len(bars["model"].unique()) + 1, loc="lower center", bbox_to_anchor=(0.5, 1.15))
     few = f": the {len(order)} classes where the models differ most" if len(order) < len(spread) else ""
@@ -112,9 +112,23 @@ def corruptions(table: pd.DataFrame, *, models: Sequence[str] = (), model_seed: 
     table: as of `accuracies`; ValueError where it has no corruptions.
     """
     table, title = _one_seed(table[table["condition"].isin(CORRUPTIONS)], models, model_seed)
-    counted = tables.statistics.accuracy(table, by=KEYS)
+    counted, order = tables.statistics.accuracy(table, by=KEYS), list(table["model"].unique())
+    cells = 100 * counted.pivot(index="condition", columns=["model", "level"], values="accuracy")
+    cells = cells.loc[[name for name in CORRUPTIONS if name in cells.index], order]
     figure, ax = plt.subplots(figsize=(PAGE_WIDTH, 4))
-    corruption_heatmap(counted, ax, models=list(table["model"].unique()))
+    names = dict(
+        xticklabels=[f"{level:g}" for _, level in cells.columns],
+        yticklabels=[name.replace("_", " ") for name in cells.index],
+    )
+    bar = dict(cbar_kws={"label": "accuracy (%)", "shrink": 0.6}, annot=True, fmt=".0f", annot_kws={"fontsize": 5})
+    sns.heatmap(cells.to_numpy(), ax=ax, cmap="viridis", vmin=0, vmax=100, **names, **bar)
+    for i, model in enumerate(order):
+        if i:
+            ax.axvline(i * cells.shape[1] / len(order), color="white", linewidth=3)
+        place = ((i + 0.5) / len(order), 1.01)
+        ax.annotate(model_style(model)["label"], place, xycoords="axes fraction", ha="center", fontsize=8)
+    ax.tick_params(axis="both", length=0, rotation=0)
+    ax.set(xlabel="severity", ylabel="")
     figure.suptitle(f"{title}, n = {counted['n'].max():,} test images", fontsize=8)
     return figure
 
@@ -148,7 +162,7 @@ def cue_conflicts(
         for label, (_, rows) in zip(("rules of one cue", None), scores.groupby("model"), strict=False):
             axes[1, 0].plot(rows["level"], rows["shape_bias"], "k:", linewidth=0.8, zorder=0, label=label)
         handles, labels = axes[1, 0].get_legend_handles_labels()
-        axes[1, 0].legend(handles[-1:], labels[-1:], loc="lower right")
+        axes[1, 0].legend(handles[-1:], labels[-1:], loc="lower right", bbox_to_anchor=(1, 0.98))
     pairs = ", ".join(f"{n:,} {kind}" for kind, n in biases.groupby("condition", sort=False)["n"].max().items())
     figure.suptitle(f"{title}, pairs: {pairs}", fontsize=8)
     return figure
@@ -168,7 +182,7 @@ def accuracy_bars(table: pd.DataFrame, ax: Axes, *, by: str, order: Sequence, na
         ax.bar(places, heights, width, color=style["color"], label=style["label"], edgecolor="white", linewidth=0.3)
         spread = error_bars(rows, "accuracy", scale=100)
         ax.errorbar(places, heights, yerr=spread, fmt="none", ecolor="0.2", elinewidth=0.6)
-        ax.hlines(100 * rows["clean"], places - width / 2, places + width / 2, **_DASHES)
+        ax.hlines(100 * rows["clean"], places - width / 2, places + width / 2, clip_on=False, **_DASHES)
     ax.plot([], [], label="clean images", **_DASHES)
     ax.set_xticks(range(len(order)), [(names or {}).get(key, key) for key in order])
     ax.margins(x=0.01)
@@ -260,37 +274,6 @@ def bias_curves(
     for row in () if crossovers is None else crossovers.itertuples():
         if 0 < row.crossover < np.inf:
             ax.axvline(row.crossover, ymax=0.06, color=model_style(row.model)["color"], linewidth=1.5)
-    return ax
-
-
-def corruption_heatmap(table: pd.DataFrame, ax: Axes, *, models: Sequence[str]) -> Axes:
-    """Accuracy in percent under each corruption (rows) at each severity (columns), a block of columns for each model.
-
-    table: columns model, condition, level, accuracy.  models: their order.
-    """
-    cells = table.pivot(index="condition", columns=["model", "level"], values="accuracy")
-    levels = sorted(table["level"].unique())
-    cells = cells.loc[list(dict.fromkeys(table["condition"])), [(model, level) for model in models for level in levels]]
-    sns.heatmap(
-        100 * cells.to_numpy(),
-        ax=ax,
-        annot=True,
-        fmt=".0f",
-        annot_kws={"fontsize": 5},
-        cmap="viridis",
-        vmin=0,
-        vmax=100,
-        cbar_kws={"label": "accuracy (%)", "shrink": 0.6},
-        xticklabels=[f"{level:g}" for _ in models for level in levels],
-        yticklabels=[name.replace("_", " ") for name in cells.index],
-    )
-    for i, model in enumerate(models):
-        if i:
-            ax.axvline(i * len(levels), color="white", linewidth=3)
-        place = ((i + 0.5) / len(models), 1.01)
-        ax.annotate(model_style(model)["label"], place, xycoords="axes fraction", ha="center", fontsize=8)
-    ax.tick_params(axis="both", length=0, rotation=0)
-    ax.set(xlabel="severity", ylabel="")
     return ax
 
 

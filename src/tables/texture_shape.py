@@ -6,6 +6,7 @@ pair, shape_label, texture_label, prediction.  Intervals hold 95 % unless `level
 `n_resamples` bootstrap samples of the images or pairs; the same seed gives the same interval.
 """
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -65,12 +66,7 @@ def cues(table: pd.DataFrame) -> np.ndarray:
 
 
 def shape_bias(
-    table: pd.DataFrame,
-    *,
-    by: str | list[str] = "model",
-    n_resamples: int = 10_000,
-    seed: int = 0,
-    level: float = 0.95,
+    table: pd.DataFrame, *, by: str | list[str] = "model", n_resamples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> pd.DataFrame:
     """Share of the decisive cue conflicts that go to the shape: S / (S + T), per group of `by`.
 
@@ -151,7 +147,7 @@ def crossover(table: pd.DataFrame, *, n_resamples: int = 2_000, seed: int = 0, l
 def retained_accuracy(
     table: pd.DataFrame,
     *,
-    by: str | list[str] = ("model", "condition", "level"),
+    by: Sequence[str] = ("model", "condition", "level"),
     n_resamples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,

@@ -1,4 +1,6 @@
-"""Checks of images, pairs, levels and patch sizes, all of which raise ValueError, and two facts about pixels."""
+"""Checks of images, pairs, levels and patch sizes, all raising ValueError; facts about pixels and packages."""
+
+from importlib import import_module
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -65,3 +67,12 @@ def is_grey(pixels: Pixels) -> Bool[Tensor, "n 1 1 1"]:
 def in_float64(pixels: Tensor) -> Tensor:
     """The pixels in double precision, on the CPU where the device has none (Apple's MPS)."""
     return pixels.to("cpu" if pixels.device.type == "mps" else pixels.device, torch.float64)
+
+
+def installed(package: str) -> bool:
+    """Whether an optional package can be imported."""
+    try:
+        import_module(package)
+    except ImportError:
+        return False
+    return True

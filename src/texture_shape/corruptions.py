@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from src.tables.texture_shape import CORRUPTIONS
-from src.texture_shape.checks import check_colour, check_images
+from src.texture_shape.checks import check_colour, check_images, installed
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _SEEDED_BY_ARGUMENT = ("impulse_noise", "glass_blur")  # the others take numpy's global generator
@@ -14,11 +14,7 @@ _SEEDED_BY_ARGUMENT = ("impulse_noise", "glass_blur")  # the others take numpy's
 
 def available() -> bool:
     """Whether the optional package is installed."""
-    try:
-        import imagecorruptions  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return installed("imagecorruptions")
 
 
 def corrupt(
@@ -42,13 +38,11 @@ def corrupt(
         raise ValueError(f"corruptions need at least 32 pixels a side, not {pixels.shape[-1]}")
     if level == 0:
         return pixels.clone()
-    try:
-        import imagecorruptions  # optional requirement, imported on demand
-    except ImportError as error:
-        raise ImportError(
-            "corruptions need the package imagecorruptions-imaug: make texture, or "
-            "pip install -r requirements-texture.txt"
-        ) from error
+    if not available():
+        how = "make texture, or pip install -r requirements-texture.txt"
+        raise ImportError(f"corruptions need the package imagecorruptions-imaug: {how}")
+    import imagecorruptions
+
     images = pixels.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     state = np.random.get_state()
     try:

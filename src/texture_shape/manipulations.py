@@ -67,7 +67,7 @@ def occlude(pixels: Pixels, sample_ids: Ids, seed: int, level: float, *, fill: s
 
 
 def cover(sample_ids: Ids, seed: int, share: float, *, side: int, patch: int) -> Bool[Tensor, "n s s"]:
-    """Which pixels of each image are hidden: round(share · side²) of them, cell after cell in a random order."""
+    """Whether a pixel is hidden, of each image round(share · side²), cell after cell in a random order."""
     patch = check_patch(patch, side, what="a cell") if patch != side else side
     n, grid, area = len(sample_ids), side // patch, patch * patch
     order = uniform(sample_ids, seed, Stream.OCCLUSION, patch, draws=grid * grid).argsort(dim=1, stable=True)
@@ -75,11 +75,6 @@ def cover(sample_ids: Ids, seed: int, share: float, *, side: int, patch: int) ->
     of_cell = (round(share * side * side) - area * rank).clamp(0, area)  # hidden pixels of each cell
     place = torch.arange(area, device=order.device).view(1, 1, patch, 1, patch)  # of a pixel within its cell
     return (place < of_cell.view(n, grid, 1, grid, 1)).reshape(n, side, side)
-
-
-def blacken(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
-    """Random single pixels made black in all channels at once: round(level · area) of each image, level 0 to 0.9."""
-    return occlude(pixels, sample_ids, seed, level, fill="black", patch=1)
 
 
 def patch_shuffle(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
@@ -105,7 +100,7 @@ MANIPULATIONS: dict[str, Callable[[Pixels, Ids, int, float], Pixels]] = {
     "occlusion_black": occlude,
     "occlusion_mean": partial(occlude, fill="mean"),
     "occlusion_noise": partial(occlude, fill="noise"),
-    "blacken": blacken,
+    "blacken": partial(occlude, patch=1),  # single pixels
     "patch_shuffle": patch_shuffle,
     "edges": edges,
     "low_pass": low_pass,

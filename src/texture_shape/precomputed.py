@@ -55,13 +55,7 @@ def slow_images(
 
 
 def stylised(
-    image_set: ImageSet,
-    pairs: pd.DataFrame,
-    model: PixelModel,
-    *,
-    steps: int = 100,
-    progress: bool = True,
-    shard: str = WHOLE,
+    image_set: ImageSet, pairs: pd.DataFrame, model: PixelModel, *, steps: int = 100, shard: str = WHOLE
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """The shape image of each pair in the style of its texture image, by the features of `model`; as the pairs come.
 
@@ -76,17 +70,11 @@ def stylised(
         content, style = (pixels_of(image_set, ids).to(device) for ids in keys.T)
         return transfer_style(content, style, model, steps=steps)
 
-    return _kept(facts, pairs[["shape_id", "texture_id"]].to_numpy(), make, progress, shard)
+    return _kept(facts, pairs[["shape_id", "texture_id"]].to_numpy(), make, shard)
 
 
 def texture_only(
-    image_set: ImageSet,
-    *,
-    seed: int = 0,
-    steps: int = 300,
-    device: torch.device | str = "cpu",
-    progress: bool = True,
-    shard: str = WHOLE,
+    image_set: ImageSet, *, seed: int = 0, steps: int = 300, device: torch.device | str = "cpu", shard: str = WHOLE
 ) -> UInt8[np.ndarray, "n h w 3"] | None:
     """The texture of each image alone; None where a file lacks some and plenoptic is not installed to make them."""
     facts = dict(kind="textures", data=[image_set.name, image_set.split], steps=steps, seed=seed)
@@ -98,15 +86,15 @@ def texture_only(
         pixels, ids = pixels_of(image_set, keys[:, 0]).to(device), torch.from_numpy(keys[:, 0]).to(device)
         return textures.synthesise_texture(pixels, ids, seed, steps=steps)
 
-    return _kept(facts, keys, make, progress, shard)
+    return _kept(facts, keys, make, shard)
 
 
-def _kept(facts: dict, keys: np.ndarray, make: Callable, progress: bool, shard: str) -> UInt8[np.ndarray, "n h w 3"]:
+def _kept(facts: dict, keys: np.ndarray, make: Callable, shard: str) -> UInt8[np.ndarray, "n h w 3"]:
     """The images of these keys, made if no file holds them; a run that is stopped goes on where it was."""
     path = _path(facts, shard)
     images, own = (_read(files, keys.shape[1]) for files in (_files(facts), [path]))
     missing = _missing(keys, images)
-    bar = tqdm(total=len(missing), desc=facts["kind"], disable=not progress or not missing, leave=False)
+    bar = tqdm(total=len(missing), desc=facts["kind"], disable=not missing, leave=False)
     for first in range(0, len(missing), _AT_ONCE):
         some = np.array(missing[first : first + _AT_ONCE])
         made = make(some).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -20,30 +20,26 @@ from src.texture_shape.frequency import cue_conflict
 from src.texture_shape.manipulations import manipulate
 
 Zoo = Mapping[tuple[str, int], nn.Module]  # (name, training seed) -> model, all on one device
+Batches = Iterable[Batch]  # the same each time they are gone through
+Levels = Mapping[str, Sequence[float]]  # condition -> levels
 
 
 def predict_images(
-    zoo: Zoo,
-    loader: Iterable[Batch],
-    others: Mapping[str, Iterable[Batch]],
-    corrupted: Iterable[Batch],
-    *,
-    seed: int = 0,
-    progress: bool = True,
+    zoo: Zoo, loader: Batches, others: Mapping[str, Batches], corrupted: Batches, *, seed: int = 0
 ) -> pd.DataFrame:
     """Every model on the loader's images, clean and manipulated, on others, and on the corruptions where installed.
 
     others: condition -> batches, shown as they are, at level 1.  corrupted: the images to corrupt.  Columns as of
     `predict_all`.
     """
-    parts = [predict_manipulated(zoo, loader, seed=seed, progress="manipulations" if progress else None)]
+    parts = [predict_manipulated(zoo, loader, seed=seed, progress="manipulations")]
     parts += [predict_all(zoo, batches, condition=name, level=1) for name, batches in others.items()]
     if corruptions.available():
-        parts.append(predict_corrupted(zoo, corrupted, seed=seed, progress="corruptions" if progress else None))
+        parts.append(predict_corrupted(zoo, corrupted, seed=seed, progress="corruptions"))
     return pd.concat(parts, ignore_index=True)
 
 
-def predict_all(zoo: Zoo, batches: Iterable[Batch], *, condition: str, level: float) -> pd.DataFrame:
+def predict_all(zoo: Zoo, batches: Batches, *, condition: str, level: float) -> pd.DataFrame:
     """Every model on the same batches, of which one is in memory at a time.
 
     Columns: model, model_seed, condition, level, sample_id, label, prediction, confidence (rounded to 0.001); rows
@@ -62,23 +58,18 @@ def predict_all(zoo: Zoo, batches: Iterable[Batch], *, condition: str, level: fl
 
 
 def predict_manipulated(
-    zoo: Zoo,
-    loader: Iterable[Batch],
-    *,
-    conditions: Mapping[str, Sequence[float]] = LEVELS,
-    seed: int = 0,
-    progress: str | None = None,
+    zoo: Zoo, loader: Batches, *, conditions: Levels = LEVELS, seed: int = 0, progress: str | None = None
 ) -> pd.DataFrame:
     """Every model on every manipulation and level, and on the images as they are (condition "clean", level 0).
 
-    conditions: manipulation -> levels.  loader: gives the same images each time it is gone through.  One pass over the
-    images for each condition, for all classes and models; columns as of `predict_all`.
+    conditions: manipulation -> levels.  One pass over the images for each condition, for all classes and models.
+    Columns as of `predict_all`.
     """
     clean = predict_all(zoo, loader, condition="clean", level=0)
     return pd.concat([clean, _predict_changed(zoo, loader, manipulate, conditions, seed, progress)], ignore_index=True)
 
 
-def predict_corrupted(zoo: Zoo, loader: Iterable[Batch], *, seed: int = 0, progress: str | None = None) -> pd.DataFrame:
+def predict_corrupted(zoo: Zoo, loader: Batches, *, seed: int = 0, progress: str | None = None) -> pd.DataFrame:
     """Every model on the 19 corruptions (conditions) at severities 1 to 5 (levels); columns as of `predict_all`.
 
     Raises ImportError where the optional package is not installed.
@@ -88,7 +79,7 @@ def predict_corrupted(zoo: Zoo, loader: Iterable[Batch], *, seed: int = 0, progr
 
 
 def _predict_changed(
-    zoo: Zoo, loader: Iterable[Batch], change: Callable, conditions: Mapping, seed: int, progress: str | None
+    zoo: Zoo, loader: Batches, change: Callable, conditions: Levels, seed: int, progress: str | None
 ) -> pd.DataFrame:
     todo = [(name, level) for name, levels in conditions.items() for level in levels]
     parts = []
@@ -100,7 +91,7 @@ def _predict_changed(
     return pd.concat(parts, ignore_index=True)
 
 
-def right_for_all(zoo: Zoo, loader: Iterable[Batch]) -> Bool[np.ndarray, " n"]:
+def right_for_all(zoo: Zoo, loader: Batches) -> Bool[np.ndarray, " n"]:
     """Which of the loader's images every model classifies correctly, in their order."""
     clean = predict_all(zoo, loader, condition="clean", level=0)  # rows model by model
     return (clean["label"] == clean["prediction"]).to_numpy().reshape(len(zoo), -1).all(0)

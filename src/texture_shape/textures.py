@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from src.seeding import Stream, uniform
-from src.texture_shape.checks import check_images, check_range, in_float64
+from src.texture_shape.checks import check_images, check_range, in_float64, installed
 
 Pixels = Float[Tensor, "n c s s"]
 
@@ -14,12 +14,8 @@ _RANGE_WEIGHT = 10.0  # of squared excess beyond the component's range, beside s
 
 
 def available() -> bool:
-    """Whether the optional package that computes the statistics is installed."""
-    try:
-        import plenoptic  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    """Whether the optional package is installed."""
+    return installed("plenoptic")
 
 
 def synthesise_texture(
@@ -100,11 +96,10 @@ def _groups(statistics: torch.nn.Module, images: Tensor) -> list[Float[Tensor, "
 
 
 def _statistics(side: int) -> torch.nn.Module:
-    try:
-        from plenoptic.models import PortillaSimoncelli  # optional requirement, imported on demand
-    except ImportError as error:
-        raise ImportError(
-            "texture-only images need the package plenoptic: make texture, or pip install -r requirements-texture.txt"
-        ) from error
+    if not available():
+        how = "make texture, or pip install -r requirements-texture.txt"
+        raise ImportError(f"texture-only images need the package plenoptic: {how}")
+    from plenoptic.models import PortillaSimoncelli
+
     model = PortillaSimoncelli((side, side), n_scales=N_SCALES, spatial_corr_width=CORRELATION_WIDTH)
     return model.double().eval().requires_grad_(False)

@@ -12,6 +12,7 @@ from victims import Spy, in_batches, some_images, trained_conv
 
 from src import paths
 from src.data import load_images
+from src.data.loaders import Batch
 from src.data.pixels import pixels_of, to_arrays
 from src.models import build_model
 from src.results import NOTEBOOKS
@@ -21,9 +22,13 @@ from src.texture_shape import (
     choose_pairs,
     corruptions,
     cue_conflict,
+    example_pictures,
     manipulate,
     predict_conflicts,
+    predict_images,
     predict_manipulated,
+    right_for_all,
+    slow_images,
     stylised,
     synthesise_texture,
     textures,
@@ -280,6 +285,26 @@ def test_every_model_sees_the_same_images():
     assert table.groupby(["model", "model_seed"]).size().to_dict() == dict.fromkeys(spies, 20)
 
 
+def test_all_that_notebook_03_measures_is_one_table(monkeypatch):
+    monkeypatch.setattr("src.texture_shape.corruptions.available", lambda: False)
+    images = some_images(10)
+    zoo = {("conv", 0): trained_conv(), ("conv", 1): trained_conv()}
+    table = predict_images(zoo, [images], {"stylised": [Batch(*(values[:4] for values in images))]}, [images])
+    manipulated = predict_manipulated(zoo, [images])
+    pd.testing.assert_frame_equal(table[: len(manipulated)], manipulated)
+    rest = table[len(manipulated) :]
+    assert set(rest["condition"]) == {"stylised"} and set(rest["level"]) == {1} and len(rest) == 2 * 4
+
+
+def test_usable_images_are_those_right_for_all():
+    images = some_images(30)
+    spoilt = nn.Sequential(trained_conv(), nn.Linear(10, 10))
+    usable = right_for_all({("a", 0): trained_conv(), ("b", 0): spoilt}, in_batches(images, 7))
+    with torch.no_grad():
+        right = [(net(images.pixels).argmax(1) == images.labels).numpy() for net in (trained_conv(), spoilt)]
+    np.testing.assert_array_equal(usable, right[0] & right[1])
+
+
 def test_by_default_everything_is_measured():
     table = predict_manipulated({("conv", 0): trained_conv()}, in_batches(some_images(10), 10))
     found = table.groupby("condition")["level"].agg(lambda levels: set(levels)).to_dict()
@@ -331,16 +356,16 @@ def test_stylised_images_are_made_once_and_added_to(own_results, clothes, monkey
         return transfer_style(content, style, network, **options)
 
     monkeypatch.setattr("src.texture_shape.precomputed.transfer_style", counted)
-    first = stylised(clothes, pairs[:3], model, steps=1, progress=False)
+    first = stylised(clothes, pairs[:3], model, steps=1)
     (file,) = own_results.iterdir()
     assert first.dtype == np.uint8 and first.shape == (3, 32, 32, 3) and made == [3]
-    whole = stylised(clothes, pairs.iloc[::-1], model, steps=1, progress=False)
+    whole = stylised(clothes, pairs.iloc[::-1], model, steps=1)
     assert made == [3, 2] and np.array_equal(whole[::-1][:3], first)
-    assert np.array_equal(stylised(clothes, pairs[:3], model, steps=1, progress=False), first) and made == [3, 2]
+    assert np.array_equal(stylised(clothes, pairs[:3], model, steps=1), first) and made == [3, 2]
     shape, texture = (pixels_of(clothes, pairs[f"{role}_id"].to_numpy()) for role in ("shape", "texture"))
     expected = 255 * to_arrays(transfer_style(shape, texture, model, steps=1))
     assert abs(whole[::-1] - expected).max() <= 0.5 + 1e-3
-    stylised(clothes, pairs[:1], model, steps=2, progress=False)  # made another way, so kept in another file
+    stylised(clothes, pairs[:1], model, steps=2)  # made another way, so kept in another file
     assert len(list(own_results.iterdir())) == 2 and made == [3, 2, 1]
     with np.load(file) as kept:
         facts = json.loads(str(kept["facts"]))
@@ -348,6 +373,37 @@ def test_stylised_images_are_made_once_and_added_to(own_results, clothes, monkey
     assert facts["weights"] == model.source and facts["steps"] == 1
     with pytest.raises(ValueError, match="no trained weights"):
         stylised(clothes, pairs, build_model("cnn", "fashion_mnist", weights=None), steps=1)
+
+
+def test_slow_images_lie_where_the_results_say(tmp_path, clothes, monkeypatch):
+    asked = []
+
+    def elsewhere(dataset, experiment, name, shard="1/1"):
+        asked.append((dataset, experiment, shard))
+        return tmp_path / f"{name}.{shard.replace('/', 'of')}.parquet"
+
+    monkeypatch.setattr("src.texture_shape.precomputed.table_path", elsewhere)
+    pairs = choose_pairs(clothes.labels, clothes.sample_ids, 2, seed=0)
+    stylised(clothes, pairs, build_model("cnn", "fashion_mnist"), steps=1, shard="2/3")
+    (file,) = tmp_path.iterdir()
+    assert file.name.endswith(".2of3.npz")
+    assert set(asked) <= {("fashion_mnist", "03_texture_shape", shard) for shard in ("1/1", "2/3")}
+    assert "03_texture_shape" in NOTEBOOKS
+
+
+def test_slow_images_are_image_sets_with_the_labels_of_their_sources(own_results, clothes, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "plenoptic", None)
+    model, pairs = build_model("cnn", "fashion_mnist"), choose_pairs(clothes.labels, clothes.sample_ids, 4, seed=0)
+    slow = slow_images(clothes, pairs, model, seed=0, style_steps=1)
+    assert list(slow) == ["stylised"]  # what a missing package would make is left out
+    np.testing.assert_array_equal(slow["stylised"].sample_ids, pairs["shape_id"])
+    np.testing.assert_array_equal(slow["stylised"].labels, pairs["shape_label"])
+    np.testing.assert_array_equal(slow["stylised"].images, stylised(clothes, pairs, model, steps=1))
+    pictures, originals = example_pictures(clothes, pairs[:2], slow)
+    np.testing.assert_array_equal(originals, to_arrays(pixels_of(clothes, pairs["shape_id"][:2].to_numpy())))
+    np.testing.assert_allclose(255 * pictures["cue conflict"]["stylised"], slow["stylised"].images[:2], atol=1e-4)
+    assert {len(row) for name, row in pictures.items() if name.startswith("occlusion")} == {5}
+    assert all(made.shape == originals.shape for row in pictures.values() for made in row.values())
 
 
 def test_a_stopped_run_keeps_what_it_has(own_results, clothes, monkeypatch):
@@ -363,19 +419,19 @@ def test_a_stopped_run_keeps_what_it_has(own_results, clothes, monkeypatch):
 
     monkeypatch.setattr("src.texture_shape.precomputed.transfer_style", stops)
     with pytest.raises(KeyboardInterrupt):
-        stylised(clothes, pairs, model, progress=False)
-    found = stylised(clothes, pairs, model, progress=False)
+        stylised(clothes, pairs, model)
+    found = stylised(clothes, pairs, model)
     assert calls == [2, 2, 2, 2]
     np.testing.assert_array_equal(found, (255 * to_arrays(pixels_of(clothes, pairs["shape_id"].to_numpy()))).round())
 
 
 def test_a_file_of_something_else_is_refused(own_results, clothes):
     model, pairs = build_model("cnn", "fashion_mnist"), choose_pairs(clothes.labels, clothes.sample_ids, 1, seed=0)
-    stylised(clothes, pairs, model, steps=1, progress=False)
+    stylised(clothes, pairs, model, steps=1)
     (file,) = own_results.iterdir()
     np.savez(file, sample_ids=np.zeros((2, 1)), images=np.zeros((2, 32, 32, 1), np.uint8))
     with pytest.raises(ValueError, match="is not a file of precomputed images; delete it"):
-        stylised(clothes, pairs, model, steps=1, progress=False)
+        stylised(clothes, pairs, model, steps=1)
 
 
 def test_the_committed_images_are_those_the_notebook_asks_for():
@@ -417,7 +473,7 @@ def test_without_the_optional_packages_an_error_says_what_to_install(monkeypatch
         corrupt("fog", images.pixels, images.sample_ids, seed=0, level=1)
     with pytest.raises(ImportError, match="imagecorruptions-imaug"):
         predict_corrupted({("conv", 0): trained_conv()}, [images])
-    assert texture_only(clothes, progress=False) is None
+    assert texture_only(clothes) is None
     # what needs no package still works
     assert torch.equal(synthesise_texture(images.pixels, images.sample_ids, 0, level=0), images.pixels)
     assert torch.equal(corrupt("fog", images.pixels, images.sample_ids, seed=0, level=0), images.pixels)
