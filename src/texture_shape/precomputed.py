@@ -94,14 +94,11 @@ def _kept(facts: dict, keys: np.ndarray, make: Callable, shard: str) -> UInt8[np
     path = _path(facts, shard)
     images, own = (_read(files, keys.shape[1]) for files in (_files(facts), [path]))
     missing = _missing(keys, images)
-    bar = tqdm(total=len(missing), desc=facts["kind"], disable=not missing, leave=False)
-    for first in range(0, len(missing), _AT_ONCE):
+    for first in tqdm(range(0, len(missing), _AT_ONCE), desc=facts["kind"], disable=not missing, leave=False):
         some = np.array(missing[first : first + _AT_ONCE])
         made = make(some).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         own |= dict(zip(map(tuple, some.tolist()), made, strict=True))
         _write(path, own, facts)
-        bar.update(len(some))
-    bar.close()
     images |= own
     parts = [part for part in _files(facts) if part != path]
     if shard == GATHER and parts:

@@ -21,7 +21,6 @@ from src.texture_shape import (
     MANIPULATIONS,
     choose_pairs,
     corruptions,
-    cue_conflict,
     example_pictures,
     manipulate,
     predict_conflicts,
@@ -30,15 +29,15 @@ from src.texture_shape import (
     right_for_all,
     slow_images,
     stylised,
-    synthesise_texture,
     textures,
-    transfer_style,
 )
 from src.texture_shape.calibration_images import N_CLASSES, NONE, calibrate, draw, follow_shape, follow_texture
 from src.texture_shape.corruptions import corrupt
+from src.texture_shape.frequency import cue_conflict
 from src.texture_shape.precomputed import texture_only
 from src.texture_shape.predictions import predict_all, predict_corrupted, predict_pairs
-from src.texture_shape.style_transfer import gram_matrix
+from src.texture_shape.style_transfer import gram_matrix, transfer_style
+from src.texture_shape.textures import synthesise_texture
 
 
 @pytest.fixture(scope="module")
