@@ -7,16 +7,19 @@ conflicts = predict_conflicts(zoo, image_set, pairs)    # tables.texture_shape c
 
 from src.texture_shape import calibration_images, corruptions
 from src.texture_shape.examples import example_pictures
+from src.texture_shape.frequency import cue_conflict
 from src.texture_shape.manipulations import MANIPULATIONS, manipulate
 from src.texture_shape.pairs import choose_pairs
 from src.texture_shape.precomputed import slow_images, stylised
 from src.texture_shape.predictions import predict_conflicts, predict_images, predict_manipulated, right_for_all
+from src.texture_shape.style_transfer import transfer_style
 
 __all__ = [
     "MANIPULATIONS",
     "calibration_images",
     "choose_pairs",
     "corruptions",
+    "cue_conflict",
     "example_pictures",
     "manipulate",
     "predict_conflicts",
@@ -25,4 +28,5 @@ __all__ = [
     "right_for_all",
     "slow_images",
     "stylised",
+    "transfer_style",
 ]

@@ -80,10 +80,10 @@ def gram_matrix(features: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k k"]:
     return flat @ flat.mT / flat.shape[2]
 
 
-def _relative(found: Tensor, wanted: Tensor) -> Float[Tensor, " n"]:
-    """Squared distance of each row over the squared length of what is wanted."""
-    lengths = wanted.flatten(1).square().sum(1).clamp(min=1e-12)
-    return (found - wanted).flatten(1).square().sum(1) / lengths
+def _relative(values: Tensor, target: Tensor) -> Float[Tensor, " n"]:
+    """Squared distance of each row from its target, over the target's squared length."""
+    lengths = target.flatten(1).square().sum(1).clamp(min=1e-12)
+    return (values - target).flatten(1).square().sum(1) / lengths
 
 
 def _check_layers(network: nn.Module, layers: Sequence[str]) -> None:
