@@ -1,4 +1,4 @@
-"""What manipulating images costs: against the forward pass they are made for, kornia, and ten passes, one for a class.
+"""Cost of manipulating images, beside the forward pass they are made for, kornia, and ten passes, one for a class.
 
     python -m benchmarks.bench_texture_shape      # CIFAR-10's test set; writes results/benchmarks/texture_shape.csv
 
@@ -148,13 +148,13 @@ def summarise_operations(table: pd.DataFrame) -> pd.DataFrame:
 @torch.inference_mode()
 def differences_from_kornia(batch: Batch) -> dict[str, float]:
     """Largest difference of a pixel, away from the border, where the two mirror images otherwise."""
-    found = {}
+    differences = {}
     for name, (operation, same) in KORNIA.items():
         if same:
             ours = manipulate(name, batch.pixels, batch.sample_ids, level=MIDDLE[name])
             inner = (ours - operation(batch.pixels))[..., 8:-8, 8:-8]
-            found[name] = inner.abs().max().item()
-    return found
+            differences[name] = inner.abs().max().item()
+    return differences
 
 
 def time_passes(model: nn.Module, batches: list[Batch], n_classes: int) -> pd.DataFrame:
@@ -167,13 +167,13 @@ def time_passes(model: nn.Module, batches: list[Batch], n_classes: int) -> pd.Da
     rows, first = [], None
     for contender, way in ways.items():
         counter = Counter(model).eval()
-        taken, found = seconds_of(
+        taken, accuracies = seconds_of(
             lambda way=way, c=counter: way(c, batches, n_classes, MIDDLE), batches[0].pixels.device
         )
-        first = found if first is None else first
-        if abs(found - first).max() > 1e-3:
+        first = accuracies if first is None else first
+        if abs(accuracies - first).max() > 1e-3:
             raise RuntimeError(
-                f"{contender} gives other accuracies than one pass, by up to {abs(found - first).max():.3g}"
+                f"{contender} gives other accuracies than one pass, by up to {abs(accuracies - first).max():.3g}"
             )
         rows.append(dict(operation="all, by class", contender=contender, seconds=taken, forwards=counter.n))
         print(f"{contender}: {taken:.1f} s", flush=True)

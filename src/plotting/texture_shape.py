@@ -1,4 +1,7 @@
-"""Figures of notebook 03."""
+"""Figures of texture and shape, from the tables of notebook 03; each draws one training seed.
+
+Of the arguments that all share: models, their order, by default the table's; model_seed, by default the table's first.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,15 +14,22 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from src.plotting.style import PAGE_WIDTH, model_style
+from src import tables
+from src.plotting.style import PAGE_WIDTH, error_bars, line_with_band, model_style
+from src.tables.texture_shape import CORRUPTIONS, STANDING, UNITS
 
-SHAPE_COLOUR, TEXTURE_COLOUR, NEITHER_COLOUR = "#332288", "#DDCC77", "#E4E4E4"
+CURVES = ("occlusion_black", "occlusion_noise", "patch_shuffle", "low_pass")  # whose levels are drawn out
+BY_CLASS = ("grayscale", "occlusion_black", "patch_shuffle", "edges", "stylised")
+MOST_CLASSES = 10
+KEYS = ["model", "condition", "level"]
+CUE_COLOURS = {"shape": "#332288", "neither": "#E4E4E4", "texture": "#DDCC77"}
+_DASHES = dict(color="0.2", linewidth=0.9, linestyle=(0, (2, 1)))
 
 
 def manipulation_sheet(
     pictures: Mapping[str, Mapping[str, np.ndarray]], originals: np.ndarray, *, titles: Sequence[str]
 ) -> Figure:
-    """What the models see: a row for each manipulation, its levels side by side, a block of columns for each image.
+    """Images as the models see them: a row for each manipulation with its levels, a block of columns for each image.
 
     pictures: name of the row -> caption of the level -> [k, h, w, 3] in [0, 1], of the k originals.  titles: k names.
     """
@@ -45,30 +55,135 @@ def manipulation_sheet(
     return figure
 
 
+def accuracies(
+    table: pd.DataFrame, classes: Sequence[str], *, models: Sequence[str] = (), model_seed: int | None = None
+) -> Figure:
+    """Bars of accuracy, each condition at the level of STANDING, and below the share that is left along the levels.
+
+    table: of `predict_images`, the models' stored tables one below the other.  classes: all names of the data set.
+    """
+    table, title = _one_seed(table, models, model_seed)
+    bars = _at_standing_level(table, list(STANDING), KEYS)
+    order = [name for name in STANDING if name in set(bars["condition"])]
+    curves = [name for name in CURVES if name in set(table["condition"])]
+    mosaic = [["bars"] * max(len(curves), 1), *([curves] if curves else [])]
+    figure, axes = plt.subplot_mosaic(mosaic, figsize=(PAGE_WIDTH, 4.6 if curves else 2.4))
+    names = {name: f"{name}\n{STANDING[name]:g}".replace("_", "\n", 1) for name in order}
+    accuracy_bars(bars, axes["bars"], by="condition", order=order, names=names)
+    axes["bars"].legend(ncols=len(bars["model"].unique()) + 1, loc="lower center", bbox_to_anchor=(0.5, 1))
+    retained = tables.texture_shape.retained_accuracy(table[table["condition"].isin(["clean", *curves])], by=KEYS)
+    for name in curves:
+        retained_curves(retained[retained["condition"] == name], axes[name], unit=UNITS[name], chance=1 / len(classes))
+        axes[name].set(title=name.replace("_", " "), ylabel="retained (%)" if name == curves[0] else "")
+    counts = bars.groupby("condition")["n"].max()
+    fewer = [f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items() if n < counts.max()]
+    note = f" ({', '.join(fewer)})" if fewer else ""
+    figure.suptitle(f"{title}, n = {counts.max():,} test images{note}", fontsize=8)
+    return figure
+
+
+def accuracies_by_class(
+    table: pd.DataFrame, classes: Sequence[str], *, models: Sequence[str] = (), model_seed: int | None = None
+) -> Figure:
+    """Bars of accuracy for each class, a panel for each condition of BY_CLASS; arguments as of `accuracies`.
+
+    Of more than ten classes those where the models differ most, on average over the panels.
+    """
+    table, title = _one_seed(table, models, model_seed)
+    bars = _at_standing_level(table, BY_CLASS, [*KEYS, "label"])
+    shown = [name for name in BY_CLASS if name in set(bars["condition"])]
+    spread = bars.groupby(["condition", "label"])["accuracy"].agg(np.ptp).groupby("label").mean()
+    order = sorted(spread.nlargest(MOST_CLASSES).index)
+    figure, axes = plt.subplots(len(shown), 1, figsize=(PAGE_WIDTH, 0.3 + 1.3 * len(shown)), sharex=True, squeeze=False)
+    for ax, name in zip(axes[:, 0], shown, strict=True):
+        rows = bars[bars["condition"] == name]
+        accuracy_bars(rows, ax, by="label", order=order, names=dict(enumerate(classes)))
+        n = " to ".join(str(n) for n in sorted({rows["n"].min(), rows["n"].max()}))
+        ax.set_title(f"{name.replace('_', ' ')} {STANDING[name]:g}, n = {n} a class", fontsize=8)
+    axes[0, 0].legend(ncols=len(bars["model"].unique()) + 1, loc="lower center", bbox_to_anchor=(0.5, 1.15))
+    few = f": the {len(order)} classes where the models differ most" if len(order) < len(spread) else ""
+    figure.suptitle(f"{title}{few}", fontsize=8)
+    return figure
+
+
+def corruptions(table: pd.DataFrame, *, models: Sequence[str] = (), model_seed: int | None = None) -> Figure:
+    """Accuracy under each corruption (rows) at each severity (columns), a block of columns for each model.
+
+    table: as of `accuracies`; ValueError where it has no corruptions.
+    """
+    table, title = _one_seed(table[table["condition"].isin(CORRUPTIONS)], models, model_seed)
+    counted, order = tables.statistics.accuracy(table, by=KEYS), list(table["model"].unique())
+    cells = 100 * counted.pivot(index="condition", columns=["model", "level"], values="accuracy")
+    cells = cells.loc[[name for name in CORRUPTIONS if name in cells.index], order]
+    figure, ax = plt.subplots(figsize=(PAGE_WIDTH, 4))
+    names = dict(
+        xticklabels=[f"{level:g}" for _, level in cells.columns],
+        yticklabels=[name.replace("_", " ") for name in cells.index],
+    )
+    bar = dict(cbar_kws={"label": "accuracy (%)", "shrink": 0.6}, annot=True, fmt=".0f", annot_kws={"fontsize": 5})
+    sns.heatmap(cells.to_numpy(), ax=ax, cmap="viridis", vmin=0, vmax=100, **names, **bar)
+    for i, model in enumerate(order):
+        if i:
+            ax.axvline(i * cells.shape[1] / len(order), color="white", linewidth=3)
+        place = ((i + 0.5) / len(order), 1.01)
+        ax.annotate(model_style(model)["label"], place, xycoords="axes fraction", ha="center", fontsize=8)
+    ax.tick_params(axis="both", length=0, rotation=0)
+    ax.set(xlabel="severity", ylabel="")
+    figure.suptitle(f"{title}, n = {counted['n'].max():,} test images", fontsize=8)
+    return figure
+
+
+def cue_conflicts(
+    table: pd.DataFrame,
+    *,
+    calibration: pd.DataFrame | None = None,
+    models: Sequence[str] = (),
+    model_seed: int | None = None,
+) -> Figure:
+    """Shares of the cues and shape bias; below, hybrids along the cut-off, their crossovers and decisive shares.
+
+    table: of `predict_conflicts`, stored as cue_conflict.  calibration: of `calibration_images.calibrate`, stored under
+    that name: rules of one cue, whose hybrids are drawn dotted.
+    """
+    table, title = _one_seed(table, models, model_seed)
+    biases = tables.texture_shape.shape_bias(table, by=["condition", "level", "model"])
+    points = biases[biases["condition"] != "hybrid"].sort_values("condition", kind="stable")
+    points["name"] = [f"{row.condition}: {model_style(row.model)['label']}" for row in points.itertuples()]
+    curves, hybrids = (rows[rows["condition"] == "hybrid"] for rows in (biases, table))
+    figure, axes = plt.subplots(2, 2, figsize=(PAGE_WIDTH, 4.8))
+    cue_shares(points, axes[0, 0])
+    shape_bias_points(points, axes[0, 1])
+    axes[0, 1].set_yticks([])
+    bias_curves(curves, axes[1, 0], crossovers=tables.texture_shape.crossover(hybrids))
+    bias_curves(curves, axes[1, 1], value="decisive")
+    axes[1, 1].legend()
+    if calibration is not None:
+        scores = tables.texture_shape.shape_bias(calibration.query("condition == 'hybrid'"), by=["level", "model"])
+        for label, (_, rows) in zip(("rules of one cue", None), scores.groupby("model"), strict=False):
+            axes[1, 0].plot(rows["level"], rows["shape_bias"], "k:", linewidth=0.8, zorder=0, label=label)
+        handles, labels = axes[1, 0].get_legend_handles_labels()
+        axes[1, 0].legend(handles[-1:], labels[-1:], loc="lower right", bbox_to_anchor=(1, 0.98))
+    pairs = ", ".join(f"{n:,} {kind}" for kind, n in biases.groupby("condition", sort=False)["n"].max().items())
+    figure.suptitle(f"{title}, pairs: {pairs}", fontsize=8)
+    return figure
+
+
 def accuracy_bars(table: pd.DataFrame, ax: Axes, *, by: str, order: Sequence, names: Mapping | None = None) -> Axes:
     """Accuracy with 95 % intervals, a group of bars for each value of `by`, a bar for each model; dashes: clean.
 
-    table: columns model, `by`, accuracy, low, high, and clean (accuracy of the model on the same images as they are).
-    order: of the groups.  names: of the groups, where they are not their own.
+    table: of `accuracy_beside_clean`.  order: of the groups.  names: of the groups, where they are not their own.
     """
     models = list(dict.fromkeys(table["model"]))
     width = 0.8 / len(models)
     for i, model in enumerate(models):
         rows = table[table["model"] == model].set_index(by).reindex(order)
         places = np.arange(len(order)) + (i - (len(models) - 1) / 2) * width
-        style, values = model_style(model), 100 * rows[["accuracy", "low", "high"]].to_numpy(float).T
-        ax.bar(places, values[0], width, color=style["color"], label=style["label"], edgecolor="white", linewidth=0.3)
-        spread = np.array([values[0] - values[1], values[2] - values[0]]).clip(min=0)
-        ax.errorbar(places, values[0], yerr=spread, fmt="none", ecolor="0.2", elinewidth=0.6)
-        ax.hlines(
-            100 * rows["clean"],
-            places - width / 2,
-            places + width / 2,
-            color="0.2",
-            linewidth=0.9,
-            linestyle=(0, (2, 1)),
-        )
-    ax.plot([], [], color="0.2", linewidth=0.9, linestyle=(0, (2, 1)), label="clean images")
+        style, heights = model_style(model), 100 * rows["accuracy"]
+        ax.bar(places, heights, width, color=style["color"], label=style["label"], edgecolor="white", linewidth=0.3)
+        spread = error_bars(rows, "accuracy", scale=100)
+        ax.errorbar(places, heights, yerr=spread, fmt="none", ecolor="0.2", elinewidth=0.6)
+        ax.hlines(100 * rows["clean"], places - width / 2, places + width / 2, clip_on=False, **_DASHES)
+    ax.plot([], [], label="clean images", **_DASHES)
     ax.set_xticks(range(len(order)), [(names or {}).get(key, key) for key in order])
     ax.margins(x=0.01)
     ax.set(ylim=(0, 100), ylabel="accuracy (%)")
@@ -80,18 +195,15 @@ def retained_curves(table: pd.DataFrame, ax: Axes, *, unit: str, chance: float |
     """Share of the clean accuracy that is left at each level, with 95 % bands, a line for each model.
 
     table: rows of `retained_accuracy` of one manipulation, weakest level first; its levels stand at equal distances.
-    chance: accuracy of guessing over clean accuracy, drawn as a line.
+    chance: accuracy of guessing; of each model, its share of the clean accuracy is dotted in the model's colour.
     """
     levels = list(dict.fromkeys(table["level"]))
-    if chance is not None:
-        ax.axhline(100 * chance, color="0.6", linewidth=0.8, linestyle=":")
     for model, rows in table.groupby("model", sort=False):
-        rows = rows.set_index("level").reindex(levels)
         style = model_style(model)
-        ax.plot(range(len(levels)), 100 * rows["retained"], markersize=3, linewidth=1, **style)
-        ax.fill_between(
-            range(len(levels)), 100 * rows["low"], 100 * rows["high"], color=style["color"], alpha=0.15, linewidth=0
-        )
+        reached = rows.set_index("level").reindex(levels)
+        line_with_band(ax, range(len(levels)), reached, value="retained", scale=100, **style)
+        if chance is not None:
+            ax.axhline(100 * chance / rows["clean"].iloc[0], color=style["color"], linewidth=0.6, linestyle=":")
     ax.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
     ax.set(xlabel=unit, ylim=(0, 108))
     return ax
@@ -104,21 +216,16 @@ def cue_shares(table: pd.DataFrame, ax: Axes) -> Axes:
     """
     places = np.arange(len(table))[::-1]
     shape, texture = (100 * table[cue] / table["n"] for cue in ("shape", "texture"))
-    ax.barh(places, shape, 0.7, color=SHAPE_COLOUR)
-    ax.barh(places, 100 - shape - texture, 0.7, left=shape, color=NEITHER_COLOUR)
-    ax.barh(places, texture, 0.7, left=100 - texture, color=TEXTURE_COLOUR)
+    ax.barh(places, shape, 0.7, color=CUE_COLOURS["shape"])
+    ax.barh(places, 100 - shape - texture, 0.7, left=shape, color=CUE_COLOURS["neither"])
+    ax.barh(places, texture, 0.7, left=100 - texture, color=CUE_COLOURS["texture"])
     for place, decisive, n in zip(places, table["decisive"], table["n"], strict=True):
         ax.annotate(f"{100 * decisive:.0f} % of {n}", (101, place), va="center", fontsize=6, annotation_clip=False)
     ax.set_yticks(places, table["name"])
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(0, 100), xlabel="cue conflicts (%); right: decisive")
-    kinds = (("shape", SHAPE_COLOUR), ("neither", NEITHER_COLOUR), ("texture", TEXTURE_COLOUR))
-    ax.legend(
-        handles=[Patch(color=colour, label=cue) for cue, colour in kinds],
-        ncols=3,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1),
-    )
+    handles = [Patch(color=colour, label=cue) for cue, colour in CUE_COLOURS.items()]
+    ax.legend(handles=handles, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     return ax
 
 
@@ -133,17 +240,10 @@ def shape_bias_points(table: pd.DataFrame, ax: Axes) -> Axes:
         if np.isnan(row.shape_bias):
             ax.annotate("nothing decisive", (0.5, place), ha="center", va="center", fontsize=6)
             continue
-        style = model_style(row.model)
+        style, value = model_style(row.model), row.shape_bias
         ax.plot([row.low, row.high], [place, place], color=style["color"], linewidth=1.2)
-        ax.plot(row.shape_bias, place, color=style["color"], marker=style["marker"], markersize=5)
-        ax.annotate(
-            f"{row.shape_bias:.2f}",
-            (row.shape_bias, place),
-            (0, 4),
-            textcoords="offset points",
-            ha="center",
-            fontsize=6,
-        )
+        ax.plot(value, place, color=style["color"], marker=style["marker"], markersize=5)
+        ax.annotate(f"{value:.2f}", (value, place), (0, 4), textcoords="offset points", ha="center", fontsize=6)
     ax.set_yticks(places, table["name"])
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(table) - 0.3), xlabel="shape bias  S / (S + T)")
@@ -158,11 +258,11 @@ def bias_curves(
     table: rows of `shape_bias` by model and level.  value: "shape_bias", or "decisive" for the decisive share.
     crossovers: of `crossover`; one outside the cut-offs is left out.
     """
-    for model, rows in table.sort_values("level").groupby("model", sort=False):
-        style = model_style(model)
-        ax.plot(rows["level"], rows[value], markersize=3, linewidth=1, **style)
+    for model, rows in table.sort_values("level", kind="stable").groupby("model", sort=False):
         if value == "shape_bias":
-            ax.fill_between(rows["level"], rows["low"], rows["high"], color=style["color"], alpha=0.15, linewidth=0)
+            line_with_band(ax, rows["level"], rows, value=value, **model_style(model))
+        else:
+            ax.plot(rows["level"], rows[value], markersize=3, linewidth=1, **model_style(model))
     ax.set_xscale("log")
     ax.set_xticks(sorted(table["level"].unique()))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -177,37 +277,19 @@ def bias_curves(
     return ax
 
 
-def corruption_heatmap(table: pd.DataFrame, ax: Axes, *, models: Sequence[str]) -> Axes:
-    """Accuracy in percent under each corruption (rows) at each severity (columns), a block of columns for each model.
+def _one_seed(table: pd.DataFrame, models: Sequence[str], model_seed: int | None) -> tuple[pd.DataFrame, str]:
+    """The rows of one training seed, model by model, and what a title says of them; ValueError where there are none."""
+    seed = table["model_seed"].iloc[0] if model_seed is None and len(table) else model_seed
+    table = table[(table["model_seed"] == seed) & table["model"].isin(list(models) or table["model"])]
+    if table.empty:
+        raise ValueError(f"the table has no rows of {', '.join(models) or 'any model'} with training seed {seed}")
+    order = list(models) or list(table["model"].unique())
+    table = table.sort_values("model", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
+    return table, f"{table['dataset'].iloc[0]}, training seed {seed}"
 
-    table: columns model, condition, level, accuracy.  models: their order.
-    """
-    cells = table.pivot(index="condition", columns=["model", "level"], values="accuracy")
-    levels = sorted(table["level"].unique())
-    cells = cells.loc[list(dict.fromkeys(table["condition"])), [(model, level) for model in models for level in levels]]
-    sns.heatmap(
-        100 * cells.to_numpy(),
-        ax=ax,
-        annot=True,
-        fmt=".0f",
-        annot_kws={"fontsize": 5},
-        cmap="viridis",
-        vmin=0,
-        vmax=100,
-        cbar_kws={"label": "accuracy (%)", "shrink": 0.6},
-        xticklabels=[f"{level:g}" for _ in models for level in levels],
-        yticklabels=[name.replace("_", " ") for name in cells.index],
-    )
-    for i, model in enumerate(models):
-        if i:
-            ax.axvline(i * len(levels), color="white", linewidth=3)
-        ax.annotate(
-            model_style(model)["label"],
-            ((i + 0.5) / len(models), 1.01),
-            xycoords="axes fraction",
-            ha="center",
-            fontsize=8,
-        )
-    ax.tick_params(axis="both", length=0, rotation=0)
-    ax.set(xlabel="severity", ylabel="")
-    return ax
+
+def _at_standing_level(table: pd.DataFrame, conditions: Sequence[str], by: list[str]) -> pd.DataFrame:
+    """Rows of `accuracy_beside_clean` of the conditions at their levels of STANDING, models in the table's order."""
+    standing = table["condition"].isin(conditions) & (table["level"] == table["condition"].map(STANDING))
+    rows = tables.texture_shape.accuracy_beside_clean(table[standing | (table["condition"] == "clean")], by=by)
+    return rows.sort_values("model", key=lambda names: names.map(list(table["model"].unique()).index), kind="stable")

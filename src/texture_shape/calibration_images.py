@@ -1,4 +1,4 @@
-"""Images that measure the measure: classes drawn in code by outline alone, texture alone, or both at odds.
+"""Drawn images that measure the measure: classes drawn in code by outline alone, texture alone, or both at odds.
 
 Five outlines and five textures are paired into five classes. `draw` makes images where outline and texture are those of
 any two classes, or where one of them is missing. `follow_shape` and `follow_texture` are decision rules that look

@@ -5,29 +5,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from src.texture_shape.checks import check_colour, check_images
+from src.tables.texture_shape import CORRUPTIONS
+from src.texture_shape.checks import check_colour, check_images, installed
 
-CORRUPTIONS = (
-    *("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
-    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
-    *("snow", "frost", "fog", "spatter"),
-    *("brightness", "contrast", "saturate", "elastic_transform", "pixelate", "jpeg_compression"),
-)
 SEVERITIES = (1, 2, 3, 4, 5)
 _SEEDED_BY_ARGUMENT = ("impulse_noise", "glass_blur")  # the others take numpy's global generator
 
 
 def available() -> bool:
     """Whether the optional package is installed."""
-    try:
-        import imagecorruptions  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return installed("imagecorruptions")
 
 
 def corrupt(
-    pixels: Float[Tensor, "n 3 s s"], sample_ids: Int[Tensor, " n"], seed: int, level: int, *, name: str
+    name: str, pixels: Float[Tensor, "n 3 s s"], sample_ids: Int[Tensor, " n"], *, seed: int = 0, level: int
 ) -> Float[Tensor, "n 3 s s"]:
     """The images after the corruption `name`, rounded to 8 bits as the package has them; level 0 gives them back.
 
@@ -47,19 +38,17 @@ def corrupt(
         raise ValueError(f"corruptions need at least 32 pixels a side, not {pixels.shape[-1]}")
     if level == 0:
         return pixels.clone()
-    try:
-        import imagecorruptions  # optional requirement, imported on demand
-    except ImportError as error:
-        raise ImportError(
-            "corruptions need the package imagecorruptions-imaug: make texture, or "
-            "pip install -r requirements-texture.txt"
-        ) from error
+    if not available():
+        how = "make texture, or pip install -r requirements-texture.txt"
+        raise ImportError(f"corruptions need the package imagecorruptions-imaug: {how}")
+    import imagecorruptions
+
     images = pixels.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     state = np.random.get_state()
     try:
         made = [
-            _one(imagecorruptions.corrupt, image, int(level), name, _own_seed(seed, sample_id, name))
-            for image, sample_id in zip(images, sample_ids.tolist(), strict=True)
+            _corrupt_one(imagecorruptions.corrupt, image, int(level), name, [seed % 2**32, i, CORRUPTIONS.index(name)])
+            for image, i in zip(images, sample_ids.tolist(), strict=True)
         ]
     finally:
         np.random.set_state(state)
@@ -67,18 +56,12 @@ def corrupt(
     return corrupted.permute(0, 3, 1, 2).to(pixels) / 255
 
 
-def _one(corrupt_one, image: np.ndarray, severity: int, name: str, own_seed: int) -> np.ndarray:
+def _corrupt_one(change, image: np.ndarray, severity: int, name: str, entropy: list[int]) -> np.ndarray:
+    own_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     np.random.seed(own_seed)
     options = {"seed": own_seed} if name in _SEEDED_BY_ARGUMENT else {}
-    if name != "spatter":
-        return corrupt_one(image, severity=severity, corruption_name=name, **options)
     try:
-        with np.errstate(invalid="raise"):
-            return corrupt_one(image, severity=severity, corruption_name=name)
+        with np.errstate(invalid="raise" if name == "spatter" else None):
+            return change(image, severity=severity, corruption_name=name, **options)
     except FloatingPointError:  # no drop fell on so small an image; the package divides 0 by 0 and gives NaN
         return image
-
-
-def _own_seed(seed: int, sample_id: int, name: str) -> int:
-    """32 bits of an image's own."""
-    return int(np.random.SeedSequence([seed % 2**32, sample_id, CORRUPTIONS.index(name)]).generate_state(1)[0])

@@ -1,11 +1,14 @@
-"""Manipulations of an image's frequencies: filters, scrambled phases, and hybrids of two images.
+"""Manipulations of an image's frequencies: filters, scrambled phases, and cue conflicts of two images.
 
 Filters are Gaussian in frequency and see the image mirrored at its borders, which makes them one matrix product over
 rows and one over columns.  A cut-off of f cycles per image is the frequency where the low-pass filter's gain has fallen
 to exp(-1/2); it blurs by side / (2 pi f) pixels.  Phases are those of the discrete Fourier transform.
+
+Filters and scrambling take (pixels, sample_ids, seed, level) as `manipulations` describes, and are called through it.
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -13,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from src.seeding import Stream, uniform
-from src.texture_shape.checks import check_images, check_range, in_float64, same_shape
+from src.texture_shape.checks import check_pairs, check_range, in_float64
 
 Pixels = Float[Tensor, "n c s s"]
 Ids = Int[Tensor, " n"]
@@ -21,12 +24,7 @@ Ids = Int[Tensor, " n"]
 
 def low_pass(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
     """Details taken out: a Gaussian blur with a standard deviation of `level` pixels, up to the image's side."""
-    check_images(pixels, sample_ids)
-    side = pixels.shape[-1]
-    check_range(level, side, what="the blur of low_pass, in pixels,")
-    if level == 0:
-        return pixels.clone()
-    return _blur(pixels, side / (2 * math.pi * level)).clamp_(0, 1)
+    return _blur(pixels, pixels.shape[-1] / (2 * math.pi * level)).clamp_(0, 1)
 
 
 def high_pass(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
@@ -34,10 +32,6 @@ def high_pass(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixel
 
     level: up to half the side, the highest frequency there is.  Values beyond [0, 1] are cut.
     """
-    check_images(pixels, sample_ids)
-    check_range(level, pixels.shape[-1] / 2, what="the cut-off of high_pass, in cycles per image,")
-    if level == 0:
-        return pixels.clone()
     return (pixels - _blur(pixels, level) + pixels.mean((2, 3), keepdim=True)).clamp_(0, 1)
 
 
@@ -47,10 +41,6 @@ def phase_scramble(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> 
     All channels are turned alike, which keeps their relations; the amplitude spectrum is kept, up to the cutting of
     values beyond [0, 1].  Source: the phase noise of Geirhos et al. 2018 (NeurIPS), after Wichmann et al. 2006.
     """
-    check_images(pixels, sample_ids)
-    check_range(level, 180, what="the phase noise of phase_scramble, in degrees,")
-    if level == 0 or not len(pixels):
-        return pixels.clone()
     side = pixels.shape[-1]
     draws = uniform(sample_ids, seed, Stream.PHASES, draws=side * side).view(-1, side, side).to(pixels)
     angles = math.radians(level) * (2 * draws - 1)
@@ -67,9 +57,7 @@ def phase_amplitude(shape: Pixels, texture: Pixels) -> Pixels:
 
     A frequency that the first image does not have gets phase 0.  Source: Oppenheim & Lim 1981.
     """
-    check_images(shape)
-    check_images(texture)
-    same_shape(shape, texture)
+    check_pairs(shape, texture)
     # Double precision, so that a coefficient that is zero is told from rounding, whose phase would be chance.
     phases, amplitudes = torch.fft.rfft2(in_float64(shape)), torch.fft.rfft2(in_float64(texture)).abs()
     absent = phases.abs() < 1e-9 * shape.shape[-1] ** 2
@@ -82,13 +70,32 @@ def frequency_hybrid(shape: Pixels, texture: Pixels, cutoff: float) -> Pixels:
 
     cutoff: in cycles per image, above 0, up to half the side.  Source: hybrid images, Oliva, Torralba & Schyns 2006.
     """
-    check_images(shape)
-    check_images(texture)
-    same_shape(shape, texture)
+    check_pairs(shape, texture)
     if cutoff <= 0:
         raise ValueError(f"the cut-off of a hybrid must be above 0 cycles per image, not {cutoff:g}")
     check_range(cutoff, shape.shape[-1] / 2, what="the cut-off of a hybrid, in cycles per image,")
     return (texture + _blur(shape - texture, cutoff)).clamp_(0, 1)
+
+
+# kind of cue conflict -> (shape pixels, texture pixels[, cut-off]) -> pixels; style transfer is a module of its own
+CONFLICTS: dict[str, Callable[..., Pixels]] = {"phase": phase_amplitude, "hybrid": frequency_hybrid}
+
+
+def cue_conflict(shape: Pixels, texture: Pixels, *, kind: str = "phase", cutoff: float | None = None) -> Pixels:
+    """Each image of `shape` with the texture of the image at its place in `texture`; values in [0, 1].
+
+    kind: "phase" (phases of the one, amplitudes of the other) or "hybrid" (what lies below the cut-off in the
+    one, above it in the other).  cutoff: of a hybrid, in cycles per image.
+    A hybrid sets coarse against fine: to call that shape and texture needs the whole curve over the cut-off, as the
+    cut-off alone decides the answer.  Raises ValueError for other kinds, a cut-off that is missing or has no use, and
+    images that do not match.
+    """
+    if kind not in CONFLICTS:
+        raise ValueError(f"unknown kind of cue conflict {kind!r}; choose from {', '.join(CONFLICTS)}")
+    if (kind == "hybrid") != (cutoff is not None):
+        problem = "needs a cutoff, in cycles per image" if cutoff is None else "has no cutoff"
+        raise ValueError(f"cue conflict {kind!r} {problem}")
+    return CONFLICTS[kind](shape, texture, *(() if cutoff is None else (cutoff,)))
 
 
 def _blur(values: Tensor, cutoff: float) -> Tensor:

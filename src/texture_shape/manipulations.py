@@ -1,9 +1,6 @@
-"""What is done to an image to take its colour, shape or texture away: (pixels, sample_ids, seed, level) -> pixels.
+"""Manipulations that take an image's colour, shape or texture away, by name: `manipulate`.
 
-Shared by all: pixels are float [n, c, side, side] in [0, 1], and so is the result.  sample_ids are the images' indices
-in the official split: what is random is drawn from (seed, sample id), so batch size, order and shard change nothing.
-Level 0 gives the pixels back bit for bit; higher levels change more, but for patch sizes, where smaller ones do.
-Raises ValueError for images that are not square or leave [0, 1], and for levels that do not exist.
+Each is a function (pixels, sample_ids, seed, level) -> pixels; images and levels are checked by `manipulate`, once.
 """
 
 from collections.abc import Callable
@@ -15,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from src.seeding import Stream, uniform
+from src.tables.texture_shape import UNITS
 from src.texture_shape.checks import check_colour, check_images, check_patch, check_range, is_grey
 from src.texture_shape.frequency import high_pass, low_pass, phase_scramble
 
@@ -33,9 +31,6 @@ def luma(pixels: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 1 s s"]:
 
 def grayscale(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
     """Colour taken out: towards the luma of each pixel, all the way at level 1."""
-    check_images(pixels, sample_ids)
-    check_colour(pixels, "grayscale")
-    check_range(level, 1, what="the level of grayscale")
     return torch.lerp(pixels, luma(pixels).expand_as(pixels), level)
 
 
@@ -45,9 +40,6 @@ def edges(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
     A straight step from black to white has length 1; the little that is longer, at corners, is cut to 1.  Images go on
     beyond their border as they end.  No other scaling: the model normalises edges as it does any image.
     """
-    check_images(pixels, sample_ids)
-    check_colour(pixels, "edges")
-    check_range(level, 1, what="the level of edges")
     across = pixels.new_tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
     gradient = F.conv2d(F.pad(luma(pixels), (1, 1, 1, 1), mode="replicate"), torch.stack([across, across.T])[:, None])
     length = gradient.square().sum(1, keepdim=True).sqrt().clamp(max=1)
@@ -62,8 +54,6 @@ def occlude(pixels: Pixels, sample_ids: Ids, seed: int, level: float, *, fill: s
     the same for every fill: "black", "mean" (the image's own mean colour) or "noise" (uniform in each value, but grey
     in a grey image).  The cells lie on the grid of a ViT with patches of that size, which then loses whole tokens.
     """
-    check_images(pixels, sample_ids)
-    check_range(level, MOST_COVERED, what="the share of the area to hide")
     if fill not in FILLS:
         raise ValueError(f"unknown fill {fill!r}; choose from {', '.join(FILLS)}")
     hidden = cover(sample_ids, seed, level, side=pixels.shape[-1], patch=patch)[:, None]
@@ -77,7 +67,7 @@ def occlude(pixels: Pixels, sample_ids: Ids, seed: int, level: float, *, fill: s
 
 
 def cover(sample_ids: Ids, seed: int, share: float, *, side: int, patch: int) -> Bool[Tensor, "n s s"]:
-    """Which pixels of each image are hidden: round(share · side²) of them, cell after cell in a random order."""
+    """Whether a pixel is hidden, of each image round(share · side²), cell after cell in a random order."""
     patch = check_patch(patch, side, what="a cell") if patch != side else side
     n, grid, area = len(sample_ids), side // patch, patch * patch
     order = uniform(sample_ids, seed, Stream.OCCLUSION, patch, draws=grid * grid).argsort(dim=1, stable=True)
@@ -87,22 +77,14 @@ def cover(sample_ids: Ids, seed: int, share: float, *, side: int, patch: int) ->
     return (place < of_cell.view(n, grid, 1, grid, 1)).reshape(n, side, side)
 
 
-def blacken(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
-    """Random single pixels made black in all channels at once: round(level · area) of each image, level 0 to 0.9."""
-    return occlude(pixels, sample_ids, seed, level, fill="black", patch=1)
-
-
 def patch_shuffle(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
     """The image cut into patches of level × level pixels, each moved elsewhere: none stays in its place.
 
     The patches go round one random cycle through all of them, so that every cyclic permutation is equally likely
     (Sattolo 1986).  level: a size that divides the side, or 0.
     """
-    check_images(pixels, sample_ids)
-    if level == 0:
-        return pixels.clone()
     n, c, side, _ = pixels.shape
-    patch = check_patch(level, side, what="a patch")
+    patch = int(level)
     grid = side // patch
     cycle = uniform(sample_ids, seed, Stream.SHUFFLE, patch, draws=grid * grid).argsort(dim=1, stable=True)
     source = torch.empty_like(cycle).scatter_(1, cycle, cycle.roll(1, dims=1))  # place -> the patch that comes there
@@ -112,13 +94,13 @@ def patch_shuffle(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> P
     return moved.view(n, grid, grid, c, patch, patch).permute(0, 3, 1, 4, 2, 5).reshape(n, c, side, side)
 
 
-# name -> (pixels, sample_ids, seed, level) -> pixels; their levels and units are in src.shape_bias
+# name -> (pixels, sample_ids, seed, level) -> pixels; tables.texture_shape has their levels and units
 MANIPULATIONS: dict[str, Callable[[Pixels, Ids, int, float], Pixels]] = {
     "grayscale": grayscale,
     "occlusion_black": occlude,
     "occlusion_mean": partial(occlude, fill="mean"),
     "occlusion_noise": partial(occlude, fill="noise"),
-    "blacken": blacken,
+    "blacken": partial(occlude, patch=1),  # single pixels
     "patch_shuffle": patch_shuffle,
     "edges": edges,
     "low_pass": low_pass,
@@ -128,7 +110,22 @@ MANIPULATIONS: dict[str, Callable[[Pixels, Ids, int, float], Pixels]] = {
 
 
 def manipulate(name: str, pixels: Pixels, sample_ids: Ids, *, seed: int = 0, level: float) -> Pixels:
-    """The manipulation called `name`; ValueError with the names there are for another."""
+    """The images after the manipulation called `name`, float [n, c, side, side] in [0, 1] as they came.
+
+    sample_ids: indices in the official split.  All that is random is drawn from (seed, sample id), so that batch size,
+    order and shard change nothing.  level: 0 gives the pixels back bit for bit; higher ones change more, but for patch
+    sizes, where smaller ones do.
+    Raises ValueError for other names, images that are not square or leave [0, 1], and levels that do not exist.
+    """
     if name not in MANIPULATIONS:
         raise ValueError(f"unknown manipulation {name!r}; choose from {', '.join(MANIPULATIONS)}")
-    return MANIPULATIONS[name](pixels, sample_ids, seed, level)
+    check_images(pixels, sample_ids)
+    if name in ("grayscale", "edges"):
+        check_colour(pixels, name)
+    if name == "patch_shuffle":
+        level = level and check_patch(level, pixels.shape[-1], what="a patch")
+    else:
+        highest = {"low_pass": pixels.shape[-1], "high_pass": pixels.shape[-1] / 2, "phase_scramble": 180}
+        most = 1 if name in ("grayscale", "edges") else highest.get(name, MOST_COVERED)
+        check_range(level, most, what=f"the level of {name}, in {UNITS[name]},")
+    return MANIPULATIONS[name](pixels, sample_ids, seed, level) if level and len(pixels) else pixels.clone()

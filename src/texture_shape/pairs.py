@@ -1,4 +1,4 @@
-"""Which images meet in a cue conflict: fixed by a seed, balanced over the ordered pairs of classes."""
+"""Pairs of images for cue conflicts: fixed by a seed, balanced over the ordered pairs of classes."""
 
 from collections.abc import Iterator
 
@@ -47,21 +47,14 @@ def choose_pairs(
     sources = [_meetings(members[a], members[b], usable, start) for a, b, start in turns]
     rows: list[tuple[int, int]] = []
     while len(rows) < n:
-        found = [next(source, None) for source in sources[: n - len(rows)]]
-        if None in found:
-            a, b, _ = turns[found.index(None)]
+        meetings = [next(source, None) for source in sources[: n - len(rows)]]
+        if None in meetings:
+            a, b, _ = turns[meetings.index(None)]
             raise ValueError(f"there are not {n} pairs: classes {a} and {b} have no more than are taken; ask for fewer")
-        rows += found
+        rows += meetings
     shape, texture = np.array(rows, int).reshape(-1, 2).T
-    return pd.DataFrame(
-        {
-            "pair": np.arange(len(rows)),
-            "shape_id": sample_ids[shape],
-            "texture_id": sample_ids[texture],
-            "shape_label": labels[shape],
-            "texture_label": labels[texture],
-        }
-    )
+    ids = dict(pair=np.arange(len(rows)), shape_id=sample_ids[shape], texture_id=sample_ids[texture])
+    return pd.DataFrame(ids | dict(shape_label=labels[shape], texture_label=labels[texture]))
 
 
 def _meetings(a: np.ndarray, b: np.ndarray, usable: np.ndarray, start: float) -> Iterator[tuple[int, int]]:

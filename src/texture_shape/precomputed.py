@@ -1,11 +1,13 @@
 """Images that take seconds each, made once: kept in files that say how, as 8-bit values; what they lack is added.
 
-A shard of the images has a file of its own, so that several can be written at once; what any of them holds is used.
+They lie beside the result tables.  A shard of the images has a file of its own, so that several can be written at once;
+what any of them holds is used.
 """
 
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +17,45 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from src import paths
 from src.data.image_set import ImageSet
 from src.data.pixels import pixels_of
 from src.files import written_whole
 from src.models.build import PixelModel
-from src.results import GATHER, WHOLE, parse_shard
+from src.results import GATHER, WHOLE, table_path
 from src.texture_shape import textures
 from src.texture_shape.style_transfer import transfer_style
 
+EXPERIMENT = "03_texture_shape"
 _AT_ONCE = 16  # images between two writings of the file
+
+Kept = dict[tuple[int, ...], UInt8[np.ndarray, "h w 3"]]  # sample ids -> image
+
+
+def slow_images(
+    image_set: ImageSet,
+    pairs: pd.DataFrame,
+    painter: PixelModel,
+    *,
+    seed: int,
+    style_steps: int = 100,
+    texture_steps: int = 300,
+    shard: str = WHOLE,
+) -> dict[str, ImageSet]:
+    """The shape images of the pairs, with their labels, as "stylised" and, where they can be had, "texture_only".
+
+    pairs: of `choose_pairs`, each shape image once.  Other arguments as of `stylised` and `texture_only`.
+    """
+    sources = image_set.take(pd.Index(image_set.sample_ids).get_indexer(pairs["shape_id"]))
+    device = next(painter.parameters()).device
+    made = {
+        "stylised": stylised(image_set, pairs, painter, steps=style_steps, shard=shard),
+        "texture_only": texture_only(sources, seed=seed, steps=texture_steps, device=device, shard=shard),
+    }
+    return {name: replace(sources, images=images) for name, images in made.items() if images is not None}
 
 
 def stylised(
-    image_set: ImageSet,
-    pairs: pd.DataFrame,
-    model: PixelModel,
-    *,
-    steps: int = 100,
-    progress: bool = True,
-    shard: str = WHOLE,
+    image_set: ImageSet, pairs: pd.DataFrame, model: PixelModel, *, steps: int = 100, shard: str = WHOLE
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """The shape image of each pair in the style of its texture image, by the features of `model`; as the pairs come.
 
@@ -49,44 +70,35 @@ def stylised(
         content, style = (pixels_of(image_set, ids).to(device) for ids in keys.T)
         return transfer_style(content, style, model, steps=steps)
 
-    return _kept(facts, pairs[["shape_id", "texture_id"]].to_numpy(), make, progress, shard)
+    return _kept(facts, pairs[["shape_id", "texture_id"]].to_numpy(), make, shard)
 
 
 def texture_only(
-    image_set: ImageSet,
-    *,
-    seed: int = 0,
-    steps: int = 300,
-    device: torch.device | str = "cpu",
-    progress: bool = True,
-    shard: str = WHOLE,
+    image_set: ImageSet, *, seed: int = 0, steps: int = 300, device: torch.device | str = "cpu", shard: str = WHOLE
 ) -> UInt8[np.ndarray, "n h w 3"] | None:
     """The texture of each image alone; None where a file lacks some and plenoptic is not installed to make them."""
     facts = dict(kind="textures", data=[image_set.name, image_set.split], steps=steps, seed=seed)
     keys = image_set.sample_ids[:, None]
-    if not textures.available() and _missing(keys, _read_all(facts, keys.shape[1])):
+    if not textures.available() and _missing(keys, _read(_files(facts), 1)):
         return None
 
     def make(keys: Int[np.ndarray, "n 1"]) -> Tensor:
-        ids = torch.from_numpy(keys[:, 0]).to(device)
-        return textures.synthesise_texture(pixels_of(image_set, keys[:, 0]).to(device), ids, seed, steps=steps)
+        pixels, ids = pixels_of(image_set, keys[:, 0]).to(device), torch.from_numpy(keys[:, 0]).to(device)
+        return textures.synthesise_texture(pixels, ids, seed, steps=steps)
 
-    return _kept(facts, keys, make, progress, shard)
+    return _kept(facts, keys, make, shard)
 
 
-def _kept(facts: dict, keys: np.ndarray, make: Callable, progress: bool, shard: str) -> UInt8[np.ndarray, "n h w 3"]:
+def _kept(facts: dict, keys: np.ndarray, make: Callable, shard: str) -> UInt8[np.ndarray, "n h w 3"]:
     """The images of these keys, made if no file holds them; a run that is stopped goes on where it was."""
     path = _path(facts, shard)
-    images, own = _read_all(facts, keys.shape[1]), _read(path, keys.shape[1])
+    images, own = (_read(files, keys.shape[1]) for files in (_files(facts), [path]))
     missing = _missing(keys, images)
-    bar = tqdm(total=len(missing), desc=facts["kind"], disable=not progress or not missing, leave=False)
-    for first in range(0, len(missing), _AT_ONCE):
+    for first in tqdm(range(0, len(missing), _AT_ONCE), desc=facts["kind"], disable=not missing, leave=False):
         some = np.array(missing[first : first + _AT_ONCE])
         made = make(some).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         own |= dict(zip(map(tuple, some.tolist()), made, strict=True))
         _write(path, own, facts)
-        bar.update(len(some))
-    bar.close()
     images |= own
     parts = [part for part in _files(facts) if part != path]
     if shard == GATHER and parts:
@@ -99,40 +111,32 @@ def _kept(facts: dict, keys: np.ndarray, make: Callable, progress: bool, shard: 
 def _path(facts: dict, shard: str = WHOLE) -> Path:
     """A file of its own for every way of making the images, and every shard."""
     own = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
-    k, n = (1, 1) if shard == GATHER else parse_shard(shard)
-    part = f".{k}of{n}" if n > 1 else ""
-    return paths.RESULTS / facts["data"][0] / "03_texture_shape" / f"{facts['kind']}_{own}{part}.npz"
-
-
-def _missing(keys: np.ndarray, images: dict) -> list[tuple[int, ...]]:
-    return [key for key in dict.fromkeys(map(tuple, keys.tolist())) if key not in images]
-
-
-def _read_all(facts: dict, n_keys: int) -> dict[tuple[int, ...], np.ndarray]:
-    """What the files of all shards hold."""
-    images = {}
-    for path in _files(facts):
-        images |= _read(path, n_keys)
-    return images
+    return table_path(facts["data"][0], EXPERIMENT, f"{facts['kind']}_{own}", shard).with_suffix(".npz")
 
 
 def _files(facts: dict) -> list[Path]:
+    """The files of all shards."""
     whole = _path(facts)
     return sorted([*whole.parent.glob(whole.name), *whole.parent.glob(f"{whole.stem}.*of*.npz")])
 
 
-def _read(path: Path, n_keys: int) -> dict[tuple[int, ...], np.ndarray]:
-    if not path.exists():
-        return {}
-    with np.load(path, allow_pickle=False) as file:
-        keys, images = file["sample_ids"], file["images"]
-    if keys.shape != (len(images), n_keys) or images.dtype != np.uint8:
-        raise ValueError(f"{path} is not a file of precomputed images; delete it, and it is made again")
-    images = np.broadcast_to(images, (*images.shape[:3], 3))
-    return dict(zip(map(tuple, keys.tolist()), images, strict=True))
+def _missing(keys: np.ndarray, images: Kept) -> list[tuple[int, ...]]:
+    return [key for key in dict.fromkeys(map(tuple, keys.tolist())) if key not in images]
 
 
-def _write(path: Path, images: dict[tuple[int, ...], np.ndarray], facts: dict) -> None:
+def _read(paths: list[Path], n_keys: int) -> Kept:
+    """What those of the files hold that are there."""
+    kept: Kept = {}
+    for path in filter(Path.exists, paths):
+        with np.load(path, allow_pickle=False) as file:
+            keys, images = file["sample_ids"], file["images"]
+        if keys.shape != (len(images), n_keys) or images.dtype != np.uint8:
+            raise ValueError(f"{path} is not a file of precomputed images; delete it, and it is made again")
+        kept |= dict(zip(map(tuple, keys.tolist()), np.broadcast_to(images, (*images.shape[:3], 3)), strict=True))
+    return kept
+
+
+def _write(path: Path, images: Kept, facts: dict) -> None:
     """Sorted by key, of grey images one channel, with the facts as text."""
     keys = sorted(images)
     stack = np.stack([images[key] for key in keys])

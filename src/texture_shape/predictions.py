@@ -1,26 +1,45 @@
-"""What models say of manipulated images and of cue conflicts: one row per model, image and condition."""
+"""Answers of models to manipulated images and to cue conflicts: one row per model, image and condition."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Bool
 from torch import nn
 from tqdm.auto import tqdm
 
 from src.data.image_set import ImageSet
 from src.data.loaders import Batch
-from src.data.pixels import pixels_of
+from src.data.pixels import pixels_of, to_pixels
 from src.models.predict import predict
 from src.tables.statistics import without_logits
-from src.tables.texture_shape import CUTOFFS, LEVELS
-from src.texture_shape.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from src.texture_shape.cue_conflict import cue_conflict
+from src.tables.texture_shape import CORRUPTIONS, CUTOFFS, LEVELS
+from src.texture_shape import corruptions
+from src.texture_shape.frequency import cue_conflict
 from src.texture_shape.manipulations import manipulate
 
 Zoo = Mapping[tuple[str, int], nn.Module]  # (name, training seed) -> model, all on one device
+Batches = Iterable[Batch]  # the same each time they are gone through
+Levels = Mapping[str, Sequence[float]]  # condition -> levels
 
 
-def predict_all(zoo: Zoo, batches: Iterable[Batch], *, condition: str, level: float) -> pd.DataFrame:
+def predict_images(
+    zoo: Zoo, loader: Batches, others: Mapping[str, Batches], corrupted: Batches, *, seed: int = 0
+) -> pd.DataFrame:
+    """Every model on the loader's images, clean and manipulated, on others, and on the corruptions where installed.
+
+    others: condition -> batches, shown as they are, at level 1.  corrupted: the images to corrupt.  Columns as of
+    `predict_all`.
+    """
+    parts = [predict_manipulated(zoo, loader, seed=seed, progress="manipulations")]
+    parts += [predict_all(zoo, batches, condition=name, level=1) for name, batches in others.items()]
+    if corruptions.available():
+        parts.append(predict_corrupted(zoo, corrupted, seed=seed, progress="corruptions"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def predict_all(zoo: Zoo, batches: Batches, *, condition: str, level: float) -> pd.DataFrame:
     """Every model on the same batches, of which one is in memory at a time.
 
     Columns: model, model_seed, condition, level, sample_id, label, prediction, confidence (rounded to 0.001); rows
@@ -39,42 +58,43 @@ def predict_all(zoo: Zoo, batches: Iterable[Batch], *, condition: str, level: fl
 
 
 def predict_manipulated(
-    zoo: Zoo,
-    loader: Iterable[Batch],
-    *,
-    conditions: Mapping[str, Sequence[float]] = LEVELS,
-    seed: int = 0,
-    progress: str | None = None,
+    zoo: Zoo, loader: Batches, *, conditions: Levels = LEVELS, seed: int = 0, progress: str | None = None
 ) -> pd.DataFrame:
     """Every model on every manipulation and level, and on the images as they are (condition "clean", level 0).
 
-    conditions: manipulation -> levels.  loader: gives the same images each time it is gone through.  One pass over the
-    images for each condition, for all classes and models; columns as of `predict_all`.
+    conditions: manipulation -> levels.  One pass over the images for each condition, for all classes and models.
+    Columns as of `predict_all`.
     """
-    parts = [predict_all(zoo, loader, condition="clean", level=0)]
+    clean = predict_all(zoo, loader, condition="clean", level=0)
+    return pd.concat([clean, _predict_changed(zoo, loader, manipulate, conditions, seed, progress)], ignore_index=True)
+
+
+def predict_corrupted(zoo: Zoo, loader: Batches, *, seed: int = 0, progress: str | None = None) -> pd.DataFrame:
+    """Every model on the 19 corruptions (conditions) at severities 1 to 5 (levels); columns as of `predict_all`.
+
+    Raises ImportError where the optional package is not installed.
+    """
+    conditions = dict.fromkeys(CORRUPTIONS, corruptions.SEVERITIES)
+    return _predict_changed(zoo, loader, corruptions.corrupt, conditions, seed, progress)
+
+
+def _predict_changed(
+    zoo: Zoo, loader: Batches, change: Callable, conditions: Levels, seed: int, progress: str | None
+) -> pd.DataFrame:
     todo = [(name, level) for name, levels in conditions.items() for level in levels]
+    parts = []
     for name, level in tqdm(todo, desc=progress, disable=progress is None, leave=False):
         batches = (
-            Batch(manipulate(name, pixels, sample_ids, seed=seed, level=level), labels, sample_ids)
-            for pixels, labels, sample_ids in loader
+            Batch(change(name, pixels, ids, seed=seed, level=level), labels, ids) for pixels, labels, ids in loader
         )
         parts.append(predict_all(zoo, batches, condition=name, level=level))
     return pd.concat(parts, ignore_index=True)
 
 
-def predict_corrupted(zoo: Zoo, loader: Iterable[Batch], *, seed: int = 0, progress: str | None = None) -> pd.DataFrame:
-    """Every model on the 19 corruptions (conditions) at severities 1 to 5 (levels); columns as of `predict_all`.
-
-    Raises ImportError where the optional package is not installed.
-    """
-    parts, todo = [], [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
-    for name, severity in tqdm(todo, desc=progress, disable=progress is None, leave=False):
-        batches = (
-            Batch(corrupt(pixels, sample_ids, seed, severity, name=name), labels, sample_ids)
-            for pixels, labels, sample_ids in loader
-        )
-        parts.append(predict_all(zoo, batches, condition=name, level=severity))
-    return pd.concat(parts, ignore_index=True)
+def right_for_all(zoo: Zoo, loader: Batches) -> Bool[np.ndarray, " n"]:
+    """Which of the loader's images every model classifies correctly, in their order."""
+    clean = predict_all(zoo, loader, condition="clean", level=0)  # rows model by model
+    return (clean["label"] == clean["prediction"]).to_numpy().reshape(len(zoo), -1).all(0)
 
 
 def predict_conflicts(
@@ -85,11 +105,14 @@ def predict_conflicts(
     cutoffs: Sequence[float] = CUTOFFS,
     batch_size: int = 128,
     progress: str | None = None,
+    painted: np.ndarray | None = None,
+    style_pairs: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Every model on the pairs' cue conflicts: kind "phase" (level 1) and "hybrid" at each cut-off (its level).
 
-    pairs: of `choose_pairs`.  Columns: those of the pairs, then model, model_seed, condition, level, prediction,
-    confidence.
+    pairs: of `choose_pairs`.  painted, style_pairs: uint8 images [n, h, w, 3] of `stylised` and the pairs they are of,
+    for a third kind, "stylised" (level 1).
+    Columns: those of the pairs, then model, model_seed, condition, level, prediction, confidence.
     """
     todo = [("phase", None), *(("hybrid", cutoff) for cutoff in cutoffs)]
     parts = []
@@ -98,6 +121,9 @@ def predict_conflicts(
             cue_conflict(*images, kind=kind, cutoff=cutoff) for images in _images_of_pairs(image_set, pairs, batch_size)
         )
         parts.append(predict_pairs(zoo, made, pairs, condition=kind, level=1 if cutoff is None else cutoff))
+    if painted is not None:
+        batches = to_pixels(painted).split(batch_size)
+        parts.append(predict_pairs(zoo, batches, style_pairs, condition="stylised", level=1))
     return pd.concat(parts, ignore_index=True)
 
 

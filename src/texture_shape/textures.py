@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from src.seeding import Stream, uniform
-from src.texture_shape.checks import check_images, check_range, in_float64
+from src.texture_shape.checks import check_images, check_range, in_float64, installed
 
 Pixels = Float[Tensor, "n c s s"]
 
@@ -14,12 +14,8 @@ _RANGE_WEIGHT = 10.0  # of squared excess beyond the component's range, beside s
 
 
 def available() -> bool:
-    """Whether the optional package that computes the statistics is installed."""
-    try:
-        import plenoptic  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    """Whether the optional package is installed."""
+    return installed("plenoptic")
 
 
 def synthesise_texture(
@@ -34,10 +30,11 @@ def synthesise_texture(
     """Images with the texture of each image and nothing else of it, from noise drawn for (seed, sample id).
 
     The statistics are those of a steerable pyramid of 2 scales and 4 orientations (marginals, correlations in place,
-    between scales and between orientations), matched by Adam.  Of a colour image its three principal colours are
-    matched one by one, which keeps their covariance; of a grey one its brightness.
-    level: 0 gives the pixels back bit for bit, 1 the texture; there is nothing between.  Works in double precision, so
-    that an image's result does not hang on its batch (to 1e-6).
+    between scales and between orientations), matched by Adam, whose steps shrink along half a cosine.  Of a colour
+    image its three principal colours are matched one by one, which keeps their covariance; of a grey one its
+    brightness.
+    level: 0 gives the pixels back bit for bit, 1 the texture; there is nothing between.  Works in double precision: the
+    batch that an image comes in changes it by 1e-6 at most.
     Raises ImportError where plenoptic is not installed, ValueError for wrong images or levels.
     """
     check_images(pixels, sample_ids)
@@ -76,23 +73,20 @@ def _match(targets: Tensor, ids: Tensor, seed: int, part: int, statistics, steps
     wanted = _groups(statistics, targets)
     low, high = targets.amin((1, 2, 3), keepdim=True), targets.amax((1, 2, 3), keepdim=True)
     draws = uniform(ids, seed, Stream.TEXTURE_START, part, draws=targets[0].numel()).to(targets).view_as(targets)
-    x = (draws - 0.5) * 12**0.5
-    mean, square = torch.zeros_like(x), torch.zeros_like(x)  # Adam, Kingma & Ba 2015
+    x = ((draws - 0.5) * 12**0.5).requires_grad_()
+    optimiser = torch.optim.Adam([x], eps=1e-12)
     for step in range(1, steps + 1):
-        x = x.detach().requires_grad_()
         # by groups, each relative to its own length: else the few large statistics are all that counts
-        found = _groups(statistics, x)
         losses = sum(
-            (a - b).square().sum(1) / b.square().sum(1).clamp(min=1e-6) for a, b in zip(found, wanted, strict=True)
+            (a - b).square().sum(1) / b.square().sum(1).clamp(min=1e-6)
+            for a, b in zip(_groups(statistics, x), wanted, strict=True)
         )
         beyond = (x - x.clamp(low, high)).square().mean((1, 2, 3))
-        (gradient,) = torch.autograd.grad((losses + _RANGE_WEIGHT * beyond).sum(), x)
-        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient.square()
-        slower = 0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * step / steps)).item()
-        x = x.detach() - step_size * slower * 12**0.5 * (mean / (1 - 0.9**step)) / (
-            (square / (1 - 0.999**step)).sqrt() + 1e-12
-        )
-    return (x * spread[:, None])[:, 0]
+        (x.grad,) = torch.autograd.grad((losses + _RANGE_WEIGHT * beyond).sum(), x)
+        slower = 0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * step / steps)).item()  # float32, as stored images had it
+        optimiser.param_groups[0]["lr"] = step_size * slower * 12**0.5
+        optimiser.step()
+    return (x.detach() * spread[:, None])[:, 0]
 
 
 def _groups(statistics: torch.nn.Module, images: Tensor) -> list[Float[Tensor, "n k"]]:
@@ -102,11 +96,10 @@ def _groups(statistics: torch.nn.Module, images: Tensor) -> list[Float[Tensor, "
 
 
 def _statistics(side: int) -> torch.nn.Module:
-    try:
-        from plenoptic.models import PortillaSimoncelli  # optional requirement, imported on demand
-    except ImportError as error:
-        raise ImportError(
-            "texture-only images need the package plenoptic: make texture, or pip install -r requirements-texture.txt"
-        ) from error
+    if not available():
+        how = "make texture, or pip install -r requirements-texture.txt"
+        raise ImportError(f"texture-only images need the package plenoptic: {how}")
+    from plenoptic.models import PortillaSimoncelli
+
     model = PortillaSimoncelli((side, side), n_scales=N_SCALES, spatial_corr_width=CORRELATION_WIDTH)
     return model.double().eval().requires_grad_(False)

@@ -9,7 +9,8 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 from victims import some_images
 
 from src.tables.texture_shape import LEVELS, UNITS
-from src.texture_shape import MANIPULATIONS, cue_conflict, frequency_hybrid, manipulate, phase_amplitude
+from src.texture_shape import MANIPULATIONS, manipulate
+from src.texture_shape.frequency import cue_conflict, frequency_hybrid, phase_amplitude
 from src.texture_shape.manipulations import FILLS, cover, luma, occlude
 
 SIDE = 32

@@ -60,11 +60,15 @@ def test_bars_of_what_was_not_measured_are_left_out(ax):
 def test_retained_curves_keep_the_order_of_the_levels(ax):
     table = pd.DataFrame({"model": ["mlp"] * 3 + ["cnn"] * 3, "level": [16, 8, 4] * 2})
     table = table.assign(retained=[0.9, 0.5, 0.2, 0.8, 0.6, 0.1], low=0.05, high=0.95)
-    plotting.texture_shape.retained_curves(table, ax, unit="patch, pixels", chance=0.11)
+    table["clean"] = [0.5] * 3 + [0.8] * 3
+    plotting.texture_shape.retained_curves(table, ax, unit="patch, pixels", chance=0.1)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["16", "8", "4"]
-    np.testing.assert_allclose(ax.lines[0].get_ydata(), 11)
-    np.testing.assert_allclose(ax.lines[1].get_ydata(), [90, 50, 20])
-    np.testing.assert_allclose(ax.lines[2].get_ydata(), [80, 60, 10])
+    mlp, guessing_of_mlp, cnn, guessing_of_cnn = ax.lines
+    np.testing.assert_allclose(mlp.get_ydata(), [90, 50, 20])
+    np.testing.assert_allclose(cnn.get_ydata(), [80, 60, 10])
+    np.testing.assert_allclose(guessing_of_mlp.get_ydata(), 20)  # of each model's own clean accuracy
+    np.testing.assert_allclose(guessing_of_cnn.get_ydata(), 12.5)
+    assert guessing_of_cnn.get_linestyle() == ":" and guessing_of_cnn.get_color() == cnn.get_color()
     assert ax.get_xlabel() == "patch, pixels" and len(ax.collections) == 2
 
 
@@ -112,15 +116,102 @@ def test_bias_curves_go_up_the_cutoffs_and_mark_the_crossovers_within(ax):
     plt.close(figure)
 
 
-def test_the_corruption_heatmap_has_a_block_for_each_model(ax):
-    rows = [
-        (model, name, level) for model in ("mlp", "cnn") for name in ("fog", "jpeg_compression") for level in (1, 2)
+# whole figures
+
+
+CLASSES = [f"class {k}" for k in range(12)]
+
+
+def measured(model: str, model_seed: int, share: float) -> pd.DataFrame:
+    """24 images of 12 classes, clean and changed, of which a share is right, as notebook 03 stores them."""
+    ids = np.arange(24)
+    head = dict(model=model, model_seed=model_seed, dataset="toy", sample_id=ids, label=ids % 12)
+    right = {"clean": ids < 22, "grayscale": ids < 24 * share, "occlusion_black": ids < 20 * share}
+    parts = [
+        pd.DataFrame(head | dict(condition=name, level=level, prediction=np.where(right[name], ids % 12, 99)))
+        for name, level in (("clean", 0.0), ("grayscale", 1.0), ("occlusion_black", 0.1), ("occlusion_black", 0.5))
     ]
-    table = pd.DataFrame(rows, columns=["model", "condition", "level"]).assign(accuracy=np.arange(8) / 10)
-    plotting.texture_shape.corruption_heatmap(
-        table.sample(frac=1, random_state=0).sort_values("condition"), ax, models=["cnn", "mlp"]
+    fog = [pd.DataFrame(head | dict(condition="fog", level=float(s), prediction=ids % 12))[:12] for s in (1, 2)]
+    return pd.concat([*parts, *fog])
+
+
+@pytest.fixture
+def two_seeds():
+    """In the order of stored tables: model by model, in each the seeds."""
+    return pd.concat(
+        [measured("cnn", 1, 0.5), measured("cnn", 0, 0.1), measured("mlp", 1, 0.25), measured("mlp", 0, 0)]
     )
-    np.testing.assert_allclose(ax.collections[0].get_array().reshape(2, 4), [[40, 50, 0, 10], [60, 70, 20, 30]])
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["fog", "jpeg compression"]
+
+
+def heights(ax) -> list[float]:
+    return [round(float(bar.get_height())) for bar in ax.patches if bar.get_height() > 0]
+
+
+def test_figures_draw_one_training_seed_and_count_images(two_seeds):
+    figure = plotting.texture_shape.accuracies(two_seeds, CLASSES, models=["mlp", "cnn"])
+    assert figure.get_suptitle() == "toy, training seed 1, n = 24 test images"
+    bars, curve = figure.axes
+    assert heights(bars) == [25, 21, 50, 42]  # the MLP first, as asked: 6 and 5 of 24, then 12 and 10
+    guessing = [line.get_ydata()[0] for line in curve.lines if line.get_linestyle() == ":"]
+    np.testing.assert_allclose(guessing, 100 / 12 * 24 / 22)
+    other = plotting.texture_shape.accuracies(two_seeds, CLASSES, model_seed=0)
+    assert "seed 0, n = 24" in other.get_suptitle()
+    with pytest.raises(ValueError, match="no rows of any model with training seed 7"):
+        plotting.texture_shape.accuracies(two_seeds, CLASSES, model_seed=7)
+    plt.close("all")
+
+
+def test_by_class_shows_ten_of_many_and_says_so(two_seeds):
+    figure = plotting.texture_shape.accuracies_by_class(two_seeds, CLASSES)
+    assert figure.get_suptitle() == "toy, training seed 1: the 10 classes where the models differ most"
+    assert [ax.get_title() for ax in figure.axes] == [
+        "grayscale 1, n = 2 a class",
+        "occlusion black 0.5, n = 2 a class",
+    ]
+    assert len(figure.axes[-1].get_xticklabels()) == 10
+    few = plotting.texture_shape.accuracies_by_class(two_seeds[two_seeds["label"] < 4], CLASSES[:4])
+    assert few.get_suptitle() == "toy, training seed 1"
+    assert [label.get_text() for label in few.axes[-1].get_xticklabels()] == CLASSES[:4]
+    plt.close("all")
+
+
+def test_corruptions_have_a_block_for_each_model(two_seeds):
+    figure = plotting.texture_shape.corruptions(two_seeds, models=["mlp", "cnn"])
+    assert figure.get_suptitle() == "toy, training seed 1, n = 12 test images"
+    ax = figure.axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["fog"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "1", "2"]
-    assert [text.get_text() for text in ax.texts if text.get_text() in ("CNN", "MLP")] == ["CNN", "MLP"]
+    assert [text.get_text() for text in ax.texts if text.get_text() in ("CNN", "MLP")] == ["MLP", "CNN"]
+    rows = [(m, name, s) for m in ("mlp", "cnn") for name in ("fog", "jpeg_compression") for s in (1.0, 2.0)]
+    right = dict(zip(rows, (0, 1, 2, 3, 4, 5, 6, 7), strict=True))
+    table = pd.DataFrame([(*row, i, 0, int(i >= k)) for row, k in right.items() for i in range(10)])
+    table.columns = ["model", "condition", "level", "sample_id", "label", "prediction"]
+    figure = plotting.texture_shape.corruptions(table.assign(model_seed=0, dataset="toy"), models=["cnn", "mlp"])
+    shown = figure.axes[0].collections[0].get_array().reshape(2, 4)
+    np.testing.assert_allclose(shown, [[40, 50, 0, 10], [60, 70, 20, 30]])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["fog", "jpeg compression"]
+    with pytest.raises(ValueError, match="no rows"):
+        plotting.texture_shape.corruptions(two_seeds[two_seeds["condition"] == "clean"])
+    plt.close("all")
+
+
+def test_cue_conflicts_pool_no_seeds_and_mark_the_rules():
+    kinds = [("phase", 1.0), ("hybrid", 1.0), ("hybrid", 4.0)]
+    parts = [
+        pd.DataFrame(
+            {"pair": range(30), "shape_label": 0, "texture_label": 1, "prediction": [0] * k + [1] * (30 - k)}
+        ).assign(model=model, model_seed=seed, dataset="toy", condition=condition, level=level)
+        for model, seed, k in (("cnn", 0, 10), ("cnn", 1, 25), ("mlp", 0, 20), ("mlp", 1, 5))
+        for condition, level in kinds
+    ]
+    table = pd.concat(parts)
+    rules = table[(table["model"] == "mlp") & (table["model_seed"] == 0)].assign(model="shape rule")
+    figure = plotting.texture_shape.cue_conflicts(table, calibration=rules, models=["mlp", "cnn"], model_seed=0)
+    assert figure.get_suptitle() == "toy, training seed 0, pairs: 30 phase, 30 hybrid"
+    shares, points, hybrids, _ = figure.axes
+    assert [text.get_text() for text in shares.texts] == ["100 % of 30"] * 2
+    assert [text.get_text() for text in points.texts] == ["0.67", "0.33"]
+    assert [text.get_text() for text in hybrids.get_legend().get_texts()] == ["rules of one cue"]
+    without = plotting.texture_shape.cue_conflicts(table)
+    assert without.axes[2].get_legend() is None
+    plt.close("all")

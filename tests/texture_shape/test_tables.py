@@ -55,7 +55,7 @@ def test_the_interval_is_the_bootstrap_over_pairs_of_scipy():
         return (sample == 1).sum(axis) / (sample != 0).sum(axis)
 
     theirs = stats.bootstrap((followed,), bias, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1))
-    ours = shape_bias(table, n_boot=20_000).iloc[0]
+    ours = shape_bias(table, n_resamples=20_000).iloc[0]
     np.testing.assert_allclose([ours["low"], ours["high"]], theirs.confidence_interval, atol=0.011)
     narrow = shape_bias(table, level=0.5).iloc[0]
     assert ours["low"] < narrow["low"] < ours["shape_bias"] < narrow["high"] < ours["high"]
@@ -66,7 +66,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     rng, inside = np.random.default_rng(0), 0
     for trial in range(300):
         shape, texture, neither = rng.multinomial(150, [0.35, 0.15, 0.5])
-        found = shape_bias(conflicts(shape, texture, neither), n_boot=1_000, seed=trial).iloc[0]
+        found = shape_bias(conflicts(shape, texture, neither), n_resamples=1_000, seed=trial).iloc[0]
         inside += found["low"] <= 0.7 <= found["high"]
     assert 0.90 <= inside / 300 <= 0.98
 
@@ -100,7 +100,7 @@ def test_the_paired_interval_is_the_bootstrap_of_scipy():
     theirs = stats.bootstrap(
         (first, second), difference, paired=True, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
     )
-    ours = compare_shape_bias(pd.concat([a, b]), n_boot=20_000).iloc[0]
+    ours = compare_shape_bias(pd.concat([a, b]), n_resamples=20_000).iloc[0]
     np.testing.assert_allclose([ours["low"], ours["high"]], theirs.confidence_interval, atol=0.011)
     drawn = theirs.bootstrap_distribution
     assert ours["p_value"] == pytest.approx(2 * min((drawn <= 0).mean(), (drawn >= 0).mean()), abs=0.01)
@@ -172,7 +172,7 @@ def test_the_crossovers_interval_keeps_pairs_together():
         for cutoff in grid
     ]
     table = pd.concat(rows).assign(model="cnn", shape_label=1, texture_label=2)
-    found = crossover(table, n_boot=4_000).iloc[0]
+    found = crossover(table, n_resamples=4_000).iloc[0]
     theirs = stats.bootstrap((np.log2(own),), np.median, n_resamples=4_000, method="percentile", rng=rng)
     np.testing.assert_allclose(np.log2([found["low"], found["high"]]), theirs.confidence_interval, atol=0.07)
     assert np.log2(found["crossover"]) == pytest.approx(np.median(np.log2(own)), abs=0.05)
@@ -223,7 +223,7 @@ def test_retained_intervals_are_the_paired_bootstrap_of_scipy():
         return r.mean(axis) / c.mean(axis)
 
     theirs = stats.bootstrap((clean, manipulated), ratio, paired=True, n_resamples=20_000, method="percentile", rng=rng)
-    found = retained_accuracy(predictions(clean, manipulated), n_boot=20_000).iloc[0]
+    found = retained_accuracy(predictions(clean, manipulated), n_resamples=20_000).iloc[0]
     np.testing.assert_allclose(found[["low", "high"]].astype(float), theirs.confidence_interval, atol=0.008)
 
 

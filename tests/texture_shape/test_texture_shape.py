@@ -12,32 +12,32 @@ from victims import Spy, in_batches, some_images, trained_conv
 
 from src import paths
 from src.data import load_images
+from src.data.loaders import Batch
 from src.data.pixels import pixels_of, to_arrays
 from src.models import build_model
 from src.results import NOTEBOOKS
-from src.tables.texture_shape import LEVELS, shape_bias
+from src.tables.texture_shape import CORRUPTIONS, LEVELS, UNITS, shape_bias
 from src.texture_shape import (
-    CORRUPTIONS,
     MANIPULATIONS,
-    calibrate,
     choose_pairs,
-    corrupt,
     corruptions,
+    example_pictures,
     manipulate,
-    predict_all,
     predict_conflicts,
-    predict_corrupted,
+    predict_images,
     predict_manipulated,
-    predict_pairs,
+    right_for_all,
+    slow_images,
     stylised,
-    synthesise_texture,
-    texture_only,
     textures,
-    transfer_style,
 )
-from src.texture_shape.calibration_images import N_CLASSES, NONE, draw, follow_shape, follow_texture
-from src.texture_shape.cue_conflict import cue_conflict
-from src.texture_shape.style_transfer import gram_matrix
+from src.texture_shape.calibration_images import N_CLASSES, NONE, calibrate, draw, follow_shape, follow_texture
+from src.texture_shape.corruptions import corrupt
+from src.texture_shape.frequency import cue_conflict
+from src.texture_shape.precomputed import texture_only
+from src.texture_shape.predictions import predict_all, predict_corrupted, predict_pairs
+from src.texture_shape.style_transfer import gram_matrix, transfer_style
+from src.texture_shape.textures import synthesise_texture
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +284,26 @@ def test_every_model_sees_the_same_images():
     assert table.groupby(["model", "model_seed"]).size().to_dict() == dict.fromkeys(spies, 20)
 
 
+def test_all_that_notebook_03_measures_is_one_table(monkeypatch):
+    monkeypatch.setattr("src.texture_shape.corruptions.available", lambda: False)
+    images = some_images(10)
+    zoo = {("conv", 0): trained_conv(), ("conv", 1): trained_conv()}
+    table = predict_images(zoo, [images], {"stylised": [Batch(*(values[:4] for values in images))]}, [images])
+    manipulated = predict_manipulated(zoo, [images])
+    pd.testing.assert_frame_equal(table[: len(manipulated)], manipulated)
+    rest = table[len(manipulated) :]
+    assert set(rest["condition"]) == {"stylised"} and set(rest["level"]) == {1} and len(rest) == 2 * 4
+
+
+def test_usable_images_are_those_right_for_all():
+    images = some_images(30)
+    spoilt = nn.Sequential(trained_conv(), nn.Linear(10, 10))
+    usable = right_for_all({("a", 0): trained_conv(), ("b", 0): spoilt}, in_batches(images, 7))
+    with torch.no_grad():
+        right = [(net(images.pixels).argmax(1) == images.labels).numpy() for net in (trained_conv(), spoilt)]
+    np.testing.assert_array_equal(usable, right[0] & right[1])
+
+
 def test_by_default_everything_is_measured():
     table = predict_manipulated({("conv", 0): trained_conv()}, in_batches(some_images(10), 10))
     found = table.groupby("condition")["level"].agg(lambda levels: set(levels)).to_dict()
@@ -335,16 +355,16 @@ def test_stylised_images_are_made_once_and_added_to(own_results, clothes, monkey
         return transfer_style(content, style, network, **options)
 
     monkeypatch.setattr("src.texture_shape.precomputed.transfer_style", counted)
-    first = stylised(clothes, pairs[:3], model, steps=1, progress=False)
+    first = stylised(clothes, pairs[:3], model, steps=1)
     (file,) = own_results.iterdir()
     assert first.dtype == np.uint8 and first.shape == (3, 32, 32, 3) and made == [3]
-    whole = stylised(clothes, pairs.iloc[::-1], model, steps=1, progress=False)
+    whole = stylised(clothes, pairs.iloc[::-1], model, steps=1)
     assert made == [3, 2] and np.array_equal(whole[::-1][:3], first)
-    assert np.array_equal(stylised(clothes, pairs[:3], model, steps=1, progress=False), first) and made == [3, 2]
+    assert np.array_equal(stylised(clothes, pairs[:3], model, steps=1), first) and made == [3, 2]
     shape, texture = (pixels_of(clothes, pairs[f"{role}_id"].to_numpy()) for role in ("shape", "texture"))
     expected = 255 * to_arrays(transfer_style(shape, texture, model, steps=1))
     assert abs(whole[::-1] - expected).max() <= 0.5 + 1e-3
-    stylised(clothes, pairs[:1], model, steps=2, progress=False)  # made another way, so kept in another file
+    stylised(clothes, pairs[:1], model, steps=2)  # made another way, so kept in another file
     assert len(list(own_results.iterdir())) == 2 and made == [3, 2, 1]
     with np.load(file) as kept:
         facts = json.loads(str(kept["facts"]))
@@ -352,6 +372,37 @@ def test_stylised_images_are_made_once_and_added_to(own_results, clothes, monkey
     assert facts["weights"] == model.source and facts["steps"] == 1
     with pytest.raises(ValueError, match="no trained weights"):
         stylised(clothes, pairs, build_model("cnn", "fashion_mnist", weights=None), steps=1)
+
+
+def test_slow_images_lie_where_the_results_say(tmp_path, clothes, monkeypatch):
+    asked = []
+
+    def elsewhere(dataset, experiment, name, shard="1/1"):
+        asked.append((dataset, experiment, shard))
+        return tmp_path / f"{name}.{shard.replace('/', 'of')}.parquet"
+
+    monkeypatch.setattr("src.texture_shape.precomputed.table_path", elsewhere)
+    pairs = choose_pairs(clothes.labels, clothes.sample_ids, 2, seed=0)
+    stylised(clothes, pairs, build_model("cnn", "fashion_mnist"), steps=1, shard="2/3")
+    (file,) = tmp_path.iterdir()
+    assert file.name.endswith(".2of3.npz")
+    assert set(asked) <= {("fashion_mnist", "03_texture_shape", shard) for shard in ("1/1", "2/3")}
+    assert "03_texture_shape" in NOTEBOOKS
+
+
+def test_slow_images_are_image_sets_with_the_labels_of_their_sources(own_results, clothes, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "plenoptic", None)
+    model, pairs = build_model("cnn", "fashion_mnist"), choose_pairs(clothes.labels, clothes.sample_ids, 4, seed=0)
+    slow = slow_images(clothes, pairs, model, seed=0, style_steps=1)
+    assert list(slow) == ["stylised"]  # what a missing package would make is left out
+    np.testing.assert_array_equal(slow["stylised"].sample_ids, pairs["shape_id"])
+    np.testing.assert_array_equal(slow["stylised"].labels, pairs["shape_label"])
+    np.testing.assert_array_equal(slow["stylised"].images, stylised(clothes, pairs, model, steps=1))
+    pictures, originals = example_pictures(clothes, pairs[:2], slow)
+    np.testing.assert_array_equal(originals, to_arrays(pixels_of(clothes, pairs["shape_id"][:2].to_numpy())))
+    np.testing.assert_allclose(255 * pictures["cue conflict"]["stylised"], slow["stylised"].images[:2], atol=1e-4)
+    assert {len(row) for name, row in pictures.items() if name.startswith("occlusion")} == {5}
+    assert all(made.shape == originals.shape for row in pictures.values() for made in row.values())
 
 
 def test_a_stopped_run_keeps_what_it_has(own_results, clothes, monkeypatch):
@@ -367,19 +418,19 @@ def test_a_stopped_run_keeps_what_it_has(own_results, clothes, monkeypatch):
 
     monkeypatch.setattr("src.texture_shape.precomputed.transfer_style", stops)
     with pytest.raises(KeyboardInterrupt):
-        stylised(clothes, pairs, model, progress=False)
-    found = stylised(clothes, pairs, model, progress=False)
+        stylised(clothes, pairs, model)
+    found = stylised(clothes, pairs, model)
     assert calls == [2, 2, 2, 2]
     np.testing.assert_array_equal(found, (255 * to_arrays(pixels_of(clothes, pairs["shape_id"].to_numpy()))).round())
 
 
 def test_a_file_of_something_else_is_refused(own_results, clothes):
     model, pairs = build_model("cnn", "fashion_mnist"), choose_pairs(clothes.labels, clothes.sample_ids, 1, seed=0)
-    stylised(clothes, pairs, model, steps=1, progress=False)
+    stylised(clothes, pairs, model, steps=1)
     (file,) = own_results.iterdir()
     np.savez(file, sample_ids=np.zeros((2, 1)), images=np.zeros((2, 32, 32, 1), np.uint8))
     with pytest.raises(ValueError, match="is not a file of precomputed images; delete it"):
-        stylised(clothes, pairs, model, steps=1, progress=False)
+        stylised(clothes, pairs, model, steps=1)
 
 
 def test_the_committed_images_are_those_the_notebook_asks_for():
@@ -418,24 +469,24 @@ def test_without_the_optional_packages_an_error_says_what_to_install(monkeypatch
     ):
         synthesise_texture(images.pixels, images.sample_ids, 0)
     with pytest.raises(ImportError, match="need the package imagecorruptions-imaug: make texture"):
-        corrupt(images.pixels, images.sample_ids, 0, 1, name="fog")
+        corrupt("fog", images.pixels, images.sample_ids, seed=0, level=1)
     with pytest.raises(ImportError, match="imagecorruptions-imaug"):
         predict_corrupted({("conv", 0): trained_conv()}, [images])
-    assert texture_only(clothes, progress=False) is None
+    assert texture_only(clothes) is None
     # what needs no package still works
     assert torch.equal(synthesise_texture(images.pixels, images.sample_ids, 0, level=0), images.pixels)
-    assert torch.equal(corrupt(images.pixels, images.sample_ids, 0, 0, name="fog"), images.pixels)
+    assert torch.equal(corrupt("fog", images.pixels, images.sample_ids, seed=0, level=0), images.pixels)
 
 
 def test_wrong_corruptions_and_textures_are_refused():
     pixels, _, ids = some_images(10)
     with pytest.raises(ValueError, match="unknown corruption 'rain'; choose from gaussian_noise, shot_noise"):
-        corrupt(pixels, ids, 0, 1, name="rain")
+        corrupt("rain", pixels, ids, seed=0, level=1)
     for severity in (6, -1, 1.5):
         with pytest.raises(ValueError, match="severity of fog is 0, 1, 2, 3, 4 or 5"):
-            corrupt(pixels, ids, 0, severity, name="fog")
+            corrupt("fog", pixels, ids, seed=0, level=severity)
     with pytest.raises(ValueError, match="at least 32 pixels a side, not 16"):
-        corrupt(pixels[..., :16, :16], ids, 0, 1, name="fog")
+        corrupt("fog", pixels[..., :16, :16], ids, seed=0, level=1)
     with pytest.raises(ValueError, match="level of a texture is 0 or 1, not 0.5"):
         synthesise_texture(pixels, ids, 0, level=0.5)
     with pytest.raises(ValueError, match="from 0 to 1, not 3"):
@@ -450,10 +501,10 @@ def test_corruptions_are_the_packages_and_seeded_per_image(name):
     assert sorted(CORRUPTIONS) == sorted(imagecorruptions.get_corruption_names("all"))
     pixels, _, ids = some_images(10)
     state = np.random.get_state()[1].copy()
-    found = corrupt(pixels, ids, 3, 5, name=name)
+    found = corrupt(name, pixels, ids, seed=3, level=5)
     assert (np.random.get_state()[1] == state).all()
     assert found.shape == pixels.shape and 0 <= found.min() and found.max() <= 1
-    backwards = corrupt(pixels.flip(0)[:4], ids.flip(0)[:4], 3, 5, name=name)
+    backwards = corrupt(name, pixels.flip(0)[:4], ids.flip(0)[:4], seed=3, level=5)
     assert torch.equal(backwards.flip(0), found[-4:])
     assert torch.equal((255 * found).round() / 255, found)
     if name in ("contrast", "brightness", "pixelate", "jpeg_compression", "saturate", "defocus_blur", "gaussian_blur"):
@@ -461,14 +512,14 @@ def test_corruptions_are_the_packages_and_seeded_per_image(name):
         theirs = imagecorruptions.corrupt(image, severity=5, corruption_name=name)
         np.testing.assert_array_equal((255 * to_arrays(found[:1])[0]).round(), theirs)
     elif name not in ("zoom_blur", "fog"):
-        assert not torch.equal(corrupt(pixels, ids, 4, 5, name=name), found)
+        assert not torch.equal(corrupt(name, pixels, ids, seed=4, level=5), found)
 
 
 @pytest.mark.skipif(not corruptions.available(), reason="imagecorruptions-imaug is not installed: make texture")
 @pytest.mark.filterwarnings("error")
 def test_where_no_drop_falls_spatter_leaves_the_image():
     pixels, _, ids = some_images(100)
-    found = corrupt(pixels, ids, 0, 1, name="spatter")
+    found = corrupt("spatter", pixels, ids, seed=0, level=1)
     unchanged = (found == pixels).flatten(1).all(1)
     assert 0 < unchanged.sum() < 20 and found.flatten(1).amax(1).min() > 0
 
@@ -499,7 +550,7 @@ def test_textures_have_the_images_statistics_and_not_its_layout():
 
 
 def test_all_names_are_those_of_the_package():
-    from src import tables, texture_shape
+    from src import texture_shape
 
     assert all(hasattr(texture_shape, name) for name in texture_shape.__all__)
-    assert set(MANIPULATIONS) == set(tables.texture_shape.UNITS)
+    assert set(MANIPULATIONS) == set(UNITS)
