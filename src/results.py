@@ -140,6 +140,11 @@ def load_table(
     return table
 
 
+def load_tables(dataset: str, experiment: str, names: Sequence[str], **asked) -> pd.DataFrame:
+    """Several tables of one experiment, one below the other; asked: as of `load_table`."""
+    return pd.concat([load_table(dataset, experiment, name, **asked) for name in names], ignore_index=True)
+
+
 def load_parts(
     dataset: str,
     experiment: str,

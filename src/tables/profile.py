@@ -167,3 +167,18 @@ def as_text(summary: pd.DataFrame, *, names: dict[str, str] | None = None) -> pd
         name = (names or {}).get(row.model, row.model)
         cells.setdefault(label, {})[name] = f"{value} [{low}, {high}]{seeds} (rank {row.rank})"
     return pd.DataFrame.from_dict(cells, orient="index").rename_axis("axis").fillna("")
+
+
+def sentences(summary: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """A sentence for each axis: who is best or highest, how far apart the ends are, what training seeds change.
+
+    names: of the models, in the order of the summary.
+    """
+    labels, said = dict(zip(summary["model"].unique(), names, strict=True)), []
+    for name, part in summary.groupby("axis", sort=False):
+        axis, first = AXES[name], " and ".join(labels[model] for model in part.loc[part["rank"] == 1, "model"])
+        gap, spread = part["value"].max() - part["value"].min(), (part["seed_high"] - part["seed_low"]).max()
+        seeds = f"; seeds of one architecture differ by up to {axis.scale * spread:.2g}" * bool(part["seeds"].max() > 1)
+        ends = f"from end to end {axis.scale * gap:.3g} {axis.unit}".rstrip()
+        said.append(f"{axis.label}: {'best' if axis.better else 'highest'} {first}; {ends}{seeds}.")
+    return said
