@@ -57,13 +57,12 @@ def maximise_activation(
         if start is None and statistics is None:
             raise ValueError("how large shall the pictures be? give size=(height, width), statistics or a start")
         size = tuple(start.shape[-2:]) if start is not None else statistics.size
-    if jitter < 0 or rotate < 0 or scale < 0 or tv < 0:
+    if min(jitter, rotate, scale, tv) < 0:
         raise ValueError(f"jitter, rotate, scale and tv cannot be negative: {jitter}, {rotate}, {scale}, {tv}")
     if stop_at is not None and layer == LOGITS and not 0 < stop_at < 1:
         raise ValueError(f"stop_at is a probability for classes, between 0 and 1, not {stop_at}")
-    ids = torch.arange(len(targets)) if sample_ids is None else sample_ids
-    ids, seed = ids.to(device), seed.to(device) if isinstance(seed, Tensor) else seed
-    start = None if start is None else start.to(device)
+    ids = torch.arange(len(targets), device=device) if sample_ids is None else sample_ids.to(device)
+    seed = seed.to(device) if isinstance(seed, Tensor) else seed
     how = parameterise(parameterisation, ids, seed=seed, start=start, statistics=statistics, size=size)
     views = draw_views(ids, seed, steps)
     with frozen(model):
@@ -72,27 +71,17 @@ def maximise_activation(
 
         def objective(pixels: Tensor, rows: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
             seen = change_view(pixels, views[rows, step], jitter=jitter, rotate=rotate, scale=scale)
-            penalty = tv * total_variation(pixels) if tv else torch.zeros(len(rows), device=device)
-            chosen = [targets[row] for row in rows.tolist()]
-            response = respond(model, seen, layer).float()
+            response, chosen = respond(model, seen, layer).float(), [targets[row] for row in rows.tolist()]
+            penalty = tv * total_variation(pixels)
             if layer == LOGITS:
                 odds = log_odds(response, torch.tensor(chosen, device=device))
                 return odds.sigmoid(), -odds, penalty
-            values = _by_target(response, chosen)
+            values = torch.stack([pick_response(row[None], k)[0] for row, k in zip(response, chosen, strict=True)])
             return values, -values, penalty
 
-        reached = {} if stop_at is None else dict(reached=lambda value: value >= stop_at, hold=HOLD)
+        reached = None if stop_at is None else lambda value: value >= stop_at
         names = [f"{layer} {target}" for target in targets]
-        return optimise(how, objective, steps=steps, lr=lr, names=names, **reached)
-
-
-def _by_target(response: Tensor, chosen: list) -> Tensor:
-    """The response of each row to its own target; rows that share one are read together."""
-    values = torch.empty(len(chosen), device=response.device)
-    for target in dict.fromkeys(chosen):
-        rows = [i for i, other in enumerate(chosen) if other == target]
-        values = values.index_copy(0, torch.tensor(rows, device=values.device), pick_response(response[rows], target))
-    return values
+        return optimise(how, objective, steps=steps, lr=lr, names=names, reached=reached, hold=HOLD)
 
 
 def _check_targets(response: Tensor, targets: list, layer: str) -> None:

@@ -1,4 +1,4 @@
-"""Small random changes of view at every step: what a picture shows must survive them, which static does not."""
+"""Random views: small changes at every step that what a picture shows must survive, which static does not."""
 
 import math
 
@@ -27,26 +27,11 @@ def change_view(
         return pixels
     h, w = pixels.shape[-2:]
     shift = (view[:, :2] * (jitter + 0.5)).round().clamp(-jitter, jitter)
-    if rotate == scale == 0:
-        return _shifted(pixels, shift.long())
     angle, size = view[:, 2] * math.radians(rotate), (1 + scale) ** view[:, 3]
     cos, sin = angle.cos() / size, angle.sin() / size
     # of a pixel in the view, where it stands in the picture; affine_grid counts half sides from the middle
     right = torch.stack([cos, -sin * h / w, -2 * shift[:, 0] / w], 1)
     down = torch.stack([sin * w / h, cos, -2 * shift[:, 1] / h], 1)
     grid = F.affine_grid(torch.stack([right, down], 1), list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-
-def _shifted(pixels: Tensor, shift: Tensor) -> Tensor:
-    """Whole-pixel shifts as one gather: mirrored at the border, whose own row of pixels comes twice."""
-    n, c, h, w = pixels.shape
-    columns = _mirrored(torch.arange(w, device=pixels.device) - shift[:, :1], w)  # n, w
-    rows = _mirrored(torch.arange(h, device=pixels.device) - shift[:, 1:], h)  # n, h
-    places = (rows[:, :, None] * w + columns[:, None]).view(n, 1, h * w)
-    return pixels.flatten(2).gather(2, places.expand(n, c, h * w)).view(n, c, h, w)
-
-
-def _mirrored(index: Tensor, size: int) -> Tensor:
-    index = index.remainder(2 * size)
-    return torch.minimum(index, 2 * size - 1 - index)
+    mode = "nearest" if rotate == scale == 0 else "bilinear"
+    return F.grid_sample(pixels, grid, mode=mode, padding_mode="reflection", align_corners=False)
