@@ -56,8 +56,12 @@ def invert_features(
 
         def objective(pixels: Tensor, rows: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
             distance = feature_distance(respond(model, pixels, layer).float(), wanted[rows])
-            contrast = (2 * pixels - 1).abs().pow(alpha).flatten(1).mean(1)
-            return distance, distance, alpha_norm * contrast + tv * _roughness(pixels, beta)
+            penalty = torch.zeros_like(distance)
+            if alpha_norm:
+                penalty = penalty + alpha_norm * (2 * pixels - 1).abs().pow(alpha).flatten(1).mean(1)
+            if tv:
+                penalty = penalty + tv * _roughness(pixels, beta)
+            return distance, distance, penalty
 
         reached = None if stop_at is None else lambda value: value <= stop_at
         names = [f"{layer} of sample_id {i}" for i in ids.tolist()]

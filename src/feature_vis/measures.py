@@ -17,20 +17,21 @@ from src.feature_vis.layers import respond
 from src.feature_vis.parameterisations import ImageStatistics, log_power
 
 Pixels = Float[Tensor, "n 3 h w"]
+Classes = Int[Tensor, " n"]
+Values = Float[Tensor, " n"]
+Judges = Mapping[str, nn.Module]  # networks of another architecture, which took no part in making the pictures
 
 SHIFT = 3  # pixels
 WINDOW = 11  # pixels a side, of SSIM
 
 
 @torch.no_grad()
-def class_probability(model: nn.Module, pixels: Pixels, classes: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+def class_probability(model: nn.Module, pixels: Pixels, classes: Classes) -> Values:
     """Softmax probability of each picture's class."""
     return model(pixels).float().softmax(1).gather(1, classes[:, None])[:, 0]
 
 
-def shifted_probability(
-    model: nn.Module, pixels: Pixels, classes: Int[Tensor, " n"], *, reach: int = SHIFT
-) -> Float[Tensor, " n"]:
+def shifted_probability(model: nn.Module, pixels: Pixels, classes: Classes, *, reach: int = SHIFT) -> Values:
     """Mean of the class probability over the eight shifts by `reach` pixels; the border is repeated."""
     padded = F.pad(pixels, (reach,) * 4, mode="replicate")
     h, w = pixels.shape[-2:]
@@ -39,22 +40,20 @@ def shifted_probability(
     return torch.stack(seen).mean(0)
 
 
-def transferred_probability(
-    others: Mapping[str, nn.Module], pixels: Pixels, classes: Int[Tensor, " n"]
-) -> Float[Tensor, " n"]:
-    """Mean of the class probabilities that other models give; NaN without any."""
+def transferred_probability(others: Judges, pixels: Pixels, classes: Classes) -> Values:
+    """Mean of the class probabilities that other networks give; NaN without any."""
     given = [class_probability(model, pixels, classes) for model in others.values()]
     return torch.stack(given).mean(0) if given else torch.full((len(classes),), torch.nan)
 
 
-def total_variation(pixels: Pixels) -> Float[Tensor, " n"]:
+def total_variation(pixels: Pixels) -> Values:
     """Mean absolute difference of neighbours, across plus down, over colours; 0 for a blank picture, at most 2."""
     across = (pixels[..., 1:] - pixels[..., :-1]).abs().flatten(1).mean(1)
     down = (pixels[..., 1:, :] - pixels[..., :-1, :]).abs().flatten(1).mean(1)
     return across + down
 
 
-def spectrum_distance(pixels: Pixels, statistics: ImageStatistics) -> Float[Tensor, " n"]:
+def spectrum_distance(pixels: Pixels, statistics: ImageStatistics) -> Values:
     """Root mean square difference in dB between a picture's power spectrum and the mean one of the data set.
 
     Over 1, 2, … cycles per image up to half the side, see `log_power`. Natural images have some dB themselves.
@@ -62,7 +61,7 @@ def spectrum_distance(pixels: Pixels, statistics: ImageStatistics) -> Float[Tens
     return (log_power(pixels) - statistics.log_power.to(pixels)).square().mean(1).sqrt()
 
 
-def feature_distance(features: Tensor, wanted: Tensor) -> Float[Tensor, " n"]:
+def feature_distance(features: Tensor, wanted: Tensor) -> Values:
     """Squared distance of each row over the squared length of what is wanted (Mahendran & Vedaldi 2015, eq. 2).
 
     >>> feature_distance(torch.tensor([[3.0, 0.0]]), torch.tensor([[2.0, 0.0]]))
@@ -71,12 +70,12 @@ def feature_distance(features: Tensor, wanted: Tensor) -> Float[Tensor, " n"]:
     return (features - wanted).flatten(1).square().sum(1) / wanted.flatten(1).square().sum(1)
 
 
-def psnr(pixels: Pixels, originals: Pixels) -> Float[Tensor, " n"]:
+def psnr(pixels: Pixels, originals: Pixels) -> Values:
     """Peak signal-to-noise ratio in dB, of a peak of 1; inf for equal images."""
     return peak_signal_noise_ratio(pixels, originals, data_range=1.0, reduction="none", dim=(1, 2, 3))
 
 
-def ssim(pixels: Pixels, originals: Pixels) -> Float[Tensor, " n"]:
+def ssim(pixels: Pixels, originals: Pixels) -> Values:
     """Structural similarity, mean over colours and over the places where the window fits; 1 for equal images.
 
     Gaussian window of 11 pixels and standard deviation 1.5, K = 0.01 and 0.03.  Source: Wang et al. 2004, eq. 13.
@@ -92,17 +91,9 @@ def ssim(pixels: Pixels, originals: Pixels) -> Float[Tensor, " n"]:
 
 @torch.no_grad()
 def measure_classes(
-    pixels: Pixels,
-    classes: Int[Tensor, " n"],
-    *,
-    model: nn.Module,
-    others: Mapping[str, nn.Module],
-    statistics: ImageStatistics,
+    pixels: Pixels, classes: Classes, *, model: nn.Module, others: Judges, statistics: ImageStatistics
 ) -> pd.DataFrame:
-    """One row per picture: target, p, p_shift, p_transfer, tv, spectrum_db.
-
-    others: networks of another architecture, which took no part in making the pictures, see `transferred_probability`.
-    """
+    """One row per picture: target, p, p_shift, p_transfer, tv, spectrum_db."""
     device = next(model.parameters()).device
     pixels, classes = pixels.to(device), classes.to(device)
     return _table(
@@ -117,18 +108,9 @@ def measure_classes(
 
 @torch.no_grad()
 def measure_inversions(
-    pixels: Pixels,
-    originals: Pixels,
-    classes: Int[Tensor, " n"],
-    *,
-    model: nn.Module,
-    layer: str,
-    others: Mapping[str, nn.Module],
+    pixels: Pixels, originals: Pixels, classes: Classes, *, model: nn.Module, layer: str, others: Judges
 ) -> pd.DataFrame:
-    """One row per picture: label, distance (relative, of the features), psnr, ssim, tv, p_transfer.
-
-    classes: of the originals.  others: as of `measure_classes`.
-    """
+    """One row per picture: label (class of the original), distance (of the features), psnr, ssim, tv, p_transfer."""
     device = next(model.parameters()).device
     pixels, originals, classes = pixels.to(device), originals.to(device), classes.to(device)
     return _table(

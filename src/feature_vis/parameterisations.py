@@ -85,22 +85,21 @@ def pixels(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | No
 
 
 def fourier(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None, size) -> Parameterisation:
-    """Fourier coefficients scaled by 1 / frequency, of colours that the data set does not correlate.
+    """Fourier coefficients scaled by 1 / frequency, of decorrelated colours; from near the mean colour.
 
-    A step then moves each frequency by what it weighs in natural images.  Without statistics, colours are red, green
-    and blue about grey.  Starts near the mean colour.  Pixels are cut to [0, 1] after each step, and the coefficients
-    become those of what is left: a squashing function in its place stalls where pixels are black or white.
+    Without statistics, colours are red, green and blue about grey.  Pixels are cut to [0, 1] after each step: a
+    squashing function in its place stalls where pixels are black or white.
     Source: Olah, Mordvintsev & Schubert 2017, "Feature visualization", preconditioning; the cut is this study's.
     """
     h, w = size
     frequency = torch.hypot(_cycles(h, draws)[:, None] / h, _cycles(w, draws)[: w // 2 + 1] / w)
     scale = 1 / frequency.clamp(min=1 / max(h, w))
     scale = scale / scale.square().mean().sqrt()
-    mean, mix, unmix = torch.full((3,), 0.5), torch.eye(3), torch.eye(3)
+    colours = torch.full((3,), 0.5), torch.eye(3), torch.eye(3)
     if statistics is not None:
         length = statistics.mix.norm(dim=0).max()
-        mean, mix, unmix = statistics.mean, statistics.mix / length, statistics.unmix * length
-    mean, mix, unmix = mean.to(draws), mix.to(draws), unmix.to(draws)
+        colours = statistics.mean, statistics.mix / length, statistics.unmix * length
+    mean, mix, unmix = (part.to(draws) for part in colours)
 
     def to_pixels(coefficients: Tensor) -> Pixels:
         values = torch.fft.irfft2(torch.view_as_complex(coefficients) * scale, s=(h, w), norm="ortho")
@@ -119,10 +118,10 @@ def fourier(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | N
 
 
 def maco(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None, size) -> Parameterisation:
-    """Phases alone: every frequency keeps the data set's mean amplitude, the mean colour is the data set's too.
+    """Phases alone, from random ones: amplitudes and mean colour stay the data set's; values beyond [0, 1] are cut.
 
-    Values beyond [0, 1] are cut. Starts from random phases.  Source: Fel et al. 2023, "Unlocking feature visualization
-    for deeper networks with magnitude constrained optimization"; there the spectrum is ImageNet's.
+    Source: Fel et al. 2023, "Unlocking feature visualization for deeper networks with magnitude constrained
+    optimization"; there the spectrum is ImageNet's.
     """
     if statistics is None:
         raise ValueError("'maco' needs the statistics of a data set, whose spectrum it keeps: image_statistics(pixels)")
@@ -130,9 +129,8 @@ def maco(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None
     amplitude = statistics.amplitude.to(draws).clone()
     amplitude[:, 0, 0] = 0  # the mean is that of the data set
     mean, mix, unmix = (part.to(draws) for part in (statistics.mean, statistics.mix, statistics.unmix))
-    if start is None:
-        phases = (2 * math.pi * draws[:, : 3 * h * (w // 2 + 1)] - math.pi).view(-1, 3, h, w // 2 + 1)
-    else:
+    phases = (2 * math.pi * draws[:, : 3 * h * (w // 2 + 1)] - math.pi).view(-1, 3, h, w // 2 + 1)
+    if start is not None:
         phases = torch.fft.rfft2(_whitened(start, mean, unmix)).angle()
 
     def draw(phases: Tensor) -> Pixels:

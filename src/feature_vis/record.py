@@ -14,7 +14,7 @@ from src.data.pixels import to_arrays, to_pixels
 from src.feature_vis.invert import invert_features
 from src.feature_vis.layers import stages
 from src.feature_vis.maximise import maximise_activation
-from src.feature_vis.measures import Pixels, measure_classes, measure_inversions
+from src.feature_vis.measures import Judges, Pixels, measure_classes, measure_inversions
 from src.feature_vis.parameterisations import ImageStatistics
 from src.models.build import family_of
 
@@ -30,7 +30,7 @@ METHODS = {
 }
 
 
-def judges_of(name: str, zoo: Zoo) -> dict[str, nn.Module]:
+def judges_of(name: str, zoo: Zoo) -> Judges:
     """The models of another architecture than that of `name`, each at the first training seed of the zoo."""
     judges = {}
     for (other, _), model in zoo.items():

@@ -39,11 +39,11 @@ def classes(table: pd.DataFrame, pictures: Pictures, *, class_names: Sequence[st
     made, real = _first_pictures(table)
     made = made[made["condition"] != "from image"]  # a figure of its own
     rows = [
-        _row(f"{_label(model)}\n{method}", part, pictures)
+        _row(f"{model_style(model)['label']}\n{method}", part, pictures)
         for (model, method), part in made.groupby(["model", "condition"], sort=False)
     ]
-    rows += [_row(f"real, for\n{_label(model)}", part, pictures) for model, part in real.groupby("model")]
-    title = f"{_dataset(table)}, {made['n_steps'].max()} steps; {PROBABILITY}"
+    rows += [_row(f"real, for\n{model_style(model)['label']}", part, pictures) for model, part in real.groupby("model")]
+    title = f"{table['dataset'].iloc[0]}, {made['n_steps'].max()} steps; {PROBABILITY}"
     return picture_rows(rows, titles=class_names, title=title)
 
 
@@ -57,9 +57,11 @@ def diversity(table: pd.DataFrame, pictures: Pictures, *, class_names: Sequence[
     n_seeds, n_classes = made["seed"].nunique(), len(class_names)
     shown = range(0, n_classes, -(-n_classes // max(1, WIDEST // n_seeds)))
     made = made[(made["condition"] == method) & made["target"].isin(shown)].sort_values(["target", "seed"])
-    rows = [_row(_label(model), part, pictures) for model, part in made.groupby("model", sort=False)]
+    rows = [_row(model_style(model)["label"], part, pictures) for model, part in made.groupby("model", sort=False)]
     titles = [class_names[k] if s == 0 else "" for k in shown for s in range(n_seeds)]
-    return picture_rows(rows, titles=titles, title=f"{_dataset(table)}, {method}, {n_seeds} seeds; {PROBABILITY}")
+    return picture_rows(
+        rows, titles=titles, title=f"{table['dataset'].iloc[0]}, {method}, {n_seeds} seeds; {PROBABILITY}"
+    )
 
 
 def from_image(table: pd.DataFrame, pictures: Pictures, *, class_names: Sequence[str]) -> Figure:
@@ -71,8 +73,8 @@ def from_image(table: pd.DataFrame, pictures: Pictures, *, class_names: Sequence
     made = made[made["condition"] == "from image"]
     starts = pictures[np.roll(real["picture"], -1)][:WIDEST]
     rows = [("start", starts, [""] * len(starts))]
-    rows += [_row(_label(model), part, pictures) for model, part in made.groupby("model", sort=False)]
-    title = f"{_dataset(table)}, {made['n_steps'].max()} steps; {PROBABILITY}"
+    rows += [_row(model_style(model)["label"], part, pictures) for model, part in made.groupby("model", sort=False)]
+    title = f"{table['dataset'].iloc[0]}, {made['n_steps'].max()} steps; {PROBABILITY}"
     return picture_rows(rows, titles=[f"to {name}" for name in class_names], title=title)
 
 
@@ -120,8 +122,8 @@ def ladder(
                 f"{row.layer.removeprefix('net.')}\n{row.distance:.2g}, {row.psnr:.0f} dB" for row in part.itertuples()
             ]
             images = [originals[sample_id], *pictures[part["picture"]]]
-            rows.append((_label(model), images, ["original", *captions]))
-    return picture_rows(rows, title=f"{_dataset(table)}; below: layer, relative feature distance, PSNR")
+            rows.append((model_style(model)["label"], images, ["original", *captions]))
+    return picture_rows(rows, title=f"{table['dataset'].iloc[0]}; below: layer, relative feature distance, PSNR")
 
 
 def depth(curves: Mapping[str, pd.DataFrame], *, dataset: str = "") -> Figure:
@@ -195,14 +197,6 @@ def _row(label: str, part: pd.DataFrame, pictures: Pictures) -> Row:
     own = part["p"].map("{:.2f}".format)
     captions = own.where(part["p_transfer"].isna(), own + part["p_transfer"].map(" → {:.2f}".format))
     return label, pictures[part["picture"]], captions.tolist()
-
-
-def _label(model: str) -> str:
-    return model_style(model)["label"]
-
-
-def _dataset(table: pd.DataFrame) -> str:
-    return table["dataset"].iloc[0]
 
 
 def _finish(figure: Figure, ax, title: str) -> None:

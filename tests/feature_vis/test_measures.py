@@ -11,6 +11,7 @@ from victims import some_images, trained_conv
 
 from src.data.pixels import to_pixels
 from src.feature_vis import image_statistics
+from src.feature_vis.maximise import change_view, draw_views
 from src.feature_vis.measures import (
     measure_classes,
     measure_inversions,
@@ -21,7 +22,6 @@ from src.feature_vis.measures import (
     total_variation,
 )
 from src.feature_vis.parameterisations import PARAMETERISATIONS, log_power, parameterise
-from src.feature_vis.transforms import change_view, draw_views
 
 
 @pytest.fixture(scope="module")
