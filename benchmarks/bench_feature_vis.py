@@ -1,4 +1,4 @@
-"""What pictures cost: all in one batch against one after the other, torch-lucent, and loops as tutorials have them.
+"""Cost of pictures: all in one batch against one after the other, torch-lucent, and loops as tutorials have them.
 
     python -m benchmarks.bench_feature_vis      # CIFAR-10's networks; writes results/benchmarks/feature_vis.csv
 
@@ -30,19 +30,13 @@ from torch import Tensor, nn
 
 from src.data import load_images
 from src.data.pixels import to_pixels
-from src.feature_vis import (
-    ImageStatistics,
-    image_statistics,
-    invert_features,
-    maximise_activation,
-    measure_classes,
-    measure_inversions,
-    stages,
-    total_variation,
-)
+from src.feature_vis import image_statistics, invert_features, maximise_activation, stages
+from src.feature_vis.measures import measure_classes, measure_inversions, total_variation
+from src.feature_vis.parameterisations import ImageStatistics
+from src.feature_vis.record import judges_of
 from src.files import written_whole
 from src.models import PixelModel, build_model
-from src.models.build import family_of
+from src.models.access import INPUT
 from src.paths import RESULTS
 from src.runtime import pick_device, provenance
 
@@ -65,7 +59,7 @@ def classes_alone(model: nn.Module, classes: Tensor, natural: ImageStatistics, s
 
 
 def classes_lucent(model: nn.Module, classes: Tensor, natural: ImageStatistics, steps: int) -> Tensor:
-    """Its "net" is the network behind the pixel model's normalisation: its output are the logits."""
+    """Its "net" is the network behind the pixel model's normalisation; the logits are its output."""
     side = natural.size[0]
     kept: dict[str, Callable[[], Tensor]] = {}
 
@@ -123,24 +117,23 @@ def inversion_alone(model: nn.Module, images: Tensor, natural: ImageStatistics, 
 
 
 def inversion_loop(model: nn.Module, images: Tensor, natural: ImageStatistics, steps: int, layer: str) -> Tensor:
-    found: dict[str, Tensor] = {}
-    before = layer.endswith(":input")
-    module = model.get_submodule(layer.removesuffix(":input"))
-    if before:
-        handle = module.register_forward_pre_hook(lambda m, inputs: found.update(now=inputs[0]))
+    given: dict[str, Tensor] = {}
+    module = model.get_submodule(layer.removesuffix(INPUT))
+    if layer.endswith(INPUT):
+        handle = module.register_forward_pre_hook(lambda m, inputs: given.update(now=inputs[0]))
     else:
-        handle = module.register_forward_hook(lambda m, inputs, output: found.update(now=output))
+        handle = module.register_forward_hook(lambda m, inputs, output: given.update(now=output))
     done = []
     for image in images.split(1):
         with torch.no_grad():
             model(image)
-        wanted = found["now"].clone()
+        wanted = given["now"].clone()
         x = torch.rand_like(image).requires_grad_()
         optimiser = torch.optim.Adam([x], lr=0.02)
         for _ in range(steps):
             optimiser.zero_grad()
             model(x)
-            distance = (found["now"] - wanted).square().sum() / wanted.square().sum()
+            distance = (given["now"] - wanted).square().sum() / wanted.square().sum()
             (distance + 0.01 * (2 * x - 1).abs().pow(6).mean() + 0.01 * total_variation(x).sum()).backward()
             optimiser.step()
             with torch.no_grad():
@@ -175,7 +168,7 @@ def measure(zoo: dict[str, PixelModel], asked: argparse.Namespace) -> pd.DataFra
         for name, model in zoo.items():
             names = stages(model, originals)
             layer = names[len(names) // 2]
-            others = {other: net for other, net in zoo.items() if family_of(other) != family_of(name)}
+            others = judges_of(name, {(other, 0): net for other, net in zoo.items()})
             for task, contenders in CONTENDERS.items():
                 order = list(contenders)
                 first = round_ % len(order)

@@ -1,4 +1,4 @@
-"""Feature inversion: images made again from what one layer says of them."""
+"""Feature inversion: images rebuilt from the response of one layer to them."""
 
 import torch
 from jaxtyping import Float, Int
@@ -28,7 +28,7 @@ def invert_features(
     seed: int | Int[Tensor, " n"] = 0,
     sample_ids: Int[Tensor, " n"] | None = None,
 ) -> Pictures:
-    """From noise, a picture for each image whose response in `layer` (see `respond`) comes as close as it can.
+    """A picture for each image, from noise, whose response in `layer` (see `respond`) comes as close as it can.
 
     Minimises |Φ(x) - Φ(x0)|² / |Φ(x0)|² + alpha_norm · mean |2 (x - 1/2)|^alpha + tv · mean (dx² + dy²)^(beta / 2),
     means over pixels, pixels in [0, 1] throughout.  parameterisation, statistics, lr, seed and sample_ids as in
@@ -44,9 +44,8 @@ def invert_features(
         raise ValueError(f"alpha_norm and tv cannot be negative, alpha and beta not 0: {alpha_norm, tv, alpha, beta}")
     device = next(model.parameters()).device
     images = images.to(device).float()
-    ids = (torch.arange(len(images)) if sample_ids is None else sample_ids).to(device)
-    seed = seed.to(device) if isinstance(seed, Tensor) else seed
-    size = tuple(images.shape[-2:])
+    ids = torch.arange(len(images), device=device) if sample_ids is None else sample_ids.to(device)
+    seed, size = seed.to(device) if isinstance(seed, Tensor) else seed, tuple(images.shape[-2:])
     how = parameterise(parameterisation, ids, seed=seed, start=None, statistics=statistics, size=size)
     with frozen(model):
         with torch.no_grad():
@@ -61,15 +60,15 @@ def invert_features(
             if alpha_norm:
                 penalty = penalty + alpha_norm * (2 * pixels - 1).abs().pow(alpha).flatten(1).mean(1)
             if tv:
-                penalty = penalty + tv * _smoothness(pixels, beta)
+                penalty = penalty + tv * _roughness(pixels, beta)
             return distance, distance, penalty
 
-        reached = {} if stop_at is None else dict(reached=lambda value: value <= stop_at)
+        reached = None if stop_at is None else lambda value: value <= stop_at
         names = [f"{layer} of sample_id {i}" for i in ids.tolist()]
-        return optimise(how, objective, steps=steps, lr=lr, names=names, **reached)
+        return optimise(how, objective, steps=steps, lr=lr, names=names, reached=reached)
 
 
-def _smoothness(pixels: Tensor, beta: float) -> Float[Tensor, " n"]:
+def _roughness(pixels: Tensor, beta: float) -> Float[Tensor, " n"]:
     """mean (dx² + dy²)^(beta / 2) over pixels that have a neighbour right and below."""
     across = pixels[:, :, :-1, 1:] - pixels[:, :, :-1, :-1]
     down = pixels[:, :, 1:, :-1] - pixels[:, :, :-1, :-1]

@@ -1,11 +1,11 @@
-"""What a layer says of pixels: its response by name, in a pass that ends where the layer does."""
+"""Responses by name: of a layer, in a pass that ends where the layer does, and of one unit, channel or token in it."""
 
 import difflib
 
 import torch
 from torch import Tensor, nn
 
-from src.models.access import INPUT, choose_layers
+from src.models.access import INPUT, choose_layers, hooked
 
 LOGITS = "logits"  # stands for the model's own output
 
@@ -15,7 +15,7 @@ class _Reached(Exception):
 
 
 def respond(model: nn.Module, pixels: Tensor, layer: str) -> Tensor:
-    """What `layer` gives for the pixels, [n, …], differentiable; modules that come later do not run.
+    """The response of a layer to the pixels, [n, …], differentiable; modules that come later do not run.
 
     layer: a module's name, with ":input" behind it for the tensor that goes into it, or "logits".  A module that runs
     several times counts when it first runs.  Raises ValueError for a name that is not there (near ones are listed), a
@@ -23,40 +23,26 @@ def respond(model: nn.Module, pixels: Tensor, layer: str) -> Tensor:
     """
     if layer == LOGITS:
         return model(pixels)
-    module = find_layer(model, layer)
-
-    def stop_after(_module, _inputs, output):
-        raise _Reached(output)
-
-    def stop_before(_module, inputs):
-        raise _Reached(inputs[0] if inputs else None)
-
-    before = layer.endswith(INPUT)
-    handle = module.register_forward_pre_hook(stop_before) if before else module.register_forward_hook(stop_after)
+    names = [name for name, _ in model.named_modules() if name]
+    if layer.removesuffix(INPUT) not in names:
+        near = ", ".join(difflib.get_close_matches(layer.removesuffix(INPUT), names, n=5, cutoff=0.5) or names[:5])
+        kind = type(model).__name__
+        raise ValueError(f"unknown layer {layer!r} of {kind}; near it are {near}; {LOGITS!r} is its output")
     try:
-        model(pixels)
+        with hooked(model, [layer], _leave):
+            model(pixels)
     except _Reached as reached:
         (response,) = reached.args
     else:
         raise ValueError(f"layer {layer!r} does not run when {type(model).__name__} sees an image")
-    finally:
-        handle.remove()
     if not isinstance(response, Tensor) or response.ndim < 2 or len(response) != len(pixels):
-        found = tuple(response.shape) if isinstance(response, Tensor) else type(response).__name__
-        raise ValueError(f"layer {layer!r} gives {found} for {len(pixels)} images, not a row for each")
+        given = tuple(response.shape) if isinstance(response, Tensor) else type(response).__name__
+        raise ValueError(f"layer {layer!r} gives {given} for {len(pixels)} images, not a row for each")
     return response
 
 
-def find_layer(model: nn.Module, layer: str) -> nn.Module:
-    """The module called `layer` (":input" is left off); ValueError with near names when there is none."""
-    modules, name = dict(model.named_modules()), layer.removesuffix(INPUT)
-    if name and name in modules:
-        return modules[name]
-    names = [known for known in modules if known]
-    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5) or names[:5]
-    raise ValueError(
-        f"unknown layer {layer!r} of {type(model).__name__}; near it are {', '.join(near)}; {LOGITS!r} is its output"
-    )
+def _leave(_layer: str, response: object) -> None:
+    raise _Reached(response)
 
 
 def stages(model: nn.Module, pixels: Tensor) -> list[str]:
@@ -68,23 +54,22 @@ def stages(model: nn.Module, pixels: Tensor) -> list[str]:
 
 
 def pick_response(features: Tensor, target: int | tuple[int | None, ...]) -> Tensor:
-    """How strongly one unit, channel or token responds in each row of a layer's response, [n].
+    """The response of one unit, channel or token in each row of a layer's response, [n].
 
     features: [n, k] of a linear layer or logits, [n, c, h, w] of a convolution, or [n, tokens, c] of a transformer.
     target: an index for each axis after the first, None for all of it; missing ones at the end count as None, and an
     int alone is a channel wherever the channels stand: 7 is (7, None, None) of a map and (None, 7) of tokens.
     Over places and tokens the mean is taken, over channels the mean square: (3, None) is the energy of token 3.
     Raises ValueError for an index that is out of range, or too many of them.
+
+    >>> pick_response(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), 1)  # two tokens of two channels
+    tensor([3.])
     """
     axes = features.shape[1:]
     channel_axis = 1 if len(axes) == 2 else 0
-    if isinstance(target, int):
-        index = [None] * len(axes)
-        index[channel_axis] = target
-    else:
-        index = [*target, *[None] * (len(axes) - len(target))]
-    fits = len(index) == len(axes) and all(i is None or 0 <= i < size for i, size in zip(index, axes, strict=True))
-    if not fits:
+    given = (None,) * channel_axis + (target,) if isinstance(target, int) else tuple(target)
+    index = given + (None,) * (len(axes) - len(given))
+    if len(index) > len(axes) or any(i is not None and not 0 <= i < n for i, n in zip(index, axes, strict=True)):
         raise ValueError(f"target {target!r} is not in a response of shape {tuple(axes)} an image")
     if index[channel_axis] is None:
         features = features.square()
@@ -95,5 +80,4 @@ def pick_response(features: Tensor, target: int | tuple[int | None, ...]) -> Ten
 def log_odds(logits: Tensor, classes: Tensor) -> Tensor:
     """log p / (1 - p) of each row's class, [n]; unlike p it never saturates."""
     own = logits.gather(1, classes[:, None])[:, 0]
-    others = logits.scatter(1, classes[:, None], -torch.inf)
-    return own - others.logsumexp(1)
+    return own - logits.scatter(1, classes[:, None], -torch.inf).logsumexp(1)

@@ -1,8 +1,10 @@
 """Activation maximisation: pictures that make a class, a unit, a channel or a token respond as strongly as they can."""
 
+import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -10,8 +12,8 @@ from src.feature_vis.layers import LOGITS, log_odds, pick_response, respond
 from src.feature_vis.measures import total_variation
 from src.feature_vis.optimise import Pictures, optimise
 from src.feature_vis.parameterisations import ImageStatistics, parameterise
-from src.feature_vis.transforms import change_view, draw_views
 from src.models.access import frozen
+from src.seeding import Stream, uniform
 
 HOLD = 5  # views in a row that must be good enough: one alone may be by chance
 
@@ -57,13 +59,12 @@ def maximise_activation(
         if start is None and statistics is None:
             raise ValueError("how large shall the pictures be? give size=(height, width), statistics or a start")
         size = tuple(start.shape[-2:]) if start is not None else statistics.size
-    if jitter < 0 or rotate < 0 or scale < 0 or tv < 0:
+    if min(jitter, rotate, scale, tv) < 0:
         raise ValueError(f"jitter, rotate, scale and tv cannot be negative: {jitter}, {rotate}, {scale}, {tv}")
     if stop_at is not None and layer == LOGITS and not 0 < stop_at < 1:
         raise ValueError(f"stop_at is a probability for classes, between 0 and 1, not {stop_at}")
-    ids = torch.arange(len(targets)) if sample_ids is None else sample_ids
-    ids, seed = ids.to(device), seed.to(device) if isinstance(seed, Tensor) else seed
-    start = None if start is None else start.to(device)
+    ids = torch.arange(len(targets), device=device) if sample_ids is None else sample_ids.to(device)
+    seed = seed.to(device) if isinstance(seed, Tensor) else seed
     how = parameterise(parameterisation, ids, seed=seed, start=start, statistics=statistics, size=size)
     views = draw_views(ids, seed, steps)
     with frozen(model):
@@ -72,27 +73,17 @@ def maximise_activation(
 
         def objective(pixels: Tensor, rows: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
             seen = change_view(pixels, views[rows, step], jitter=jitter, rotate=rotate, scale=scale)
+            response, chosen = respond(model, seen, layer).float(), [targets[row] for row in rows.tolist()]
             penalty = tv * total_variation(pixels) if tv else torch.zeros(len(rows), device=device)
-            chosen = [targets[row] for row in rows.tolist()]
-            response = respond(model, seen, layer).float()
             if layer == LOGITS:
                 odds = log_odds(response, torch.tensor(chosen, device=device))
                 return odds.sigmoid(), -odds, penalty
-            values = _by_target(response, chosen)
+            values = torch.stack([pick_response(row[None], k)[0] for row, k in zip(response, chosen, strict=True)])
             return values, -values, penalty
 
-        reached = {} if stop_at is None else dict(reached=lambda value: value >= stop_at, hold=HOLD)
+        reached = None if stop_at is None else lambda value: value >= stop_at
         names = [f"{layer} {target}" for target in targets]
-        return optimise(how, objective, steps=steps, lr=lr, names=names, **reached)
-
-
-def _by_target(response: Tensor, chosen: list) -> Tensor:
-    """The response of each row to its own target; rows that share one are read together."""
-    values = torch.empty(len(chosen), device=response.device)
-    for target in dict.fromkeys(chosen):
-        rows = [i for i, other in enumerate(chosen) if other == target]
-        values = values.index_copy(0, torch.tensor(rows, device=values.device), pick_response(response[rows], target))
-    return values
+        return optimise(how, objective, steps=steps, lr=lr, names=names, reached=reached, hold=HOLD)
 
 
 def _check_targets(response: Tensor, targets: list, layer: str) -> None:
@@ -100,3 +91,30 @@ def _check_targets(response: Tensor, targets: list, layer: str) -> None:
         if layer == LOGITS and not (isinstance(target, int) and 0 <= target < response.shape[1]):
             raise ValueError(f"class {target!r} is out of range for a model of {response.shape[1]} classes")
         pick_response(response, target)
+
+
+def draw_views(sample_ids: Tensor, seed: int | Tensor, steps: int) -> Float[Tensor, "n steps 4"]:
+    """Numbers in [-1, 1) for each picture and step: shift right, shift down, turn, growth."""
+    return 2 * uniform(sample_ids, seed, Stream.VIEWS, draws=4 * steps).view(-1, steps, 4) - 1
+
+
+def change_view(
+    pixels: Float[Tensor, "n c h w"], view: Float[Tensor, "n 4"], *, jitter: float, rotate: float, scale: float
+) -> Float[Tensor, "n c h w"]:
+    """Each picture shifted by up to `jitter` whole pixels, turned by up to `rotate` degrees, scaled by up to `scale`.
+
+    view: numbers in [-1, 1], as of `draw_views`.  scale: 0.1 for a size between 1 / 1.1 and 1.1 times.  Beyond the
+    border the picture is mirrored.  Shifts alone copy pixels; otherwise they are interpolated bilinearly.
+    """
+    if jitter == rotate == scale == 0:
+        return pixels
+    h, w = pixels.shape[-2:]
+    shift = (view[:, :2] * (jitter + 0.5)).round().clamp(-jitter, jitter)
+    angle, size = view[:, 2] * math.radians(rotate), (1 + scale) ** view[:, 3]
+    cos, sin = angle.cos() / size, angle.sin() / size
+    # of a pixel in the view, where it stands in the picture; affine_grid counts half sides from the middle
+    right = torch.stack([cos, -sin * h / w, -2 * shift[:, 0] / w], 1)
+    down = torch.stack([sin * w / h, cos, -2 * shift[:, 1] / h], 1)
+    grid = F.affine_grid(torch.stack([right, down], 1), list(pixels.shape), align_corners=False)
+    mode = "nearest" if rotate == scale == 0 else "bilinear"
+    return F.grid_sample(pixels, grid, mode=mode, padding_mode="reflection", align_corners=False)

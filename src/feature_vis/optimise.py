@@ -16,7 +16,7 @@ PATIENCE = 20  # steps in a row after which a score that has not moved in its la
 
 @dataclass(frozen=True)
 class Pictures:
-    """What an optimisation gave.
+    """The pictures of an optimisation, and how it went.
 
     images: [n, 3, h, w] in [0, 1].  history: [n, steps], the value of each step before it is taken, NaN after the last.
     stops: why each picture ended: "all steps done", "reached", "converged", or "dead: …".  n_steps: taken by each.
@@ -38,11 +38,11 @@ def optimise(
     *,
     steps: int,
     lr: float | None = None,
-    reached: Callable[[Tensor], Tensor] = lambda value: torch.zeros_like(value, dtype=torch.bool),
+    reached: Callable[[Tensor], Tensor] | None = None,
     hold: int = 1,
     names: list[str],
 ) -> Pictures:
-    """Lower score + penalty of each picture by Adam, its step shrinking to a twentieth along a cosine.
+    """Pictures of lowest score + penalty, each by Adam, its step shrinking to a twentieth along a cosine.
 
     lr: None for what suits the parameterisation.  reached: of the values, which are good enough; a picture stops when
     they have been for `hold` steps in a row.  names: of the pictures, for messages.
@@ -52,47 +52,47 @@ def optimise(
     lr = how.lr if lr is None else lr
     if steps < 1 or not lr > 0:
         raise ValueError(f"steps must be at least 1 and lr above 0, not {steps} and {lr}")
-    n = len(how.start)
-    x, rows = how.start.detach().clone(), torch.arange(n, device=how.start.device)
-    mean, square = torch.zeros_like(x), torch.zeros_like(x)  # Kingma & Ba 2015
-    final, n_steps, stops = x.clone(), torch.full((n,), steps), [DONE] * n
+    n, x = len(how.start), how.start.detach().clone().requires_grad_()
+    optimiser = torch.optim.Adam([x], lr=lr)
+    cosine = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps))
+    )
+    rows = torch.arange(n, device=x.device)  # of the active pictures
+    final, n_steps, stops = x.detach().clone(), torch.full((n,), steps), [DONE] * n
     history = torch.full((n, steps), torch.nan)
     first = last = torch.full((n,), torch.nan, device=x.device)
     same = held = torch.zeros(n, dtype=torch.long, device=x.device)
     for step in range(steps):
+        optimiser.zero_grad()
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            value, score, penalty = objective(how.draw(x), rows, step)
-            loss = score + penalty
-            if not loss.requires_grad:
+            value, score, penalty = objective(how.draw(x[rows]), rows, step)
+            if not score.requires_grad:
                 raise ValueError("the response does not depend on the pixels in a way that can be differentiated")
-            (gradient,) = torch.autograd.grad(loss.sum(), x, allow_unused=True, materialize_grads=True)
+            (score + penalty).sum().backward()
         value, score = value.detach(), score.detach()
-        _check_finite(value, score, gradient, rows, step, names)
+        _check_finite(value, score, x.grad[rows], rows, step, names)
         history[rows.cpu(), step] = value.float().cpu()
         first, same = (score if step == 0 else first), torch.where(score == last, same + 1, 0)
         last = score
-        held = torch.where(reached(value), held + 1, 0)
-        over = held >= hold
-        stuck = (same >= PATIENCE) & ~over
+        good = reached(value) if reached else torch.zeros_like(same, dtype=torch.bool)
+        held = torch.where(good, held + 1, 0)
+        over, stuck = held >= hold, same >= PATIENCE
         if bool((over | stuck).any()):
             for i in (over | stuck).nonzero()[:, 0].tolist():
                 row = int(rows[i])
                 dead = f"dead: {names[row]} stayed at {float(value[i]):g} for {PATIENCE} steps, without a gradient"
                 stops[row] = REACHED if over[i] else dead if score[i] == first[i] else CONVERGED
                 n_steps[row] = step
-            final[rows] = x.detach()
+            final[rows] = x.detach()[rows]
             left = ~(over | stuck)
-            x, rows, mean, square, gradient = (part[left] for part in (x, rows, mean, square, gradient))
-            first, last, same, held = first[left], last[left], same[left], held[left]
+            rows, first, last, same, held = (part[left] for part in (rows, first, last, same, held))
             if not len(rows):
                 break
-        mean = mean.lerp(gradient, 0.1)
-        square = square.lerp(gradient.square(), 0.001)
-        length = lr * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        direction = mean / (1 - 0.9 ** (step + 1)) / ((square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
-        x = how.project(x.detach() - length * direction)
-    final[rows] = x.detach()
+        optimiser.step()
+        cosine.step()
+        with torch.no_grad():
+            x[rows] = how.project(x[rows])
+    final[rows] = x.detach()[rows]
     with torch.no_grad():
         images = how.draw(final).clamp(0, 1)
     return Pictures(images, history, stops, n_steps)

@@ -1,7 +1,4 @@
-"""Ways to write a picture down so that gradient steps on what is written give natural pictures rather than static.
-
-Each is a `Parameterisation`: where to start, how to draw pixels in [0, 1], how long a step is.
-"""
+"""Parameterisations: coordinates of a picture in which gradient steps give natural pictures rather than static."""
 
 import math
 from collections.abc import Callable
@@ -18,12 +15,11 @@ Pixels = Float[Tensor, "n 3 h w"]
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """What pictures of a data set have in common, from a sample of it.
+    """Colours and spectrum of a data set, from a sample of it.
 
-    mean: colour [3].  mix: [3, 3], colours of uncorrelated unit variance to colours about the mean; unmix: its
-    pseudo-inverse, as grey images have only one direction.  amplitude: [3, h, w // 2 + 1], mean amplitude of each
-    frequency in uncorrelated colours.  log_power: [min(h, w) // 2], mean over images of the power in dB at 1, 2, …
-    cycles per image.
+    mix: colours of uncorrelated unit variance to colours about the mean.  unmix: its pseudo-inverse, as grey images
+    have only one direction.  amplitude: mean over images at each frequency, in uncorrelated colours.  log_power: mean
+    over images in dB at 1, 2, … cycles per image.
     """
 
     mean: Float[Tensor, " 3"]
@@ -35,7 +31,7 @@ class ImageStatistics:
 
 
 def image_statistics(pixels: Pixels) -> ImageStatistics:
-    """The statistics of pixels in [0, 1]; some hundred will do.  ValueError for fewer than 2 or a blank set."""
+    """The statistics of pixels in [0, 1]; some hundred images will do.  ValueError for fewer than 2 or a blank set."""
     check_pixels(pixels)
     if len(pixels) < 2:
         raise ValueError(f"statistics of a data set need at least 2 images, not {len(pixels)}")
@@ -50,11 +46,9 @@ def image_statistics(pixels: Pixels) -> ImageStatistics:
     deviations = variances.sqrt() * alive
     inverse = torch.where(alive, 1 / deviations.clamp(min=1e-30), 0.0)
     mix, unmix = axes * deviations, inverse[:, None] * axes.T
-    whitened = torch.einsum("ij,njhw->nihw", unmix, pixels - mean[:, None, None])
-    amplitude = torch.fft.rfft2(whitened, norm="ortho").abs().mean(0)
-    power = log_power(pixels).mean(0)
-    parts = (part.float() for part in (mean, mix, unmix, amplitude, power))
-    return ImageStatistics(*parts, size=tuple(pixels.shape[-2:]))
+    amplitude = torch.fft.rfft2(_whitened(pixels, mean, unmix), norm="ortho").abs().mean(0)
+    parts = (mean, mix, unmix, amplitude, log_power(pixels).mean(0))
+    return ImageStatistics(*(part.float() for part in parts), size=tuple(pixels.shape[-2:]))
 
 
 def log_power(pixels: Pixels) -> Float[Tensor, "n f"]:
@@ -65,15 +59,15 @@ def log_power(pixels: Pixels) -> Float[Tensor, "n f"]:
     h, w = pixels.shape[-2:]
     power = torch.fft.fft2(pixels, norm="ortho").abs().square().mean(1)  # n, h, w
     radius = torch.hypot(_cycles(h, pixels)[:, None], _cycles(w, pixels)).round().long()
-    n_rings = min(h, w) // 2
-    rings = torch.stack([power[:, radius == r].mean(1) for r in range(1, n_rings + 1)], 1)
+    rings = torch.stack([power[:, radius == r].mean(1) for r in range(1, min(h, w) // 2 + 1)], 1)
     return 10 * rings.clamp(min=1e-10).log10()
 
 
 @dataclass(frozen=True)
 class Parameterisation:
-    """start: [n, …], what the optimiser moves.  draw: of any rows of it, to pixels in [0, 1].  lr: of Adam.
+    """A way to write n pictures down.
 
+    start: [n, …], what the optimiser moves.  draw: any rows of it as pixels in [0, 1].  lr: of Adam.
     project: of any rows, what is allowed nearest to them; applied after each step.
     """
 
@@ -91,30 +85,29 @@ def pixels(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | No
 
 
 def fourier(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None, size) -> Parameterisation:
-    """Fourier coefficients scaled by 1 / frequency, of colours that the data set does not correlate.
+    """Fourier coefficients scaled by 1 / frequency, of decorrelated colours; from near the mean colour.
 
-    A step then moves each frequency by what it weighs in natural images.  Without statistics, colours are red, green
-    and blue about grey.  Starts near the mean colour.  Pixels are cut to [0, 1] after each step, and the coefficients
-    become those of what is left: a squashing function in its place stalls where pixels are black or white.
+    Without statistics, colours are red, green and blue about grey.  Pixels are cut to [0, 1] after each step: a
+    squashing function in its place stalls where pixels are black or white.
     Source: Olah, Mordvintsev & Schubert 2017, "Feature visualization", preconditioning; the cut is this study's.
     """
     h, w = size
     frequency = torch.hypot(_cycles(h, draws)[:, None] / h, _cycles(w, draws)[: w // 2 + 1] / w)
     scale = 1 / frequency.clamp(min=1 / max(h, w))
     scale = scale / scale.square().mean().sqrt()
-    mean, mix, unmix = torch.full((3,), 0.5), torch.eye(3), torch.eye(3)
+    colours = torch.full((3,), 0.5), torch.eye(3), torch.eye(3)
     if statistics is not None:
         length = statistics.mix.norm(dim=0).max()
-        mean, mix, unmix = statistics.mean, statistics.mix / length, statistics.unmix * length
-    mean, mix, unmix = mean.to(draws)[:, None, None], mix.to(draws), unmix.to(draws)
+        colours = statistics.mean, statistics.mix / length, statistics.unmix * length
+    mean, mix, unmix = (part.to(draws) for part in colours)
 
     def to_pixels(coefficients: Tensor) -> Pixels:
         values = torch.fft.irfft2(torch.view_as_complex(coefficients) * scale, s=(h, w), norm="ortho")
-        return mean + torch.einsum("ij,njhw->nihw", mix, values)
+        return _coloured(values, mean, mix)
 
     def to_coefficients(images: Pixels) -> Tensor:
-        values = torch.einsum("ij,njhw->nihw", unmix, images - mean)
-        return torch.view_as_real(torch.fft.rfft2(values, norm="ortho") / scale).contiguous()
+        values = torch.fft.rfft2(_whitened(images, mean, unmix), norm="ortho")
+        return torch.view_as_real(values / scale).contiguous()
 
     def draw(coefficients: Tensor) -> Pixels:
         images = to_pixels(coefficients)
@@ -125,10 +118,10 @@ def fourier(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | N
 
 
 def maco(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None, size) -> Parameterisation:
-    """Phases alone: every frequency keeps the data set's mean amplitude, the mean colour is the data set's too.
+    """Phases alone, from random ones: amplitudes and mean colour stay the data set's; values beyond [0, 1] are cut.
 
-    Values beyond [0, 1] are cut. Starts from random phases.  Source: Fel et al. 2023, "Unlocking feature visualization
-    for deeper networks with magnitude constrained optimization"; there the spectrum is ImageNet's.
+    Source: Fel et al. 2023, "Unlocking feature visualization for deeper networks with magnitude constrained
+    optimization"; there the spectrum is ImageNet's.
     """
     if statistics is None:
         raise ValueError("'maco' needs the statistics of a data set, whose spectrum it keeps: image_statistics(pixels)")
@@ -136,16 +129,14 @@ def maco(start: Pixels | None, draws: Tensor, statistics: ImageStatistics | None
     amplitude = statistics.amplitude.to(draws).clone()
     amplitude[:, 0, 0] = 0  # the mean is that of the data set
     mean, mix, unmix = (part.to(draws) for part in (statistics.mean, statistics.mix, statistics.unmix))
-    if start is None:
-        phases = (2 * math.pi * draws[:, : 3 * h * (w // 2 + 1)] - math.pi).view(-1, 3, h, w // 2 + 1)
-    else:
-        whitened = torch.einsum("ij,njhw->nihw", unmix, start - mean[:, None, None])
-        phases = torch.fft.rfft2(whitened).angle()
+    phases = (2 * math.pi * draws[:, : 3 * h * (w // 2 + 1)] - math.pi).view(-1, 3, h, w // 2 + 1)
+    if start is not None:
+        phases = torch.fft.rfft2(_whitened(start, mean, unmix)).angle()
 
     def draw(phases: Tensor) -> Pixels:
         spectrum = torch.polar(amplitude.expand_as(phases), _odd(phases, w))
         values = torch.fft.irfft2(spectrum, s=(h, w), norm="ortho")
-        return (mean[:, None, None] + torch.einsum("ij,njhw->nihw", mix, values)).clamp(0, 1)
+        return _coloured(values, mean, mix).clamp(0, 1)
 
     return Parameterisation(phases, draw, lr=0.2)
 
@@ -163,7 +154,7 @@ def parameterise(
     statistics: ImageStatistics | None,
     size: tuple[int, int],
 ) -> Parameterisation:
-    """The parameterisation called `name` of n pictures, from `start` or from noise of each (seed, sample id).
+    """The parameterisation of that name of n pictures, from `start` or from noise of each (seed, sample id).
 
     Raises ValueError for an unknown name, a start of another size, and statistics of another size where they matter.
     """
@@ -172,9 +163,9 @@ def parameterise(
     if start is not None:
         check_pixels(start)
         if len(start) != len(sample_ids) or tuple(start.shape[-2:]) != tuple(size):
-            wanted = (len(sample_ids), 3, *size)
-            raise ValueError(f"the start is {tuple(start.shape)}, expected an image for each picture, {wanted}")
-        start = start.float()
+            expected = (len(sample_ids), 3, *size)
+            raise ValueError(f"the start is {tuple(start.shape)}, expected an image for each picture, {expected}")
+        start = start.to(sample_ids.device).float()
     if name == "maco" and statistics is not None and statistics.size != tuple(size):
         raise ValueError(f"the statistics are of images of {statistics.size}, the pictures are {tuple(size)}")
     draws = uniform(sample_ids, seed, Stream.FREQUENCIES, draws=6 * size[0] * (size[1] // 2 + 1))
@@ -192,6 +183,14 @@ def check_pixels(images: Tensor) -> None:
 def _cycles(n: int, like: Tensor) -> Float[Tensor, " n"]:
     """Frequencies of a transform of n values in cycles, the later half negative."""
     return torch.fft.fftfreq(n, 1 / n, device=like.device, dtype=torch.float32)
+
+
+def _whitened(images: Pixels, mean: Tensor, unmix: Tensor) -> Tensor:
+    return torch.einsum("ij,njhw->nihw", unmix, images - mean[:, None, None])
+
+
+def _coloured(values: Tensor, mean: Tensor, mix: Tensor) -> Pixels:
+    return mean[:, None, None] + torch.einsum("ij,njhw->nihw", mix, values)
 
 
 def _normal(draws: Tensor) -> Tensor:

@@ -1,16 +1,20 @@
-"""Figures of notebook 04b."""
+"""Figures of feature visualisation: pictures of classes and their measures, and how much of an image survives."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import UInt8
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.plotting.style import PAGE_WIDTH, model_style
+from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
+from src.tables.feature_vis import PROBABILITIES
 
-# measure -> what its axis says
+Pictures = UInt8[np.ndarray, "n h w 3"]
+Row = tuple[str, Sequence[np.ndarray], Sequence[str]]  # label, pictures, a caption for each
+
+# measure -> label of its axis
 MEASURES = {
     "p": "probability\nof the class",
     "p_shift": "probability\nwhen shifted",
@@ -21,82 +25,182 @@ MEASURES = {
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
 }
+# condition of inversions -> label and dashes of what no inversion gives
+REFERENCES = {"same class": ("another image of the class", (0, (4, 2))), "noise": ("noise", (0, (1, 1)))}
+WIDEST = 10  # pictures in a row
+PROBABILITY = "below: probability for the model → mean of other architectures"
 
 
-def picture_rows(
-    pictures: Mapping[str, Sequence[np.ndarray]],
-    captions: Mapping[str, Sequence[str]],
-    *,
-    titles: Sequence[str] = (),
-    columns: int | None = None,
-) -> Figure:
-    """A row of pictures for each name, each over its caption; rows may differ in length.
+def classes(table: pd.DataFrame, pictures: Pictures, *, class_names: Sequence[str]) -> Figure:
+    """The first picture of each class by each method, real images last, with their probabilities.
 
-    pictures: name of the row -> images [h, w, 3], uint8 or in [0, 1].  captions: name -> a text of any number of lines
-    for each picture.  titles: above the first row.  columns: how many fit into a row, where the longest has fewer.
+    table, pictures: of classes, as stored; of its first training seed and the first ten classes.
     """
-    widest = max(columns or 0, *(len(row) for row in pictures.values()))
-    lines = 1 + max((text.count("\n") for texts in captions.values() for text in texts), default=0)
-    cell = min((PAGE_WIDTH - 0.75) / widest, 0.9)
-    size = (0.75 + widest * cell, len(pictures) * (cell + 0.085 * lines + 0.07) + 0.2)
-    figure, axes = plt.subplots(len(pictures), widest, figsize=size, squeeze=False)
-    figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
-    for row, (name, images) in zip(axes, pictures.items(), strict=True):
-        row[0].set_ylabel(name.strip(), rotation=0, ha="right", va="center", fontsize=6.5)
-        for ax, image, caption in zip(row, images, captions[name], strict=False):
-            ax.imshow(image, interpolation="nearest", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
-            ax.set_xlabel(caption, fontsize=5, labelpad=1.5, linespacing=1.05)
-    for ax, title in zip(axes[0], titles, strict=False):
-        ax.set_title(title, fontsize=6.5, pad=2)
+    made, real = _first_pictures(table)
+    made = made[made["condition"] != "from image"]  # a figure of its own
+    rows = [
+        _row(f"{model_style(model)['label']}\n{method}", part, pictures)
+        for (model, method), part in made.groupby(["model", "condition"], sort=False)
+    ]
+    rows += [_row(f"real, for\n{model_style(model)['label']}", part, pictures) for model, part in real.groupby("model")]
+    title = f"{table['dataset'].iloc[0]}, {made['n_steps'].max()} steps; {PROBABILITY}"
+    return picture_rows(rows, titles=class_names, title=title)
+
+
+def diversity(table: pd.DataFrame, pictures: Pictures, *, class_names: Sequence[str], method: str = "maco") -> Figure:
+    """Pictures of some classes by one method (where it was not used, the last one) from every seed.
+
+    table, pictures: of classes, as stored; of its first training seed.
+    """
+    made = _first(table[table["condition"] != "real"], "model_seed")
+    method = method if method in set(made["condition"]) else made["condition"].iloc[-1]
+    n_seeds, n_classes = made["seed"].nunique(), len(class_names)
+    shown = range(0, n_classes, -(-n_classes // max(1, WIDEST // n_seeds)))
+    made = made[(made["condition"] == method) & made["target"].isin(shown)].sort_values(["target", "seed"])
+    rows = [_row(model_style(model)["label"], part, pictures) for model, part in made.groupby("model", sort=False)]
+    titles = [class_names[k] if s == 0 else "" for k in shown for s in range(n_seeds)]
+    return picture_rows(
+        rows, titles=titles, title=f"{table['dataset'].iloc[0]}, {method}, {n_seeds} seeds; {PROBABILITY}"
+    )
+
+
+def from_image(table: pd.DataFrame, pictures: Pictures, *, class_names: Sequence[str]) -> Figure:
+    """What each model makes of real images on their way to the next class.
+
+    table, pictures: of classes, as stored, with the method "from image"; of its first training seed.
+    """
+    made, real = _first_pictures(table)
+    made = made[made["condition"] == "from image"]
+    starts = pictures[np.roll(real["picture"], -1)][:WIDEST]
+    rows = [("start", starts, [""] * len(starts))]
+    rows += [_row(model_style(model)["label"], part, pictures) for model, part in made.groupby("model", sort=False)]
+    title = f"{table['dataset'].iloc[0]}, {made['n_steps'].max()} steps; {PROBABILITY}"
+    return picture_rows(rows, titles=[f"to {name}" for name in class_names], title=title)
+
+
+def measures(means: pd.DataFrame, *, dataset: str = "") -> Figure:
+    """Mean of each measure for each condition (top to bottom) with its interval over seeds, a point for each model.
+
+    means: of `tables.feature_vis.mean_over_seeds`, by model and condition.  Shaded: real images.
+    """
+    means = means.dropna(subset="mean")
+    conditions, models = list(dict.fromkeys(means["condition"])), list(dict.fromkeys(means["model"]))
+    names = list(dict.fromkeys(means["measure"]))
+    figure, axes = plt.subplots(1, len(names), figsize=(PAGE_WIDTH, 2.6), sharey=True, squeeze=False)
+    for ax, measure in zip(axes[0], names, strict=True):
+        for i, model in enumerate(models):
+            own = means[(means["measure"] == measure) & (means["model"] == model)]
+            own = own.set_index("condition").reindex(conditions)
+            places = np.arange(len(conditions)) + (i - (len(models) - 1) / 2) * 0.6 / len(models)
+            style = model_style(model) | dict(linestyle="none", markersize=3.5)
+            ax.hlines(places, own["low"], own["high"], color=style["color"], linewidth=1)
+            ax.plot(own["mean"], places, **style)
+        for place in (i for i, condition in enumerate(conditions) if condition == "real"):
+            ax.axhspan(place - 0.5, place + 0.5, color="0.93", linewidth=0, zorder=0)
+        ax.set_yticks(range(len(conditions)), conditions)
+        ax.tick_params(axis="y", length=0)
+        ax.set(ylim=(len(conditions) - 0.5, -0.5), xlabel=MEASURES[measure])
+        if measure in PROBABILITIES:
+            ax.set_xlim(-0.03, 1.03)
+    n = " or ".join(map(str, sorted(set(means["n"]))))
+    _finish(figure, axes[0, 0], f"{dataset}, {n} pictures a point; bars: 95 % over the seeds of the pictures")
     return figure
 
 
-def measure_points(table: pd.DataFrame, ax: Axes, *, measure: str, conditions: Sequence[str]) -> Axes:
-    """Mean of a measure for each condition (top to bottom) with its interval over seeds, a point for each model.
+def ladder(
+    table: pd.DataFrame, pictures: Pictures, originals: Mapping[int, np.ndarray], *, n_images: int = 3
+) -> Figure:
+    """The first images of the table, and what each stage of each model leaves of them.
 
-    table: rows of `mean_over_seeds` by model and condition.  conditions: in order; "real" is set off by a band.
+    table, pictures: of inversions, as stored; of its first training seed.  originals: sample_id -> image, uint8.
     """
-    rows = table[table["measure"] == measure]
-    models = list(dict.fromkeys(rows["model"]))
-    for i, model in enumerate(models):
-        own = rows[rows["model"] == model].set_index("condition").reindex(conditions)
-        places = np.arange(len(conditions)) + (i - (len(models) - 1) / 2) * 0.6 / max(len(models), 1)
-        style = {key: value for key, value in model_style(model).items() if key != "linestyle"}
-        ax.hlines(places, own["low"], own["high"], color=style["color"], linewidth=1)
-        ax.plot(own["mean"], places, linestyle="none", markersize=3.5, **style)
-    if "real" in conditions:
-        place = list(conditions).index("real")
-        ax.axhspan(place - 0.5, place + 0.5, color="0.93", linewidth=0, zorder=0)
-    ax.set_yticks(range(len(conditions)), conditions)
-    ax.tick_params(axis="y", length=0)
-    ax.set(ylim=(len(conditions) - 0.5, -0.5), xlabel=MEASURES[measure])
-    if measure.startswith("p") and measure != "psnr":
-        ax.set_xlim(-0.03, 1.03)
-    return ax
+    made = _first(table[~table["condition"].isin(REFERENCES)], "model_seed", "seed")
+    rows = []
+    for sample_id in made["sample_id"].unique()[:n_images]:
+        for model, part in made[made["sample_id"] == sample_id].groupby("model", sort=False):
+            captions = [
+                f"{row.layer.removeprefix('net.')}\n{row.distance:.2g}, {row.psnr:.0f} dB" for row in part.itertuples()
+            ]
+            images = [originals[sample_id], *pictures[part["picture"]]]
+            rows.append((model_style(model)["label"], images, ["original", *captions]))
+    return picture_rows(rows, title=f"{table['dataset'].iloc[0]}; below: layer, relative feature distance, PSNR")
 
 
-def depth_curves(table: pd.DataFrame, ax: Axes, *, measure: str, references: Mapping[str, str] | None = None) -> Axes:
-    """A measure along the depth, from the stem (0) to the logits (1), with 95 % bands, a line for each model.
+def depth(curves: Mapping[str, pd.DataFrame], *, dataset: str = "") -> Figure:
+    """Measures along the depth, from the stem (0) to the logits (1), a line for each model and training seed.
 
-    table: rows of `depth_curve`.  references: condition -> label, at most three, drawn thin: what no inversion gives.
-    A measure of distance is drawn on a logarithmic scale.
+    curves: measure -> `tables.feature_vis.depth_curve`; one without rows is left out.  Thin lines: REFERENCES.
     """
-    references, looks = dict(references or {}), ((0, (4, 2)), (0, (1, 1)), "-")
-    for (model, seed), rows in table[~table["condition"].isin(references)].groupby(["model", "model_seed"], sort=False):
-        style = dict(model_style(model))
-        first = seed == table["model_seed"].iloc[0]
-        name = style.pop("label")
-        ax.plot(rows["depth"], rows["mean"], markersize=3, linewidth=1, label=name if first else None, **style)
-        ax.fill_between(rows["depth"], rows["low"], rows["high"], color=style["color"], alpha=0.15, linewidth=0)
-    for (condition, label), look in zip(references.items(), looks, strict=False):
-        ax.plot([], [], color="0.4", linewidth=0.7, linestyle=look, label=label)
-        for (model, _), rows in table[table["condition"] == condition].groupby(["model", "model_seed"], sort=False):
-            colour = model_style(model)["color"]
-            ax.plot(rows["depth"], rows["mean"], color=colour, linewidth=0.6, alpha=0.7, linestyle=look, zorder=0)
-    if measure == "distance":
-        ax.set_yscale("log")
-    ax.set(xlim=(-0.03, 1.03), xlabel="depth", ylabel=MEASURES[measure])
-    return ax
+    curves = {measure: curve for measure, curve in curves.items() if len(curve)}
+    figure, axes = plt.subplots(1, len(curves), figsize=(PAGE_WIDTH, 2.5), squeeze=False)
+    for ax, (measure, curve) in zip(axes[0], curves.items(), strict=True):
+        for (model, condition, _), rows in curve.groupby(["model", "condition", "model_seed"], sort=False):
+            if condition in REFERENCES:
+                thin = dict(linestyle=REFERENCES[condition][1], linewidth=0.6, alpha=0.7, zorder=0)
+                ax.plot(rows["depth"], rows["mean"], color=model_style(model)["color"], **thin)
+            else:
+                line_with_band(ax, rows["depth"], rows, value="mean", **model_style(model))
+        for label, dashes in (REFERENCES[name] for name in REFERENCES if name in set(curve["condition"])):
+            ax.plot([], [], color="0.4", linewidth=0.7, linestyle=dashes, label=label)
+        ax.set(xlim=(-0.03, 1.03), xlabel="depth", ylabel=MEASURES[measure])
+        if measure == "distance":
+            ax.set_yscale("log")
+        if measure in PROBABILITIES:
+            ax.set_ylim(0, 1)
+    n = max(curve["n"].max() for curve in curves.values())
+    _finish(figure, axes[0, 0], f"{dataset}, {n} images; bands: 95 % over images")
+    return figure
+
+
+def picture_rows(rows: Sequence[Row], *, titles: Sequence[str] = (), title: str = "") -> Figure:
+    """Rows of pictures, each over its caption; rows may differ in length.
+
+    rows: label, pictures [h, w, 3] (uint8 or in [0, 1]) and a caption of any number of lines for each picture.
+    titles: above the first row.  title: above all.
+    """
+    widest = max(len(images) for _, images, _ in rows)
+    lines = 1 + max(caption.count("\n") for *_, captions in rows for caption in captions)
+    cell = min((PAGE_WIDTH - 0.75) / widest, 0.9)
+    size = (0.75 + widest * cell, len(rows) * (cell + 0.085 * lines + 0.07) + 0.4)
+    figure, axes = plt.subplots(len(rows), widest, figsize=size, squeeze=False)
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for row, (label, images, captions) in zip(axes, rows, strict=True):
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=6.5)
+        for ax, image, caption in zip(row, images, captions, strict=False):
+            ax.imshow(image, interpolation="nearest", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
+            ax.set_xlabel(caption, fontsize=5, labelpad=1.5, linespacing=1.05)
+    for ax, text in zip(axes[0], titles, strict=False):
+        ax.set_title(text, fontsize=6.5, pad=2)
+    figure.suptitle(title, fontsize=7)
+    return figure
+
+
+def _first(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Of each model the rows of the first value of each column: of the first training seed that the table has."""
+    for column in columns:
+        table = table[table[column] == table.groupby("model")[column].transform("first")]
+    return table
+
+
+def _first_pictures(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The first picture of each class: made, and real ones (the same for all) as the first model sees them."""
+    first = _first(table, "model_seed", "seed").sort_values("target", kind="stable")
+    real = first[first["condition"] == "real"]
+    return first[first["condition"] != "real"], real[real["model"] == table["model"].iloc[0]]
+
+
+def _row(label: str, part: pd.DataFrame, pictures: Pictures) -> Row:
+    part = part.head(WIDEST)
+    own = part["p"].map("{:.2f}".format)
+    captions = own.where(part["p_transfer"].isna(), own + part["p_transfer"].map(" → {:.2f}".format))
+    return label, pictures[part["picture"]], captions.tolist()
+
+
+def _finish(figure: Figure, ax, title: str) -> None:
+    """One legend for all panels, each label once, and a title."""
+    handles = {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), ncols=6, loc="outside lower center")
+    figure.suptitle(title.removeprefix(", "), fontsize=8)

@@ -1,4 +1,4 @@
-"""What tables of pictures say: means over seeds, quality along the depth, paired comparisons; no torch.
+"""Numbers from tables of pictures: means over seeds, quality along the depth, paired comparisons; no torch.
 
 A table of classes has one row per model, condition (how the picture was made), target and seed; one of inversions one
 row per model, condition, layer, image and seed.  `picture` is the row of the picture in the .npz beside the table.
@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 from scipy.stats import t, wilcoxon
-from statsmodels.stats.multitest import multipletests
 
 from src.files import sha256, written_whole
 from src.results import load_facts, table_path
+from src.tables.statistics import percentile_interval, with_holm
 
 # measures that are probabilities: their means lie in [0, 1], and so do the intervals
 PROBABILITIES = ("p", "p_shift", "p_transfer")
@@ -23,6 +23,10 @@ def save_pictures(images: UInt8[np.ndarray, "n h w 3"], dataset: str, experiment
     """Write the pictures of a table beside it, <name>.npz; returns its sha256, for the parameters of the table.
 
     Where all are grey, one channel is kept.  ValueError for anything but 8-bit colour images.
+
+    >>> save_pictures(np.zeros((1, 2, 2, 3)), "cifar10", "04b_feature_vis", "classes")
+    Traceback (most recent call last):
+    ValueError: pictures are kept as uint8 [n, h, w, 3], not float64 (1, 2, 2, 3)
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(f"pictures are kept as uint8 [n, h, w, 3], not {images.dtype} {images.shape}")
@@ -34,7 +38,11 @@ def save_pictures(images: UInt8[np.ndarray, "n h w 3"], dataset: str, experiment
 
 
 def load_pictures(dataset: str, experiment: str, name: str) -> UInt8[np.ndarray, "n h w 3"]:
-    """The pictures of a table; row i is that of `picture` i.  ValueError if they are not those of the table."""
+    """The pictures of a table; row i is that of `picture` i.  ValueError if they are not those of the table.
+
+    >>> load_pictures("cifar10", "04b_feature_vis", "classes").shape[1:]
+    (32, 32, 3)
+    """
     path = table_path(dataset, experiment, name).with_suffix(".npz")
     wanted = load_facts(dataset, experiment, name)["parameters"].get("pictures_sha256")
     if not path.exists() or sha256(path) != wanted:
@@ -53,6 +61,10 @@ def mean_over_seeds(
     sqrt(sum s² / S) / K for K units of S seeds, with Welch and Satterthwaite's degrees of freedom for Student's t.
     Columns: those of `by`, measure, n (rows), mean, low, high; the interval is NaN where a unit has one seed, and that
     of a probability is cut to [0, 1].
+
+    >>> table = pd.DataFrame(dict(model="cnn", target=[0, 0, 1, 1], p=[0.4, 0.6, 0.9, 0.7]))
+    >>> mean_over_seeds(table, ["p"], by=["model"]).round(2).values.tolist()
+    [['cnn', 'p', 4, 0.65, 0.35, 0.95]]
     """
     rows = []
     for key, part in table.groupby(by, sort=False):
@@ -72,28 +84,38 @@ def mean_over_seeds(
 
 
 def depth_curve(
-    table: pd.DataFrame, value: str, *, level: float = 0.95, n_boot: int = 10_000, seed: int = 0
+    table: pd.DataFrame, value: str, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
 ) -> pd.DataFrame:
     """Mean of a measure at each stage of each model, with a bootstrap interval over images.
 
     Seeds of one image are averaged first. One seed's draws serve all stages, so curves of one model move together.
+    Values that are not finite are left out: the PSNR of equal images, p_transfer without a judge.
     Columns: model, model_seed, condition, layer, depth, n (images), mean, low, high, in the order of the table.
+
+    >>> table = pd.DataFrame(dict(model="cnn", model_seed=0, condition="fourier", layer="logits", depth=1.0,
+    ...                           sample_id=[3, 5], ssim=[0.25, 0.75]))
+    >>> depth_curve(table, "ssim")[["n", "mean", "low", "high"]].values.tolist()
+    [[2.0, 0.5, 0.25, 0.75]]
     """
     keys = ["model", "model_seed", "condition", "layer", "depth"]
     rows = []
-    for key, part in table.groupby(keys, sort=False):
+    for key, part in table[np.isfinite(table[value])].groupby(keys, sort=False):
         per_image = part.groupby("sample_id")[value].mean().to_numpy()
         n = len(per_image)
-        drawn = np.random.default_rng(seed).integers(n, size=(n_boot, n))
-        low, high = np.quantile(per_image[drawn].mean(1), [(1 - level) / 2, (1 + level) / 2])
+        drawn = np.random.default_rng(seed).integers(n, size=(n_resamples, n))
+        low, high = percentile_interval(per_image[drawn].mean(1), level=level)
         rows.append(dict(zip(keys, key, strict=True)) | dict(n=n, mean=per_image.mean(), low=low, high=high))
     return pd.DataFrame(rows, columns=[*keys, "n", "mean", "low", "high"])
 
 
 def survival(table: pd.DataFrame, value: str) -> pd.DataFrame:
-    """What survives of each image over the whole depth: the area under its curve, from the stem to the logits.
+    """Area under each image's curve of a measure over the depth, from the stem to the logits, by trapezoids.
 
-    Columns: model, model_seed, condition, sample_id, survival (in the unit of the measure).  Trapezoids over `depth`.
+    Columns: model, model_seed, condition, sample_id, survival (in the unit of the measure).
+
+    >>> table = pd.DataFrame(dict(model="cnn", model_seed=0, condition="fourier", depth=[0, 0.5, 1], sample_id=3))
+    >>> survival(table.assign(ssim=[1.0, 0.5, 0.5]), "ssim")["survival"].tolist()
+    [0.625]
     """
     keys = ["model", "model_seed", "condition", "sample_id"]
     means = table.groupby([*keys, "depth"], sort=False)[value].mean().reset_index().sort_values("depth")
@@ -109,6 +131,11 @@ def compare_pairs(table: pd.DataFrame, value: str, *, of: str, on: list[str]) ->
 
     Columns: a, b, n (pairs), difference (mean of a minus b), p_value (two-sided; 1 where all pairs are equal), p_holm
     (Holm 1979, over the rows).  Raises ValueError when a pair is missing or there twice.
+
+    >>> one = pd.DataFrame(dict(model="mlp", sample_id=range(6), ssim=0.5))
+    >>> table = pd.concat([one, one.assign(model="cnn", ssim=0.25)])
+    >>> compare_pairs(table, "ssim", of="model", on=["sample_id"]).round(3).values.tolist()
+    [['mlp', 'cnn', 6, 0.25, 0.031, 0.031]]
     """
     names = list(dict.fromkeys(table[of]))
     if table.duplicated([of, *on]).any():
@@ -121,16 +148,18 @@ def compare_pairs(table: pd.DataFrame, value: str, *, of: str, on: list[str]) ->
         differences = (wide[a] - wide[b]).to_numpy()
         p_value = float(wilcoxon(differences).pvalue) if (differences != 0).any() else 1.0
         rows.append(dict(a=a, b=b, n=len(wide), difference=differences.mean(), p_value=p_value))
-    columns = ["a", "b", "n", "difference", "p_value"]
-    tests = pd.DataFrame(rows, columns=columns)
-    return tests.assign(p_holm=multipletests(tests["p_value"], method="holm")[1] if rows else [])
+    return with_holm(pd.DataFrame(rows, columns=["a", "b", "n", "difference", "p_value"]))
 
 
 def diversity(images: Float[np.ndarray, "n h w 3"] | UInt8[np.ndarray, "n h w 3"], table: pd.DataFrame) -> pd.DataFrame:
-    """How far pictures of one target from several seeds are from each other: root mean square difference of pixels.
+    """Distance of pictures of one target from several seeds: root mean square difference of pixels, mean over pairs.
 
     images: all pictures; `picture` of a row is its place.  uint8 counts in 1/255.  Columns: model, model_seed,
-    condition, target, n (seeds), distance (mean over pairs, in pixels of [0, 1]; NaN for one seed).
+    condition, target, n (seeds), distance (in pixels of [0, 1]; NaN for one seed).
+
+    >>> table = pd.DataFrame(dict(model="cnn", model_seed=0, condition="maco", target=0, picture=[0, 1]))
+    >>> diversity(np.stack([np.zeros((2, 2, 3)), np.full((2, 2, 3), 0.5)]), table)["distance"].tolist()
+    [0.5]
     """
     scale = 255 if images.dtype == np.uint8 else 1
     keys, rows = ["model", "model_seed", "condition", "target"], []

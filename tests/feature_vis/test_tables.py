@@ -13,14 +13,6 @@ from src.results import save_table
 mpl.use("Agg")
 
 
-@pytest.fixture
-def ax():
-    plotting.use_style()
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
-
-
 def class_rows(values, model="cnn", condition="maco"):
     """values: [targets, seeds]."""
     return pd.DataFrame(
@@ -167,24 +159,38 @@ def test_pictures_come_back_and_only_with_their_own_table(tmp_path, monkeypatch)
         tables.feature_vis.save_pictures(images / 255, *name)
 
 
+def test_what_is_not_finite_is_left_out_of_a_curve():
+    table = inversion_rows([[np.inf, 0.5], [0.9, 0.3], [np.nan, 0.1]])
+    curve = tables.feature_vis.depth_curve(table, "ssim")
+    assert curve["n"].tolist() == [1, 3] and curve["mean"].tolist() == pytest.approx([0.9, 0.3])
+    assert tables.feature_vis.depth_curve(table.assign(ssim=np.nan), "ssim").empty
+
+
+# ---- figures
+
+
 def test_rows_of_pictures_may_differ_in_length():
-    rows = {"CNN": [np.full((4, 4, 3), v) for v in (0.1, 0.2, 0.3)], "MLP": np.full((2, 4, 4, 3), 128, np.uint8)}
-    captions = {"CNN": ["a", "b\nb", "c"], "MLP": ["d", "e"]}
-    figure = plotting.feature_vis.picture_rows(rows, captions, titles=["x", "y", "z"])
+    rows = [
+        ("CNN", [np.full((4, 4, 3), v) for v in (0.1, 0.2, 0.3)], ["a", "b\nb", "c"]),
+        ("MLP", np.full((2, 4, 4, 3), 128, np.uint8), ["d", "e"]),
+    ]
+    figure = plotting.feature_vis.picture_rows(rows, titles=["x", "y", "z"], title="all")
     grid = np.reshape(figure.axes, (2, 3))
     shown = [[float(ax.images[0].get_array().max()) if ax.images else None for ax in row] for row in grid]
     assert shown == [pytest.approx([0.1, 0.2, 0.3]), [128, 128, None]]
     assert [ax.get_xlabel() for ax in grid[0]] == ["a", "b\nb", "c"] and grid[1, 0].get_ylabel() == "MLP"
     assert grid[1, 0].images[0].get_clim() == (0, 255) and grid[0, 0].images[0].get_clim() == (0, 1)
-    assert [ax.get_title() for ax in grid[0]] == ["x", "y", "z"]
+    assert [ax.get_title() for ax in grid[0]] == ["x", "y", "z"] and figure.get_suptitle() == "all"
     plt.close(figure)
 
 
-def test_points_stand_at_the_means_with_their_intervals(ax):
+def test_points_stand_at_the_means_with_their_intervals():
     rows = [("mlp", "fourier", 0.4), ("mlp", "real", 0.8), ("cnn", "fourier", 0.6), ("cnn", "real", 0.9)]
-    table = pd.DataFrame(rows, columns=["model", "condition", "mean"]).assign(measure="p_transfer")
+    table = pd.DataFrame(rows, columns=["model", "condition", "mean"]).assign(measure="p_transfer", n=20)
     table = table.assign(low=table["mean"] - 0.1, high=table["mean"] + 0.05)
-    plotting.feature_vis.measure_points(table, ax, measure="p_transfer", conditions=["fourier", "real"])
+    table = pd.concat([table, table.assign(measure="p_shift", mean=np.nan)])  # nothing to draw
+    figure = plotting.feature_vis.measures(table, dataset="cifar10")
+    (ax,) = figure.axes
     np.testing.assert_allclose([line.get_xdata() for line in ax.lines], [[0.4, 0.8], [0.6, 0.9]])
     segments = [segment for lines in ax.collections for segment in lines.get_segments()]
     np.testing.assert_allclose([s[:, 0] for s in segments], [[0.3, 0.45], [0.7, 0.85], [0.5, 0.65], [0.8, 0.95]])
@@ -192,15 +198,112 @@ def test_points_stand_at_the_means_with_their_intervals(ax):
     assert ax.get_ylim()[0] > ax.get_ylim()[1] and ax.get_xlim() == (-0.03, 1.03)
     (band,) = ax.patches
     assert band.get_y() == 0.5 and band.get_height() == 1
+    assert figure.get_suptitle().startswith("cifar10, 20 pictures a point")
+    plt.close(figure)
 
 
-def test_depth_curves_stand_at_the_means_and_references_behind_them(ax):
+def test_depth_curves_stand_at_the_means_and_references_behind_them():
     own = tables.feature_vis.depth_curve(inversion_rows([[0.9, 0.5, 0.1], [0.7, 0.3, 0.3]]), "ssim")
     noise = tables.feature_vis.depth_curve(inversion_rows([[0.01, 0.01, 0.01]], condition="noise"), "ssim")
-    plotting.feature_vis.depth_curves(pd.concat([own, noise]), ax, measure="ssim", references={"noise": "random noise"})
-    curve, _, reference = ax.lines
+    curves = {"ssim": pd.concat([own, own.assign(model_seed=1), noise]), "distance": own, "p_transfer": own.iloc[:0]}
+    figure = plotting.feature_vis.depth(curves, dataset="cifar10")
+    ax, other = figure.axes
+    curve, again, reference, _ = ax.lines
     np.testing.assert_allclose(curve.get_xydata(), [[0, 0.8], [0.5, 0.4], [1, 0.2]])
+    np.testing.assert_allclose(again.get_xydata(), curve.get_xydata())
     np.testing.assert_allclose(reference.get_ydata(), 0.01)
-    assert ax.get_legend_handles_labels()[1] == ["CNN", "random noise"] and ax.get_yscale() == "linear"
-    plotting.feature_vis.depth_curves(own, ax, measure="distance")
-    assert ax.get_yscale() == "log" and ax.get_ylabel() == "relative feature distance"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["CNN", "noise"]
+    assert ax.get_yscale() == "linear" and other.get_yscale() == "log"
+    assert other.get_ylabel() == "relative feature distance"
+    assert figure.get_suptitle() == "cifar10, 2 images; bands: 95 % over images"
+    plt.close(figure)
+
+
+def class_table(models=("mlp", "cnn"), seeds=(1, 0), conditions=("maco", "from image", "real"), n_classes=3):
+    """Two pictures a class of one grey each, which tells the row of the table that it is of."""
+    rows = [
+        dict(model=model, model_seed=model_seed, condition=condition, target=k, seed=seed, dataset="cifar10")
+        for model in models
+        for model_seed in seeds
+        for condition in conditions
+        for seed in (0, 1)
+        for k in range(n_classes)
+    ]
+    table = pd.DataFrame(rows).assign(p=0.5, p_transfer=0.25, n_steps=7)
+    table["picture"] = np.arange(len(table))
+    return table, np.arange(len(table), dtype=np.uint8)[:, None, None, None].repeat(3, 3)
+
+
+def shown_rows(figure):
+    """Label of each row -> the rows of the table whose pictures it shows."""
+    rows = {}
+    for ax in figure.axes:
+        rows.setdefault(ax.get_gridspec() and ax.get_subplotspec().rowspan.start, []).append(ax)
+    return {
+        axes[0].get_ylabel(): [int(ax.images[0].get_array().max()) for ax in axes if ax.images]
+        for axes in rows.values()
+    }
+
+
+def test_pictures_of_classes_are_of_the_first_training_seed_of_the_table():
+    """Seed 0 was asked for before, which a table need not have."""
+    table, pictures = class_table()
+    figure = plotting.feature_vis.classes(table, pictures, class_names=["a", "b", "c"])
+    wanted = table[(table["model_seed"] == 1) & (table["seed"] == 0)].set_index(["model", "condition"])["picture"]
+    expected = {"MLP\nmaco": ("mlp", "maco"), "CNN\nmaco": ("cnn", "maco"), "real, for\nMLP": ("mlp", "real")}
+    assert shown_rows(figure) == {label: wanted[key].tolist() for label, key in expected.items()}
+    assert [ax.get_title() for ax in figure.axes[:3]] == ["a", "b", "c"]
+    assert figure.axes[0].get_xlabel() == "0.50 → 0.25" and figure.get_suptitle().startswith("cifar10, 7 steps")
+    plt.close(figure)
+
+
+def test_a_model_without_the_seed_of_the_others_shows_its_own():
+    table, pictures = class_table()
+    table = table[~((table["model"] == "cnn") & (table["model_seed"] == 1))]
+    figure = plotting.feature_vis.classes(table, pictures, class_names=["a", "b", "c"])
+    assert len(shown_rows(figure)["CNN\nmaco"]) == 3
+    plt.close(figure)
+
+
+def test_a_model_alone_has_no_judges_in_its_captions():
+    table, pictures = class_table(models=["mlp"], seeds=[0])
+    figure = plotting.feature_vis.classes(table.assign(p_transfer=np.nan), pictures, class_names=["a", "b", "c"])
+    assert {ax.get_xlabel() for ax in figure.axes if ax.images} == {"0.50"}
+    plt.close(figure)
+
+
+def test_several_pictures_of_a_class_stand_side_by_side():
+    table, pictures = class_table()
+    figure = plotting.feature_vis.diversity(table, pictures, class_names=["a", "b", "c"])
+    own = table[(table["model_seed"] == 1) & (table["condition"] == "maco")].sort_values(["target", "seed"])
+    expected = {name.upper(): own.loc[own["model"] == name, "picture"].tolist() for name in ("mlp", "cnn")}
+    assert shown_rows(figure) == expected
+    assert [ax.get_title() for ax in figure.axes[:6]] == ["a", "", "b", "", "c", ""]
+    plt.close(figure)
+    figure = plotting.feature_vis.diversity(table, pictures, class_names=["a", "b", "c"], method="fourier")
+    assert "from image" in figure.get_suptitle()  # the last that there is
+    plt.close(figure)
+
+
+def test_a_picture_from_an_image_stands_below_the_image_of_the_next_class():
+    table, pictures = class_table(seeds=[0])
+    figure = plotting.feature_vis.from_image(table, pictures, class_names=["a", "b", "c"])
+    first = table[table["seed"] == 0].set_index(["model", "condition"])["picture"]
+    real = first["mlp", "real"].tolist()
+    expected = {"start": [*real[1:], real[0]], "MLP": first["mlp", "from image"].tolist()}
+    assert shown_rows(figure) == expected | {"CNN": first["cnn", "from image"].tolist()}
+    plt.close(figure)
+
+
+def test_a_ladder_shows_an_image_and_what_each_stage_leaves():
+    table = pd.concat(inversion_rows(np.ones((4, 2)), model) for model in ("mlp", "cnn"))
+    table = pd.concat([table, table.assign(condition="noise")], ignore_index=True)
+    table = table.assign(dataset="cifar10", distance=0.5, psnr=20.0, picture=np.arange(len(table)))
+    pictures = np.arange(len(table), dtype=np.uint8)[:, None, None, None].repeat(3, 3)
+    originals = {i: np.full((1, 1, 3), 200 + i, np.uint8) for i in range(4)}
+    figure = plotting.feature_vis.ladder(table, pictures, originals, n_images=2)
+    values = [int(ax.images[0].get_array().max()) for ax in figure.axes]
+    made = table[table["condition"] == "fourier"].set_index(["model", "sample_id"])["picture"]
+    assert values == [v for i in (0, 1) for model in ("mlp", "cnn") for v in (200 + i, *made[model, i])]
+    assert [ax.get_xlabel() for ax in figure.axes[:3]] == ["original", "l0\n0.5, 20 dB", "l1\n0.5, 20 dB"]
+    plt.close(figure)

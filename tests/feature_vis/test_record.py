@@ -1,0 +1,74 @@
+"""Tables of pictures: who judges whom, which images they start from and are held against."""
+
+import numpy as np
+import pytest
+from torch import nn
+
+from src.data import load_images
+from src.data.pixels import to_pixels
+from src.feature_vis import image_statistics, record_classes, record_inversions
+from src.feature_vis.record import judges_of
+from src.models import build_model
+
+
+@pytest.fixture(scope="module")
+def natural(clothes):
+    return image_statistics(to_pixels(clothes.images))
+
+
+def test_judges_are_of_another_architecture_and_of_the_first_training_seed():
+    names = ("mlp", "cnn", "cnn_robust", "vit")
+    zoo = {(name, seed): nn.Identity() for name in names for seed in (2, 0)}
+    assert judges_of("cnn", zoo) == {"mlp": zoo["mlp", 2], "vit": zoo["vit", 2]}
+    assert list(judges_of("vit", zoo)) == ["mlp", "cnn", "cnn_robust"]
+    assert judges_of("mlp", {("mlp", 0): nn.Identity()}) == {}
+
+
+def test_a_published_network_does_not_judge_its_own_architecture():
+    zoo = {(name, 0): nn.Identity() for name in ("cnn", "resnet18", "mlp", "mlp_b12_wi1024", "vit_small_patch16_224")}
+    assert list(judges_of("cnn", zoo)) == ["mlp", "mlp_b12_wi1024", "vit_small_patch16_224"]
+    assert list(judges_of("resnet18", zoo)) == ["mlp", "mlp_b12_wi1024", "vit_small_patch16_224"]
+
+
+def test_the_table_of_classes_says_of_each_picture_how_it_was_made(natural):
+    zoo = {("mlp", 0): build_model("mlp", "fashion_mnist")}
+    images = load_images("fashion_mnist", "test")
+    table, pictures = record_classes(zoo, images, natural, methods=["pixels", "from image"], n_seeds=2, steps=1)
+    assert pictures.dtype == np.uint8 and table["picture"].tolist() == list(range(len(pictures))) == list(range(60))
+    assert list(table["condition"].unique()) == ["pixels", "from image", "real"] and (table["model"] == "mlp").all()
+    assert table["target"].tolist() == 3 * 2 * list(range(10)) and table["seed"].tolist() == 3 * (10 * [0] + 10 * [1])
+    real = table[table["condition"] == "real"].reset_index(drop=True)
+    by_id = {i: k for k, i in enumerate(images.sample_ids)}
+    rows = [by_id[i] for i in real["sample_id"]]
+    assert (images.labels[rows] == real["target"]).all() and real["sample_id"].is_unique
+    np.testing.assert_array_equal(pictures[real["picture"]], images.images[rows])
+    # one step from an image of the next class is still near it
+    turned = pictures[table.loc[table["condition"] == "from image", "picture"]].astype(float)
+    starts = pictures[real["picture"]].astype(float).reshape(2, 10, *pictures.shape[1:])
+    next_class = np.roll(starts, -1, 1).reshape(turned.shape)
+    own, other = (np.abs(turned - x).mean((1, 2, 3)) for x in (next_class, starts.reshape(turned.shape)))
+    assert (own < other).all()
+    assert table["p_transfer"].isna().all()
+    with pytest.raises(ValueError, match="unknown methods dream; choose from pixels, fourier, maco, from image"):
+        record_classes(zoo, images, natural, methods=["dream"])
+
+
+def test_the_table_of_inversions_holds_noise_and_another_image_of_the_class_beside(natural):
+    model = build_model("cnn", "fashion_mnist", weights=None)
+    images = load_images("fashion_mnist", "test")
+    chosen = images.subset(3, seed=0)
+    options = dict(n_stages=2, steps=1, seed=0)
+    table, pictures = record_inversions({("cnn", 0): model}, chosen, images, natural, **options)
+    assert list(table["condition"].unique()) == ["fourier", "noise", "same class"]
+    assert table["depth"].unique().tolist() == [0, 1] and list(table["layer"].unique()) == ["net.conv1", "logits"]
+    assert (table["sample_id"] == np.tile(chosen.sample_ids, 6)).all()
+    assert (table["label"] == np.tile(chosen.labels, 6)).all() and (table["seed"] == 0).all()
+    made = table[table["condition"] == "fourier"]
+    assert made["picture"].tolist() == list(range(6)) and pictures.shape == (6, 32, 32, 3)
+    assert (table.loc[table["condition"] != "fourier", "picture"] == -1).all()
+    rest = images.take(np.flatnonzero(~np.isin(images.sample_ids, chosen.sample_ids)))
+    twins = np.stack([rest.images[rest.labels == k][0] for k in chosen.labels])
+    squared = np.square(twins / 255 - chosen.images / 255).mean((1, 2, 3))
+    same = table[(table["condition"] == "same class") & (table["depth"] == 0)]
+    np.testing.assert_allclose(same["psnr"], -10 * np.log10(squared), rtol=1e-4)
+    assert np.isfinite(table["distance"]).all()
