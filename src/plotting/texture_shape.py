@@ -296,16 +296,14 @@ def _at_standing_level(table: pd.DataFrame, conditions: Sequence[str], by: list[
 
 
 def report_2023(published: pd.DataFrame) -> Figure:
-    """The 2023 report's accuracies on manipulated images, means over classes, hollow: `load_published("texture_shape")`."""
+    """The 2023 report's accuracies on manipulated images, means over classes: `load_published("texture_shape")`."""
     conditions = ["grayscale", "occlusion", "patch_shuffle", "edges", "stylised"]
     means = published.groupby(["model", "condition"])["accuracy"].mean().unstack()[conditions]
     figure, ax = plt.subplots(figsize=(PAGE_WIDTH, 2.4))
     for i, model in enumerate(name for name in ("mlp", "cnn", "vit") if name in means.index):
         style = model_style(model)
-        look = dict(
-            color=style["color"], marker=style["marker"], markerfacecolor="none", linestyle="none", markersize=5
-        )
-        ax.plot(np.arange(len(conditions)) + 0.25 * (i - 1), 100 * means.loc[model], label=style["label"], **look)
+        look = style | dict(markerfacecolor="none", linestyle="none", markersize=5)
+        ax.plot(np.arange(len(conditions)) + 0.25 * (i - 1), 100 * means.loc[model], **look)
     ax.set_xticks(range(len(conditions)), [name.replace("_", " ") for name in conditions])
     ax.set(ylim=(0, 100), ylabel="accuracy (%)", title="2023 report, as printed")
     ax.legend(ncols=3, loc="lower left")

@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from src import paths, plotting
 from src.results import load_facts, load_published, load_table, noting_missing, save_table
-from src.tables.profile import AXES, COLUMNS, MODELS, as_text, profile, summarise
+from src.tables.profile import AXES, COLUMNS, MODELS, as_text, profile, sentences, summarise
 
 DATASET = "cifar10"
 
@@ -54,7 +54,9 @@ def test_each_axis_is_its_table(whole, model):
 
 
 def test_likeness_is_the_mean_over_the_other_architectures(whole):
-    hsic = load_table(DATASET, "04a_cka", "hsic").query("model_a in @MODELS and model_b in @MODELS")
+    hsic = load_table(DATASET, "04a_cka", "hsic").query(
+        "model_a in @MODELS and model_b in @MODELS and condition == 'trained'"
+    )
     sides = ["model_a", "layer_a", "model_b", "layer_b"]
     mean = hsic.groupby(sides)[["cross", "own_a", "own_b"]].mean()
     cka = mean["cross"] / np.sqrt(mean["own_a"] * mean["own_b"])
@@ -125,13 +127,21 @@ def test_figures_show_every_model_and_its_rank(whole):
 
 
 def test_published_markers_are_hollow_and_where_the_numbers_are():
-    table = load_published("adversarial").query("dataset == 'cifar10' and condition == 'pgd'")
-    _, ax = plt.subplots()
-    plotting.profile.published_curves(table, ax)
-    line = next(line for line in ax.lines if line.get_label() == "MLP, 2023 report")
+    (ax,) = plotting.texture_shape.report_2023(load_published("texture_shape")).axes
+    assert [line.get_label() for line in ax.lines] == ["MLP", "CNN", "ViT"]
+    assert all(line.get_markerfacecolor() == "none" and len(line.get_ydata()) == 5 for line in ax.lines)
+    plt.close("all")
+    (*axes,) = plotting.attacks.report_2023(load_published("adversarial")).axes
+    line = next(line for line in axes[1].lines if line.get_label() == "MLP, 2023 report")  # PGD on CIFAR-10
     assert line.get_markerfacecolor() == "none" and line.get_ydata().max() == pytest.approx(94.1)
     assert line.get_xdata().max() == pytest.approx(255 * 0.022917)
-    _, ax = plt.subplots()
-    plotting.profile.published_bars(load_published("texture_shape"), ax, by="condition", order=["edges", "grayscale"])
-    assert len(ax.lines) == 3 and all(len(line.get_ydata()) == 2 for line in ax.lines)
+    plt.close("all")
+
+
+def test_the_profile_s_sentences_name_the_first(whole):
+    summary = summarise(whole.reset_index(), MODELS)
+    said = sentences(summary, ["MLP", "CNN", "ViT"])
+    assert len(said) == len(AXES) and said[0].startswith("Accuracy: best CNN; from end to end 25.4 %")
+    figure = plotting.profile.profile(summary, dataset=DATASET)
+    assert [ax.get_visible() for ax in figure.axes] == [True] * len(AXES) + [False] * (len(AXES) % 2)
     plt.close("all")
