@@ -10,32 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.models.resnet import BasicBlock, ResNet
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from src.data.image_set import ImageSet
 from src.data.records import DATASETS
 from src.files import fingerprint
 from src.models import published
-from src.models.mlp import BottleneckMLP, bottleneck_mlp
+from src.models.compact import COMPACT, SIZES
+from src.models.mlp import BottleneckMLP
 from src.models.weights import find_weights, load_state, read_card, read_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# The compact models come in two sizes of matched parameter counts: about 0.8 M for grey 28-pixel clothes, where more
-# buys nothing and files stay below 2 MB, and about 2.7 M for everything else.
-SIZES = {
-    "mlp": {"small": dict(blocks=6, width=104), "base": dict(blocks=6, width=208)},
-    "cnn": {"small": dict(width=16), "base": dict(width=32)},
-    "vit": {
-        "small": dict(embed_dim=128, depth=4, num_heads=4),
-        "base": dict(embed_dim=192, depth=6, num_heads=3),
-    },
-}
 SMALL_DATASETS = ("fashion_mnist", "fashion_mnist_full")
 WEIGHTS_OF = {"fashion_mnist_full": "fashion_mnist"}  # one test set, one set of weights
 
@@ -80,60 +70,29 @@ def classifier_name(net: nn.Module) -> str:
     return name
 
 
-def compact_mlp(n_classes: int, side: int, *, blocks: int, width: int) -> nn.Module:
-    return bottleneck_mlp(f"B_{blocks}-Wi_{width}", n_classes=n_classes, side=side)
-
-
-def compact_cnn(n_classes: int, side: int, *, width: int) -> nn.Module:
-    """ResNet-18 (He et al. 2016) with `width` channels in place of 64 and a CIFAR stem: 3×3, stride 1, no pooling."""
-    # timm sets the stem's width only for its deep stem; that one is then replaced by a single convolution
-    net = ResNet(
-        BasicBlock,
-        [2, 2, 2, 2],
-        num_classes=n_classes,
-        stem_type="deep",
-        stem_width=width // 2,
-        channels=(width, 2 * width, 4 * width, 8 * width),
-    )
-    net.conv1 = nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False)
-    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-    net.maxpool = nn.Identity()
-    net.default_cfg = {"classifier": "fc"}
-    return net.to(memory_format=torch.channels_last)  # a fifth faster, forward and backward
-
-
-def compact_vit(n_classes: int, side: int, *, embed_dim: int, depth: int, num_heads: int) -> nn.Module:
-    """A ViT (Dosovitskiy et al. 2021) on 4×4 patches with mean pooling in place of a class token."""
-    if side % 4:
-        raise ValueError(f"vit cuts images into patches of 4x4 pixels, which does not work for {side} pixels a side")
-    net = VisionTransformer(
-        img_size=side,
-        patch_size=4,
-        embed_dim=embed_dim,
-        depth=depth,
-        num_heads=num_heads,
-        num_classes=n_classes,
-        global_pool="avg",
-        class_token=False,
-    )
-    net.default_cfg = {"classifier": "head"}
-    for block in net.blocks:  # torch's fused attention gains nothing on 64 tokens, and halves bf16 training on CPUs
-        block.attn.fused_attn = False
-    return net
-
-
-# The study's own, name -> builder of the bare network. What precedes an underscore is the family, which has the SIZES
-# and whose folder holds the weights, e.g. cnn_models/. cnn_robust is the cnn, trained adversarially.
-COMPACT: dict[str, Callable] = {"mlp": compact_mlp, "cnn": compact_cnn, "vit": compact_vit, "cnn_robust": compact_cnn}
-
-# The 2023 report's three, name -> builder that loads the public weights
-PUBLISHED: dict[str, Callable] = {
-    "mlp_b12_wi1024": published.build_mlp,
-    "resnet18": published.build_cnn,
-    "vit_small_patch16_224": published.build_vit,
+# The 2023 report's three, name -> family, input side (None: the data set's), builder that loads the public weights
+PUBLISHED: dict[str, tuple[str, int | None, Callable]] = {
+    "mlp_b12_wi1024": ("mlp", 64, published.build_mlp),
+    "resnet18": ("cnn", None, published.build_cnn),
+    "vit_small_patch16_224": ("vit", 224, published.build_vit),
 }
+MODELS = (*COMPACT, *PUBLISHED)
 
-MODELS: dict[str, Callable] = COMPACT | PUBLISHED
+# timm's modules by family; those that mix convolutions and attention are of none
+TIMM_FAMILIES = {
+    "mlp": ["mlp_mixer"],
+    "cnn": (
+        "byobnet convmixer convnext cspnet cspnext densenet dla dpn efficientnet fasternet ghostnet hardcorenas hgnet "
+        "hrnet inception_next inception_resnet_v2 inception_v3 inception_v4 mobilenetv3 nasnet nfnet pnasnet rdnet "
+        "regnet repghost res2net resnest resnet resnetv2 rexnet selecsls senet sknet starnet tresnet vgg vovnet "
+        "xception xception_aligned"
+    ).split(),
+    "vit": (
+        "beit cait crossvit davit deit eva gcvit hiera mvitv2 naflexvit nest pit pvt_v2 swin_transformer "
+        "swin_transformer_v2 swin_transformer_v2_cr tnt twins vision_transformer vision_transformer_relpos "
+        "vision_transformer_sam volo xcit"
+    ).split(),
+}
 
 
 @dataclass(frozen=True)
@@ -148,8 +107,27 @@ class Task:
 
 
 def family_of(name: str) -> str:
-    """The family of a compact model's name: mlp, cnn or vit."""
-    return name.partition("_")[0]
+    """The architecture of a model's name: mlp, cnn or vit; of a new one in COMPACT, what precedes the underscore.
+
+    Raises ValueError for a name that `build_model` does not know, and for a timm model of another architecture.
+    """
+    if name in COMPACT:
+        return name.partition("_")[0]
+    if name in PUBLISHED:
+        return PUBLISHED[name][0]
+    timm_name = name.removeprefix("timm:")
+    if timm_name == name or not timm.is_model(timm_name):
+        raise ValueError(_unknown(name))
+    for family, modules in TIMM_FAMILIES.items():
+        if timm.models.is_model_in_modules(timm_name, modules):
+            return family
+    raise ValueError(f"{name} is of none of the families {', '.join(TIMM_FAMILIES)}, by timm's module of it")
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, MODELS, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"unknown model {name!r}{hint}; choose from {', '.join(MODELS)}, or timm:<name>"
 
 
 def describe_task(dataset: str | ImageSet) -> Task:
@@ -185,15 +163,13 @@ def build_model(
     if name in COMPACT:
         model = _build_compact(name, task, weights, size)
     elif name in PUBLISHED:
-        side = {"mlp_b12_wi1024": 64, "resnet18": task.side, "vit_small_patch16_224": 224}[name]
-        net = PUBLISHED[name](task.name, task.n_classes, weights=weights)
-        model = PixelModel(net, mean=task.mean, std=task.std, input_side=side)
+        _, side, build = PUBLISHED[name]
+        net = build(task.name, task.n_classes, weights=weights)
+        model = PixelModel(net, mean=task.mean, std=task.std, input_side=side or task.side)
     elif name.startswith("timm:"):
         model = _build_timm(name.removeprefix("timm:"), task, weights)
     else:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"unknown model {name!r}{hint}; choose from {', '.join(MODELS)}, or timm:<name>")
+        raise ValueError(_unknown(name))
     model.name = name
     if weights is not None and not model.source:
         complete = name in PUBLISHED and weights == "default"  # otherwise the head is new, and random

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 
 import pandas as pd
 import torch
@@ -27,18 +28,15 @@ def find_weights(family: str, name: str, dataset: str, weights: str | Path) -> P
 
     Raises FileNotFoundError naming the file and the labels that do exist.
     """
-    if str(weights).endswith(".safetensors"):
-        path = Path(weights)
-    else:
-        path = weights_path(family, name, dataset, str(weights))
+    label = not str(weights).endswith(".safetensors")
+    path = weights_path(family, name, dataset, str(weights)) if label else Path(weights)
     if path.exists():
         return path
-    stem = f"{name}_{dataset}"
     there = sorted(other.stem for other in path.parent.glob(f"{name}_*.safetensors"))
     raise FileNotFoundError(
         f"no weights {path.name} for model {name!r} on {dataset!r} in {path.parent}; there are: "
         f"{', '.join(there) or 'none'}. Notebook 01 makes heads for a pretrained ViT, "
-        f"`make train MODEL={name} DATASET={dataset}` trains a compact model, and weights=None builds {stem} untrained."
+        f"`make train MODEL={name} DATASET={dataset}` trains a compact model, and weights=None builds it untrained."
     )
 
 
@@ -54,6 +52,13 @@ def read_card(path: Path) -> dict:
     return json.loads(card.read_text())
 
 
+def measured(table: pd.DataFrame) -> dict:
+    """What a card says of a table of predictions: n, accuracy and its interval."""
+    row = accuracy(table).iloc[0]
+    interval = [float(row["low"]), float(row["high"])]
+    return {"n": int(row["n"]), "accuracy": float(row["accuracy"]), "interval": interval}
+
+
 def make_card(
     model: nn.Module, dataset: str, recipe, history: pd.DataFrame, test_table: pd.DataFrame, *, data: str, device
 ) -> dict:
@@ -62,7 +67,6 @@ def make_card(
     model: a compact PixelModel.  recipe: the `Recipe` it was trained by.  history: what training returned.
     test_table: of `predict` on the test images.  data: a sentence on what it was trained on.
     """
-    test = accuracy(test_table).iloc[0]
     return {
         "model": model.name,
         "size": model.size,
@@ -71,11 +75,7 @@ def make_card(
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
         "recipe": asdict(recipe),
-        "test": {
-            "n": int(test["n"]),
-            "accuracy": float(test["accuracy"]),
-            "interval": [float(test["low"]), float(test["high"])],
-        },
+        "test": measured(test_table),
         "history": history.round(5).to_dict("list"),
         "seconds": round(float(history["seconds"].sum()), 1),
         "provenance": provenance(device),
@@ -132,16 +132,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_state(net: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
-    """Load `state` into `net`, refusing any difference in keys or shapes; ValueError lists the differences."""
-    own = net.state_dict()
-    differences = [f"missing {key}" for key in own if key not in state]
-    differences += [f"unexpected {key}" for key in state if key not in own]
-    differences += [
-        f"{key} is {tuple(state[key].shape)}, the model has {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if differences:
-        shown = "; ".join(differences[:8]) + ("; …" if len(differences) > 8 else "")
-        raise ValueError(f"{source} does not fit the model, {len(differences)} differences: {shown}")
-    net.load_state_dict(state)
+    """Load `state` into `net`; ValueError lists the differences in keys and shapes, and leaves `net` as it was."""
+    before = {key: value.clone() for key, value in net.state_dict().items()}  # torch copies what fits, then refuses
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        net.load_state_dict(before)
+        raise ValueError(f"{source} does not fit the model: {shorten(str(error), 800, placeholder=' …')}") from None
