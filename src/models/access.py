@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -92,24 +93,15 @@ def input_gradient(
         logits = model(pixels).float()
         if not logits.requires_grad:
             raise ValueError(
-                "the model's logits do not depend on its pixels in a way that can be differentiated; "
-                "use a gradient-free attack, such as square"
+                "the logits have no gradient at the pixels; use a gradient-free attack, such as square"
             )
         losses = loss(logits)
         (gradient,) = torch.autograd.grad(losses.sum(), pixels, allow_unused=True, materialize_grads=True)
     return logits.detach(), losses.detach(), gradient
 
 
-def layer_names(model: nn.Module, pixels: Tensor) -> list[str]:
-    """Names of all modules that give one tensor when `model` sees `pixels`, in the order in which they end.
-
-    A module that runs several times stands where it first ended. Modules that never run are left out.
-    """
-    return [name for name in _run_order(model, pixels) if not name.endswith(INPUT)]
-
-
 def choose_layers(model: nn.Module, pixels: Tensor, layers: str | type | list[str] | None = None) -> list[str]:
-    """Layers by name, in execution order.
+    """Names of layers that give one tensor when `model` sees `pixels`, in the order in which they first end.
 
     layers: "blocks" (also None), the states an image goes through in one of the study's networks: what the stem gives
     and what every residual block leaves behind, skip included.  The blocks of the bottleneck MLP give only what they
@@ -134,13 +126,16 @@ def choose_layers(model: nn.Module, pixels: Tensor, layers: str | type | list[st
     return [name for name in order if any(name in names for names in chosen.values())]
 
 
+layer_names = partial(choose_layers, layers="*")  # of all layers that run
+
+
 def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
-    """The names that match a pattern; what goes into a layer is matched only by patterns that end in ":input"."""
-    return [
-        name
-        for name in names
-        if any(fnmatchcase(name, each) and name.endswith(INPUT) == each.endswith(INPUT) for each in patterns)
-    ]
+    """The names that match a pattern; inputs match only patterns that end in ":input"."""
+
+    def fits(name: str, pattern: str) -> bool:
+        return fnmatchcase(name, pattern) and name.endswith(INPUT) == pattern.endswith(INPUT)
+
+    return [name for name in names if any(fits(name, pattern) for pattern in patterns)]
 
 
 def _states_of_mlp(model: nn.Module) -> list[str]:

@@ -45,8 +45,7 @@ class PixelModel(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
         if self.input_side and self.input_side != pixels.shape[-1]:
-            size = (self.input_side, self.input_side)
-            pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+            pixels = F.interpolate(pixels, (self.input_side,) * 2, mode="bilinear", antialias=True)
         return self.net((pixels - self.mean) / self.std)
 
     @property
@@ -59,10 +58,9 @@ class PixelModel(nn.Module):
 
 
 def classifier_name(net: nn.Module) -> str:
-    """Name of the layer that gives the logits: `linear_out` of an MLP, or what timm records for its models.
+    """Name of the layer that gives the logits: `linear_out` of an MLP, or the one that timm records for its models.
 
-    Raises ValueError when that is not one linear layer, as in a distilled ViT with two or a network that ends in a
-    convolution.
+    Raises ValueError when that is not one linear layer, as in a distilled ViT with two, or a convolution at the end.
     """
     name = "linear_out" if isinstance(net, BottleneckMLP) else net.default_cfg["classifier"]
     if not isinstance(name, str) or not isinstance(net.get_submodule(name), nn.Linear):
@@ -115,19 +113,19 @@ def family_of(name: str) -> str:
         return name.partition("_")[0]
     if name in PUBLISHED:
         return PUBLISHED[name][0]
-    timm_name = name.removeprefix("timm:")
-    if timm_name == name or not timm.is_model(timm_name):
-        raise ValueError(_unknown(name))
+    prefix, _, timm_name = name.partition(":")
+    if prefix != "timm" or not timm.is_model(timm_name):
+        raise _unknown(name)
     for family, modules in TIMM_FAMILIES.items():
         if timm.models.is_model_in_modules(timm_name, modules):
             return family
     raise ValueError(f"{name} is of none of the families {', '.join(TIMM_FAMILIES)}, by timm's module of it")
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str) -> ValueError:
     near = difflib.get_close_matches(name, MODELS, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown model {name!r}{hint}; choose from {', '.join(MODELS)}, or timm:<name>"
+    return ValueError(f"unknown model {name!r}{hint}; choose from {', '.join(MODELS)}, or timm:<name>")
 
 
 def describe_task(dataset: str | ImageSet) -> Task:
@@ -138,8 +136,7 @@ def describe_task(dataset: str | ImageSet) -> Task:
         return Task(name, record.n_classes, record.side, record.mean, record.std)
     if isinstance(dataset, str):
         raise ValueError(
-            f"unknown data set {dataset!r}; choose from {', '.join(DATASETS)}, or pass the loaded ImageSet itself, "
-            "which tells its classes and image size"
+            f"unknown data set {dataset!r}; choose from {', '.join(DATASETS)}, or pass the loaded ImageSet itself"
         )
     height, width = dataset.images.shape[1:3]
     if height != width:
@@ -169,7 +166,7 @@ def build_model(
     elif name.startswith("timm:"):
         model = _build_timm(name.removeprefix("timm:"), task, weights)
     else:
-        raise ValueError(_unknown(name))
+        raise _unknown(name)
     model.name = name
     if weights is not None and not model.source:
         complete = name in PUBLISHED and weights == "default"  # otherwise the head is new, and random
@@ -179,18 +176,18 @@ def build_model(
 
 
 def _build_compact(name: str, task: Task, weights: str | Path | None, size: str | None) -> PixelModel:
-    mean, std = task.mean, task.std
-    path, sizes = None, SIZES[family_of(name)]
+    sizes = SIZES[family_of(name)]
+    about = {"size": size or ("small" if task.name in SMALL_DATASETS else "base"), "mean": task.mean, "std": task.std}
     if weights is not None:
         path = find_weights(family_of(name), name, WEIGHTS_OF.get(task.name, task.name), weights)
-        card = read_card(path)
-        size, mean, std = card["size"], card["mean"], card["std"]
-    size = size or ("small" if task.name in SMALL_DATASETS else "base")
+        about = card = read_card(path)
+    size = about["size"]
     if size not in sizes:
         raise ValueError(f"unknown size {size!r} of {name}; choose from {', '.join(sizes)}")
-    model = PixelModel(COMPACT[name](task.n_classes, task.side, **sizes[size]), mean=mean, std=std)
+    net = COMPACT[name](task.n_classes, task.side, **sizes[size])
+    model = PixelModel(net, mean=about["mean"], std=about["std"])
     model.size = size
-    if path:
+    if weights is not None:
         load_state(model.net, _whole_state(path, model.net), source=str(path))
         model.source = {path.name: card["sha256"]} | card.get("backbone", {})
     return model
@@ -206,14 +203,13 @@ def _build_timm(name: str, task: Task, weights: str | Path | None) -> PixelModel
 
 def _whole_state(path: Path, net: nn.Module) -> dict[str, Tensor]:
     """The state in a weight file; where it holds a head alone, that of the backbone its card names is added."""
-    state, card = read_weights(path), read_card(path)
-    if "backbone" not in card:
+    state, backbone = read_weights(path), read_card(path).get("backbone")
+    if not backbone:
         return state
-    if len(card["backbone"]) != 1:
-        raise ValueError(f"{path.name} is a head on {' and '.join(card['backbone'])}; it must stand on one network")
-    ((file, checksum),) = card["backbone"].items()
+    if len(backbone) != 1:
+        raise ValueError(f"{path.name} is a head on {' and '.join(backbone)}; it must stand on one network")
+    ((file, checksum),) = backbone.items()
     if read_card(path.parent / file)["sha256"] != checksum:
         raise ValueError(f"{path.name} is a head for {file} as it was before; run 01_vit_finetuning.ipynb again")
-    backbone = read_weights(path.parent / file)
-    head = classifier_name(net)
-    return {key: value for key, value in backbone.items() if not key.startswith(f"{head}.")} | state
+    head = f"{classifier_name(net)}."
+    return {key: value for key, value in read_weights(path.parent / file).items() if not key.startswith(head)} | state

@@ -23,18 +23,15 @@ from src.models.weights import find_weights, load_state, read_card, read_weights
 from src.paths import ROOT
 
 # Bachmann et al. 2023, B_12-Wi_1024: ImageNet-21k, then fine-tuned
-MLP_DRIVE_IDS = {
-    "cifar10": "1GyxuewoOzMRhzEOyUrIBLQzquc-QEYNV",
-    "cifar100": "1LNqC58cSwtuDr-C4bk1O3GA_vAWls-UH",
-}
+MLP_DRIVE_IDS = {"cifar10": "1GyxuewoOzMRhzEOyUrIBLQzquc-QEYNV", "cifar100": "1LNqC58cSwtuDr-C4bk1O3GA_vAWls-UH"}
 CNN_HUB_IDS = {dataset: f"edadaltocg/resnet18_{dataset}" for dataset in ("cifar10", "cifar100")}
 
 
 def build_mlp(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module:
     """`B_12-Wi_1024` on 64-pixel images, with Bachmann et al.'s fine-tuned checkpoint for CIFAR-10 or CIFAR-100."""
     net = BottleneckMLP(blocks=12, width=1024, n_classes=n_classes, side=64)
-    if _wants_weights("mlp_b12_wi1024", weights):
-        file_id = _lookup(MLP_DRIVE_IDS, dataset, "mlp_b12_wi1024")
+    if _wants_weights("mlp_b12_wi1024", weights, dataset, MLP_DRIVE_IDS):
+        file_id = MLP_DRIVE_IDS[dataset]
         kept = ROOT / "mlp_models" / "downloads" / f"mlp_b12_wi1024_{dataset}.safetensors"
         original = kept.with_suffix(".original")
         _load_once(net, kept, lambda: download_drive_file(file_id, original), source=f"Google Drive file {file_id}")
@@ -46,11 +43,10 @@ def build_cnn(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module
     net = timm.create_model("resnet18", num_classes=n_classes)
     net.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
     net.maxpool = nn.Identity()
-    if _wants_weights("resnet18", weights):
-        hub_id = _lookup(CNN_HUB_IDS, dataset, "resnet18")
+    if _wants_weights("resnet18", weights, dataset, CNN_HUB_IDS):
+        hub_id = CNN_HUB_IDS[dataset]
         kept = ROOT / "cnn_models" / "downloads" / f"resnet18_{dataset}.safetensors"
-        what = f"pytorch_model.bin of {hub_id}"
-        fetch = partial(_from_hub, what, hf_hub_download, hub_id, "pytorch_model.bin")
+        fetch = partial(_from_hub, f"pytorch_model.bin of {hub_id}", hf_hub_download, hub_id, "pytorch_model.bin")
         _load_once(net, kept, fetch, source=f"the hub's {hub_id}")
     return net
 
@@ -61,14 +57,11 @@ def build_vit(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module
     weights: "default" for backbone and head, "backbone" for ImageNet's backbone under an untrained head.
     """
     name = "vit_small_patch16_224"
-    wanted = _wants_weights(name, weights, choices=("default", "backbone"))
-    net = build_timm(name, n_classes, pretrained=wanted)
+    net = build_timm(name, n_classes, pretrained=_wants_weights(name, weights, choices=("default", "backbone")))
     if weights == "default":
         head = find_weights("vit", name, dataset, "default")
         if read_card(head).get("backbone") != {name: backbone_fingerprint(net)}:
-            raise ValueError(
-                f"{head.name} was trained on another backbone than timm now gives for {name}; run 01 again"
-            )
+            raise ValueError(f"{head.name} was trained on another backbone than timm's {name} is now; run 01 again")
         backbone = {key: value for key, value in net.state_dict().items() if not key.startswith("head.")}
         load_state(net, backbone | read_weights(head), source=str(head))
     return net
@@ -92,18 +85,13 @@ def build_timm(name: str, n_classes: int, *, pretrained: bool) -> nn.Module:
     return _from_hub(what, timm.create_model, name, pretrained=pretrained, num_classes=n_classes)
 
 
-def _wants_weights(model: str, weights: str | None, *, choices: tuple[str, ...] = ("default",)) -> bool:
+def _wants_weights(model: str, weights: str | None, dataset="", published=None, choices=("default",)) -> bool:
+    """Whether weights are asked for; ValueError where there are none of that label, or for that data set."""
     if weights is not None and weights not in choices:
         raise ValueError(f"{model} has no weights {weights!r}; choose from {', '.join(choices)}, or None for untrained")
+    if weights is not None and published and dataset not in published:
+        raise ValueError(f"{model} was published for {', '.join(published)}, not for {dataset!r}; use weights=None")
     return weights is not None
-
-
-def _lookup(table: dict[str, str], dataset: str, model: str) -> str:
-    if dataset not in table:
-        raise ValueError(
-            f"{model} was published for {', '.join(table)}, not for {dataset!r}; use weights=None for the bare network"
-        )
-    return table[dataset]
 
 
 def _load_once(net: nn.Module, kept: Path, fetch, *, source: str) -> None:

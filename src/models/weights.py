@@ -40,13 +40,9 @@ def find_weights(family: str, name: str, dataset: str, weights: str | Path) -> P
     )
 
 
-def card_path(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
 def read_card(path: Path) -> dict:
     """The JSON card beside a weight file."""
-    card = card_path(path)
+    card = path.with_suffix(".json")
     if not card.exists():
         raise FileNotFoundError(f"{path} has no card {card.name} beside it; it cannot be told what these weights are")
     return json.loads(card.read_text())
@@ -54,9 +50,8 @@ def read_card(path: Path) -> dict:
 
 def measured(table: pd.DataFrame) -> dict:
     """What a card says of a table of predictions: n, accuracy and its interval."""
-    row = accuracy(table).iloc[0]
-    interval = [float(row["low"]), float(row["high"])]
-    return {"n": int(row["n"]), "accuracy": float(row["accuracy"]), "interval": interval}
+    (row,) = accuracy(table).to_dict("records")
+    return {"n": row["n"], "accuracy": row["accuracy"], "interval": [row["low"], row["high"]]}
 
 
 def make_card(
@@ -89,13 +84,14 @@ def save_weights(net: nn.Module, path: Path, card: dict, *, half: bool = False) 
     half: store floating-point tensors as float16 (loading gives float32 again).  The card gains file, storage,
     n_parameters and sha256.  Raises ValueError when a weight is not finite, or too large for float16.
     """
-    state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-    if half:
-        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    state = {
+        key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
+        for key, value in net.state_dict().items()
+    }
     broken = [key for key, value in state.items() if not value.isfinite().all()]
     if broken:
         raise ValueError(f"{path.name} is not written: {', '.join(broken[:3])} would hold values that are not finite")
-    with written_whole(card_path(path)) as card_file, written_whole(path) as state_file:
+    with written_whole(path.with_suffix(".json")) as card_file, written_whole(path) as state_file:
         save_file(state, state_file)
         card = card | {
             "file": path.name,
@@ -120,9 +116,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     expected, found = read_card(path)["sha256"], sha256(path)
     if found != expected:
         raise ValueError(
-            f"{path} is not the file its card describes (sha256 {found[:12]}…, card {expected[:12]}…); "
-            "it was cut short or altered: restore it with `git checkout`, train it again, or, if it is in a downloads/ "
-            "folder, remove it to have it fetched again"
+            f"{path} is not the file its card describes (sha256 {found[:12]}…, card {expected[:12]}…); restore it with "
+            "`git checkout`, train it again, or, in a downloads/ folder, remove it to have it fetched again"
         )
     try:
         state = load_file(path)

@@ -67,7 +67,7 @@ def save(path: Path | None, progress: Progress, **parts: nn.Module | torch.optim
     if torch.cuda.is_available():
         generators["cuda"] = torch.cuda.get_rng_state()
     generators = distributed.gather(generators)
-    if distributed.number() > 0:
+    if distributed.rank() > 0:
         return
     states = {name: part.state_dict() for name, part in parts.items()}
     with written_whole(path) as partial:
@@ -87,8 +87,8 @@ def restore(path: Path | None, **parts: nn.Module | torch.optim.Optimizer) -> Pr
         raise ValueError(f"{path} is not a whole checkpoint; delete it to start that run again") from error
     for name, part in parts.items():
         part.load_state_dict(saved["states"][name])
-    if distributed.number() < len(saved["generators"]):
-        generators = saved["generators"][distributed.number()]
+    if distributed.rank() < len(saved["generators"]):
+        generators = saved["generators"][distributed.rank()]
         torch.set_rng_state(generators["cpu"])
         if "cuda" in generators and torch.cuda.is_available():
             torch.cuda.set_rng_state(generators["cuda"])

@@ -8,7 +8,7 @@ from torch import nn
 from src.files import fingerprint
 from src.models import build_model, weights
 from src.models.build import classifier_name
-from src.models.weights import card_path, find_weights, load_state, read_card, read_weights, save_head, save_weights
+from src.models.weights import find_weights, load_state, read_card, read_weights, save_head, save_weights
 
 
 @pytest.fixture
@@ -78,13 +78,13 @@ def test_a_damaged_file_is_refused_by_name(saved, net, damage):
 def test_a_card_that_fits_a_file_which_is_no_safetensors_does_not_help(saved):
     saved.write_bytes(b"not safetensors")
     card = read_card(saved) | {"sha256": weights.sha256(saved)}
-    card_path(saved).write_text(json.dumps(card))
+    saved.with_suffix(".json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match=r"toy_cifar10\.safetensors is not a whole safetensors file"):
         read_weights(saved)
 
 
 def test_weights_without_a_card_are_refused(saved):
-    card_path(saved).unlink()
+    saved.with_suffix(".json").unlink()
     with pytest.raises(FileNotFoundError, match=r"toy_cifar10\.safetensors has no card toy_cifar10\.json"):
         read_weights(saved)
 
