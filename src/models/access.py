@@ -92,9 +92,7 @@ def input_gradient(
         pixels = pixels.detach().requires_grad_()
         logits = model(pixels).float()
         if not logits.requires_grad:
-            raise ValueError(
-                "the logits have no gradient at the pixels; use a gradient-free attack, such as square"
-            )
+            raise ValueError("the logits have no gradient at the pixels; use a gradient-free attack, such as square")
         losses = loss(logits)
         (gradient,) = torch.autograd.grad(losses.sum(), pixels, allow_unused=True, materialize_grads=True)
     return logits.detach(), losses.detach(), gradient

@@ -95,7 +95,7 @@ TIMM_FAMILIES = {
 
 @dataclass(frozen=True)
 class Task:
-    """What a model must fit: the data set's name, class count, image side and normalisation."""
+    """A data set as a model must fit it: name, class count, image side and normalisation."""
 
     name: str
     n_classes: int

@@ -37,7 +37,7 @@ def predict(model: nn.Module, loader: Iterable, *, progress: str | None = None) 
 
 
 def label_rank(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """How many classes come before the label: those of a larger logit, or of an equal one and a lower index."""
+    """Number of classes before the label: those of a larger logit, or of an equal one and a lower index."""
     own = logits.gather(1, labels[:, None])
     earlier = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
     return ((logits > own) | ((logits == own) & earlier)).sum(1)

@@ -120,7 +120,7 @@ def _plain_state(original: Path | str, source: str) -> dict[str, Tensor]:
 
 
 def _from_hub(what: str, fetch: Callable, *arguments, **options):
-    """What `fetch` returns; a RuntimeError that says the way out where the hub cannot be reached."""
+    """The result of `fetch`; a RuntimeError that says the way out where the hub cannot be reached."""
     try:
         return fetch(*arguments, **options)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

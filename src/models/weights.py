@@ -49,7 +49,7 @@ def read_card(path: Path) -> dict:
 
 
 def measured(table: pd.DataFrame) -> dict:
-    """What a card says of a table of predictions: n, accuracy and its interval."""
+    """Accuracy of a table of predictions as a card has it: n, accuracy, interval."""
     (row,) = accuracy(table).to_dict("records")
     return {"n": row["n"], "accuracy": row["accuracy"], "interval": [row["low"], row["high"]]}
 
@@ -57,25 +57,16 @@ def measured(table: pd.DataFrame) -> dict:
 def make_card(
     model: nn.Module, dataset: str, recipe, history: pd.DataFrame, test_table: pd.DataFrame, *, data: str, device
 ) -> dict:
-    """What a reader must know about trained weights; `save_weights` adds file, storage, size and checksum.
+    """The card of trained weights, to which `save_weights` adds file, storage, size and checksum.
 
     model: a compact PixelModel.  recipe: the `Recipe` it was trained by.  history: what training returned.
     test_table: of `predict` on the test images.  data: a sentence on what it was trained on.
     """
-    return {
-        "model": model.name,
-        "size": model.size,
-        "dataset": dataset,
-        "data": data,
-        "mean": model.mean.flatten().tolist(),
-        "std": model.std.flatten().tolist(),
-        "recipe": asdict(recipe),
-        "test": measured(test_table),
-        "history": history.round(5).to_dict("list"),
-        "seconds": round(float(history["seconds"].sum()), 1),
-        "provenance": provenance(device),
-        "licence": "MIT",
-    }
+    about = {"model": model.name, "size": model.size, "dataset": dataset, "data": data}
+    normalisation = {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
+    training = {"history": history.round(5).to_dict("list"), "seconds": round(float(history["seconds"].sum()), 1)}
+    tested = {"recipe": asdict(recipe), "test": measured(test_table)}
+    return about | normalisation | tested | training | {"provenance": provenance(device), "licence": "MIT"}
 
 
 def save_weights(net: nn.Module, path: Path, card: dict, *, half: bool = False) -> dict:
@@ -93,12 +84,9 @@ def save_weights(net: nn.Module, path: Path, card: dict, *, half: bool = False) 
         raise ValueError(f"{path.name} is not written: {', '.join(broken[:3])} would hold values that are not finite")
     with written_whole(path.with_suffix(".json")) as card_file, written_whole(path) as state_file:
         save_file(state, state_file)
-        card = card | {
-            "file": path.name,
-            "storage": "float16" if half else "float32",
-            "n_parameters": sum(parameter.numel() for parameter in net.parameters()),
-            "sha256": sha256(state_file),
-        }
+        n_parameters = sum(parameter.numel() for parameter in net.parameters())
+        about = {"file": path.name, "storage": "float16" if half else "float32", "n_parameters": n_parameters}
+        card = card | about | {"sha256": sha256(state_file)}
         card_file.write_text(json.dumps(card, indent=2) + "\n")
     return card
 
@@ -109,15 +97,15 @@ def save_head(classifier: nn.Linear, name: str, path: Path, card: dict) -> dict:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """State dict of a safetensors file in float32, after its sha256 was found to be the card's.
+    """State dict of a safetensors file in float32, checked against the sha256 on its card.
 
     Raises ValueError naming the file when it was cut short, altered, or is no safetensors file.
     """
-    expected, found = read_card(path)["sha256"], sha256(path)
-    if found != expected:
+    expected, actual = read_card(path)["sha256"], sha256(path)
+    if actual != expected:
         raise ValueError(
-            f"{path} is not the file its card describes (sha256 {found[:12]}…, card {expected[:12]}…); restore it with "
-            "`git checkout`, train it again, or, in a downloads/ folder, remove it to have it fetched again"
+            f"{path} is not the file its card describes (sha256 {actual[:12]}…, card {expected[:12]}…); restore it "
+            "with `git checkout`, train it again, or, in a downloads/ folder, remove it to have it fetched again"
         )
     try:
         state = load_file(path)

@@ -81,26 +81,15 @@ def confusion_matrix(table: pd.DataFrame, ax: Axes, *, classes: list[str]) -> Ax
 
     With more than 20 classes the numbers and most names are left out, and the mistakes are shown alone.
     """
-    k = len(classes)
+    k, few = len(classes), len(classes) <= 20
     counts = np.zeros((k, k))
     np.add.at(counts, (table["label"], table["prediction"]), 1)
     percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    few = k <= 20
-    names = list(classes) if few else 10
-    sns.heatmap(
-        percent if few else np.where(np.eye(k), np.nan, percent),
-        ax=ax,
-        cmap="Blues",
-        vmin=0,
-        vmax=100 if few else None,
-        square=True,
-        annot=few,
-        fmt=".0f",
-        annot_kws={"fontsize": 6},
-        cbar_kws={"label": "% of the class's images", "shrink": 0.7},
-        xticklabels=names,
-        yticklabels=names,
-    )
+    shown = percent if few else np.where(np.eye(k), np.nan, percent)
+    names = dict.fromkeys(("xticklabels", "yticklabels"), list(classes) if few else 10)
+    bar = {"label": "% of the class's images", "shrink": 0.7}
+    scale = dict(cmap="Blues", vmin=0, vmax=100 if few else None, square=True, cbar_kws=bar)
+    sns.heatmap(shown, ax=ax, annot=few, fmt=".0f", annot_kws={"fontsize": 6}, **scale, **names)
     ax.set(xlabel="predicted", ylabel="label")
     ax.tick_params(axis="x", rotation=45 if few else 0)
     for label in ax.get_xticklabels():

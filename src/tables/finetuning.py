@@ -51,7 +51,7 @@ def comparisons(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def confusions(table: pd.DataFrame) -> pd.DataFrame:
-    """How often one class was taken for another: label, prediction, n, share of the label's images; most often first.
+    """Confusions of one class with another, most frequent first: label, prediction, n, share (of the label's images).
 
     >>> confusions(pd.DataFrame({"label": [0, 0, 0, 1], "prediction": [0, 2, 2, 0]})).round(3).values.tolist()
     [[0.0, 2.0, 2.0, 0.667], [1.0, 0.0, 1.0, 1.0]]

@@ -3,9 +3,8 @@
 Everything random is a function of (seed, epoch, sample id) or lies in torch's generator, which the checkpoint holds, so
 a resumed run repeats the uninterrupted one exactly on the CPU with the same number of threads.
 
-Under `torchrun` every process takes its share of each batch, so that `batch_size` and the loss curve are those of one
-process, but for rounding, and for what draws from torch's generator, of which each process has its own: dropout and
-the starts of `fast_adversary`. The first process alone writes.
+Under `torchrun` every process takes its share of each batch; the loss curve is that of one process, but for rounding
+and for draws from torch's generator, of which each process has its own: dropout, the starts of `fast_adversary`.
 """
 
 import copy
@@ -51,14 +50,8 @@ def train(
     """
     device = distributed.join(device)
     model.to(device)
-    loader = make_loader(
-        train_set,
-        batch_size=recipe.batch_size,
-        augment=recipe.augmentation() or False,
-        shuffle=True,
-        seed=recipe.seed,
-        device=device,
-    )
+    options = dict(batch_size=recipe.batch_size, augment=recipe.augmentation() or False, seed=recipe.seed)
+    loader = make_loader(train_set, shuffle=True, device=device, **options)
     loader.share_with(distributed.rank(), distributed.world_size())
     val_loader = make_loader(val_set, batch_size=500, device=device) if val_set else None
     return fit(model, loader, val_loader, recipe, checkpoint_folder=checkpoint_folder, progress=progress)
@@ -70,8 +63,8 @@ def fit(
     val_loader: MemoryLoader | None,
     recipe: Recipe,
     *,
-    checkpoint_folder: Path | str | None,
-    progress: bool,
+    checkpoint_folder,
+    progress,
 ) -> pd.DataFrame:
     """The loop behind `train` and `fine_tune`: steps, checkpoints, validation, and the averaged weights at the end."""
     replica = distributed.replicate(model)
@@ -81,11 +74,8 @@ def fit(
     parts = {"model": model} | {f"optimiser_{i}": optimiser for i, optimiser in enumerate(optimisers)}
     if recipe.ema:
         parts["average"] = copy.deepcopy(model).requires_grad_(False)
-    identity = asdict(recipe) | {
-        "start": fingerprint(*model.state_dict().values()),
-        "data": fingerprint(*loader.identity()),
-    }
-    checkpoint = checkpoints.file_of(checkpoint_folder, identity)
+    identity = {"start": fingerprint(*model.state_dict().values()), "data": fingerprint(*loader.identity())}
+    checkpoint = checkpoints.file_of(checkpoint_folder, asdict(recipe) | identity)
     state = checkpoints.restore(checkpoint, **parts)
     last_save = time.monotonic()
 
@@ -106,7 +96,7 @@ def fit(
                 tick, spent = time.monotonic(), time.monotonic() - tick
                 state.seconds += spent
                 bar.update()
-                bar.set_postfix_str(f"epoch {state.epoch + 1}, loss {state.loss:.3f}, accuracy {state.accuracy:.3f}")
+                bar.set_postfix(epoch=state.epoch + 1, **state.means())
                 due = torch.full((), float(tick - last_save > CHECKPOINT_SECONDS), device=batch.pixels.device)
                 if distributed.total(due) > 0:  # in any process
                     checkpoints.save(checkpoint, state, **parts)
