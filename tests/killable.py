@@ -1,4 +1,4 @@
-"""Training runs in a process of their own, which test_training.py kills; a module that such a process can import."""
+"""Training runs in a process of their own, which test_loop.py kills; a module that such a process can import."""
 
 import os
 import signal

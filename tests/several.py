@@ -1,4 +1,4 @@
-"""What test_processes.py runs under torchrun: python -m torch.distributed.run … several.py FOLDER CASE [die at step]"""
+"""Runs of test_distributed.py under torchrun: python -m torch.distributed.run … several.py FOLDER CASE [last step]"""
 
 import os
 import signal
@@ -10,8 +10,7 @@ from torch import nn
 
 from src.data import load_images
 from src.models import build_model
-from src.training import Recipe, checkpoints, distributed, fine_tune, train
-from src.training import __main__ as zoo
+from src.training import Recipe, checkpoints, distributed, fine_tune, shipped, train
 from src.training import loop as training
 
 N, N_VAL = 71, 20  # in batches of 16 the last has 7, which two processes share as 4 and 3
@@ -37,7 +36,7 @@ def curve(name: str) -> dict:
     """Loss curve and weights of one of CURVES; every process but the first starts from other weights than it says."""
     train_set, val_set = sets()
     model = untrained(name.partition(",")[0])
-    if distributed.number() > 0:
+    if distributed.rank() > 0:
         nn.init.normal_(next(model.parameters()))
     history = train(model, train_set, CURVES[name], val_set=val_set, progress=False)
     return dict(weights=model.state_dict(), history=history.drop(columns="seconds").to_dict("list"))
@@ -67,10 +66,11 @@ def refusals() -> list[str]:
 
 
 def card(folder: Path) -> dict | None:
-    """Of a small network that is trained, measured and saved as the zoo's are."""
-    zoo.TRAINED_ON, zoo.N_HELD_OUT, zoo.CHECKPOINTS = {}, 9_950, folder / "checkpoints"
-    zoo.weights_path = lambda *_: folder / "mlp.safetensors"
-    return zoo.train_and_save("mlp", "fashion_mnist", size="small", recipe=CURVES["mlp"], device="cpu")
+    """Of a small network that is trained, measured and saved as the shipped ones are."""
+    shipped.TRAINED_ON, shipped.N_HELD_OUT = {}, 9_950
+    shipped.weights_path = lambda *_: folder / "mlp.safetensors"
+    options = dict(size="small", recipe=CURVES["mlp"], device="cpu", checkpoint_folder=folder / "checkpoints")
+    return shipped.train_and_save("mlp", "fashion_mnist", **options)
 
 
 def with_dropout(folder: Path, death: int | None) -> dict:
@@ -100,7 +100,7 @@ def main(folder: Path, case: str, death: int | None = None) -> None:
         found = {name: curve(name) for name in CURVES} | dict(tuned=tuned(), said=refusals(), card=card(folder))
     else:
         found = with_dropout(folder / case, death)
-    torch.save(found, folder / f"{case}_{distributed.number()}.pt")
+    torch.save(found, folder / f"{case}_{distributed.rank()}.pt")
 
 
 if __name__ == "__main__":

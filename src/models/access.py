@@ -1,8 +1,9 @@
-"""Access to a model: frozen for a time, its logits checked, its input gradients alone, its layers chosen and hooked."""
+"""Access to a model: frozen for a time, its input and logits checked, its input gradients, its layers by name."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -22,8 +23,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         model.eval()
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
+        model.requires_grad_(False)
         yield model
     finally:
         for module, mode in modes:
@@ -32,21 +32,45 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
             parameter.requires_grad_(flag)
 
 
-def check_images(pixels: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]) -> None:
-    """Raise ValueError unless these are images in [0, 1] with one class index each."""
-    if pixels.ndim != 4 or len(pixels) != len(labels) or labels.ndim != 1:
-        raise ValueError(
-            f"expected pixels [n, c, h, w] with labels [n], not {tuple(pixels.shape)} and {tuple(labels.shape)}"
-        )
+@contextmanager
+def hooked(model: nn.Module, layers: Iterable[str], note: Callable[[str, object], None]) -> Iterator[nn.Module]:
+    """The frozen model, which calls `note(layer, value)` with what each layer gives, or, with ":input", is given."""
+    with frozen(model), ExitStack() as hooks:
+        for name in layers:
+            module = model.get_submodule(name.removesuffix(INPUT))
+            if name.endswith(INPUT):
+                before = lambda _, given, name=name: note(name, given[0] if given else None)  # noqa: E731
+                hooks.enter_context(module.register_forward_pre_hook(before))
+            else:
+                hooks.enter_context(module.register_forward_hook(lambda _, __, out, name=name: note(name, out)))
+        yield model
+
+
+def check_images(
+    pixels: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"] | None = None, *, what="labels", square: bool = False
+) -> None:
+    """Raise ValueError unless these are float images in [0, 1], with one whole number each where labels are given.
+
+    what: the labels' name in the message.  square: also refuse images that are not.
+    """
+    ids = () if labels is None else (labels,)
+    fits = pixels.ndim == 4 and pixels.is_floating_point()
+    if not fits or any(each.shape != pixels.shape[:1] or each.is_floating_point() for each in ids):
+        expected = "pixels [n, c, h, w]" + (f" with {what} [n]" if ids else "")
+        given = " and ".join(f"{each.dtype} {tuple(each.shape)}" for each in (pixels, *ids))
+        raise ValueError(f"expected {expected}, floats and whole numbers, not {given}")
+    height, width = pixels.shape[2:]
+    if square and height != width:
+        raise ValueError(f"images of {width}x{height} pixels are not square; cut or resize them to one side")
     if len(pixels) and not (0 <= pixels.min() and pixels.max() <= 1):  # also catches NaN
-        raise ValueError(
-            f"pixels must lie in [0, 1], not [{pixels.min():.3g}, {pixels.max():.3g}]; "
-            "attacks work on pixels, normalisation belongs into the model"
-        )
+        low, high = (f"{end:.3g}" for end in pixels.aminmax())
+        raise ValueError(f"pixels must lie in [0, 1], not [{low}, {high}]; normalisation belongs into the model")
 
 
 def check_logits(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], sample_ids: Int[Tensor, " n"]) -> None:
-    """Raise ValueError for logits that are not finite, or labels the model has no class for."""
+    """Raise ValueError for logits that are not finite, and for labels that are mixed or have no class in the model."""
+    if labels.ndim != 1:
+        raise ValueError("mixed labels cannot be judged; load the images without mixup")
     finite = logits.isfinite().all(1)
     in_range = (labels >= 0) & (labels < logits.shape[1])
     if bool((finite & in_range).all()):
@@ -68,25 +92,14 @@ def input_gradient(
         pixels = pixels.detach().requires_grad_()
         logits = model(pixels).float()
         if not logits.requires_grad:
-            raise ValueError(
-                "the model's logits do not depend on its pixels in a way that can be differentiated; "
-                "use a gradient-free attack, such as square"
-            )
+            raise ValueError("the logits have no gradient at the pixels; use a gradient-free attack, such as square")
         losses = loss(logits)
         (gradient,) = torch.autograd.grad(losses.sum(), pixels, allow_unused=True, materialize_grads=True)
     return logits.detach(), losses.detach(), gradient
 
 
-def layer_names(model: nn.Module, pixels: Tensor) -> list[str]:
-    """Names of all modules that give one tensor when `model` sees `pixels`, in the order in which they end.
-
-    A module that runs several times stands where it first ended. Modules that never run are left out.
-    """
-    return [name for name in _run_order(model, pixels) if not name.endswith(INPUT)]
-
-
 def choose_layers(model: nn.Module, pixels: Tensor, layers: str | type | list[str] | None = None) -> list[str]:
-    """Layers by name, in execution order.
+    """Names of layers that give one tensor when `model` sees `pixels`, in the order in which they first end.
 
     layers: "blocks" (also None), the states an image goes through in one of the study's networks: what the stem gives
     and what every residual block leaves behind, skip included.  The blocks of the bottleneck MLP give only what they
@@ -94,32 +107,33 @@ def choose_layers(model: nn.Module, pixels: Tensor, layers: str | type | list[st
     glob pattern or a list of them (with ":input" at its end, for what goes into a layer), or a module type such as
     nn.Conv2d.  Raises ValueError, with names there are, when a pattern matches nothing that runs.
     """
-    order = _run_order(model, pixels)
+    order, modules, kind = _run_order(model, pixels), dict(model.named_modules()), type(model).__name__
     run = [name for name in order if not name.endswith(INPUT)]
-    modules = dict(model.named_modules())
-    if isinstance(layers, type):
-        found = [name for name in run if isinstance(modules[name], layers)]
-        if not found:
-            raise ValueError(f"no {layers.__name__} runs in {type(model).__name__}")
-        return found
     if layers == "leaves":
         return [name for name in run if not any(modules[name].children())]
-    if layers in (None, "blocks"):
-        patterns = _states_of_mlp(model) or BLOCKS
-        found = [name for name in order if _matches(name, patterns)]
-        if not found:
-            raise ValueError(f"{type(model).__name__} has no blocks of a known name; choose among {', '.join(run[:8])}")
-        return found
-    patterns = [layers] if isinstance(layers, str) else list(layers)
-    for pattern in patterns:
-        if not any(_matches(name, [pattern]) for name in order):
-            raise ValueError(f"no layer that runs matches {pattern!r}; there are, among others, {', '.join(run[:8])}")
-    return [name for name in order if _matches(name, patterns)]
+    if isinstance(layers, type):
+        chosen = {f"no {layers.__name__} runs in {kind}": [name for name in run if isinstance(modules[name], layers)]}
+    elif layers in (None, "blocks"):
+        chosen = {f"no blocks of a known name run in {kind}": _matching(order, _states_of_mlp(model) or BLOCKS)}
+    else:
+        patterns = [layers] if isinstance(layers, str) else layers
+        chosen = {f"no layer that runs matches {pattern!r}": _matching(order, [pattern]) for pattern in patterns}
+    for problem, names in chosen.items():
+        if not names:
+            raise ValueError(f"{problem}; there are, among others, {', '.join(run[:8])}")
+    return [name for name in order if any(name in names for names in chosen.values())]
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    """Inputs are meant only by patterns that say so."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns if name.endswith(INPUT) == pattern.endswith(INPUT))
+layer_names = partial(choose_layers, layers="*")  # of all layers that run
+
+
+def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """The names that match a pattern; inputs match only patterns that end in ":input"."""
+
+    def fits(name: str, pattern: str) -> bool:
+        return fnmatchcase(name, pattern) and name.endswith(INPUT) == pattern.endswith(INPUT)
+
+    return [name for name in names if any(fits(name, pattern) for pattern in patterns)]
 
 
 def _states_of_mlp(model: nn.Module) -> list[str]:
@@ -143,28 +157,3 @@ def _run_order(model: nn.Module, pixels: Tensor) -> list[str]:
     with hooked(model, [place for name in names for place in (name + INPUT, name)], note):
         model(pixels)
     return list(order)
-
-
-@contextmanager
-def hooked(model: nn.Module, layers: Iterable[str], note: Callable[[str, object], None]) -> Iterator[None]:
-    """Eval mode for the time of a pass, and `note(layer, value)` of what each layer gives, or, with ":input", is given.
-
-    Modes and hooks are as before afterwards, also when the pass fails.
-    """
-    modes, handles = [(module, module.training) for module in model.modules()], []
-    modules = dict(model.named_modules())
-    try:
-        model.eval()
-        for name in layers:
-            module = modules[name.removesuffix(INPUT)]
-            if name.endswith(INPUT):
-                before = lambda _, given, name=name: note(name, given[0] if given else None)  # noqa: E731
-                handles.append(module.register_forward_pre_hook(before))
-            else:
-                handles.append(module.register_forward_hook(lambda _, __, out, name=name: note(name, out)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes:
-            module.training = mode

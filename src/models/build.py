@@ -10,32 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.models.resnet import BasicBlock, ResNet
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from src.data.image_set import ImageSet
 from src.data.records import DATASETS
 from src.files import fingerprint
 from src.models import published
-from src.models.mlp import BottleneckMLP, bottleneck_mlp
+from src.models.compact import COMPACT, SIZES
+from src.models.mlp import BottleneckMLP
 from src.models.weights import find_weights, load_state, read_card, read_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# The compact models come in two sizes of matched parameter counts: about 0.8 M for grey 28-pixel clothes, where more
-# buys nothing and files stay below 2 MB, and about 2.7 M for everything else.
-SIZES = {
-    "mlp": {"small": dict(blocks=6, width=104), "base": dict(blocks=6, width=208)},
-    "cnn": {"small": dict(width=16), "base": dict(width=32)},
-    "vit": {
-        "small": dict(embed_dim=128, depth=4, num_heads=4),
-        "base": dict(embed_dim=192, depth=6, num_heads=3),
-    },
-}
 SMALL_DATASETS = ("fashion_mnist", "fashion_mnist_full")
 WEIGHTS_OF = {"fashion_mnist_full": "fashion_mnist"}  # one test set, one set of weights
 
@@ -55,8 +45,7 @@ class PixelModel(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
         if self.input_side and self.input_side != pixels.shape[-1]:
-            size = (self.input_side, self.input_side)
-            pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+            pixels = F.interpolate(pixels, (self.input_side,) * 2, mode="bilinear", antialias=True)
         return self.net((pixels - self.mean) / self.std)
 
     @property
@@ -69,10 +58,9 @@ class PixelModel(nn.Module):
 
 
 def classifier_name(net: nn.Module) -> str:
-    """Name of the layer that gives the logits: `linear_out` of an MLP, or what timm records for its models.
+    """Name of the layer that gives the logits: `linear_out` of an MLP, or the one that timm records for its models.
 
-    Raises ValueError when that is not one linear layer, as in a distilled ViT with two or a network that ends in a
-    convolution.
+    Raises ValueError when that is not one linear layer, as in a distilled ViT with two, or a convolution at the end.
     """
     name = "linear_out" if isinstance(net, BottleneckMLP) else net.default_cfg["classifier"]
     if not isinstance(name, str) or not isinstance(net.get_submodule(name), nn.Linear):
@@ -80,65 +68,34 @@ def classifier_name(net: nn.Module) -> str:
     return name
 
 
-def compact_mlp(n_classes: int, side: int, *, blocks: int, width: int) -> nn.Module:
-    return bottleneck_mlp(f"B_{blocks}-Wi_{width}", n_classes=n_classes, side=side)
-
-
-def compact_cnn(n_classes: int, side: int, *, width: int) -> nn.Module:
-    """ResNet-18 (He et al. 2016) with `width` channels in place of 64 and a CIFAR stem: 3×3, stride 1, no pooling."""
-    # timm sets the stem's width only for its deep stem; that one is then replaced by a single convolution
-    net = ResNet(
-        BasicBlock,
-        [2, 2, 2, 2],
-        num_classes=n_classes,
-        stem_type="deep",
-        stem_width=width // 2,
-        channels=(width, 2 * width, 4 * width, 8 * width),
-    )
-    net.conv1 = nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False)
-    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-    net.maxpool = nn.Identity()
-    net.default_cfg = {"classifier": "fc"}
-    return net.to(memory_format=torch.channels_last)  # a fifth faster, forward and backward
-
-
-def compact_vit(n_classes: int, side: int, *, embed_dim: int, depth: int, num_heads: int) -> nn.Module:
-    """A ViT (Dosovitskiy et al. 2021) on 4×4 patches with mean pooling in place of a class token."""
-    if side % 4:
-        raise ValueError(f"vit cuts images into patches of 4x4 pixels, which does not work for {side} pixels a side")
-    net = VisionTransformer(
-        img_size=side,
-        patch_size=4,
-        embed_dim=embed_dim,
-        depth=depth,
-        num_heads=num_heads,
-        num_classes=n_classes,
-        global_pool="avg",
-        class_token=False,
-    )
-    net.default_cfg = {"classifier": "head"}
-    for block in net.blocks:  # torch's fused attention gains nothing on 64 tokens, and halves bf16 training on CPUs
-        block.attn.fused_attn = False
-    return net
-
-
-# The study's own, name -> builder of the bare network. What precedes an underscore is the family, which has the SIZES
-# and whose folder holds the weights, e.g. cnn_models/. cnn_robust is the cnn, trained adversarially.
-COMPACT: dict[str, Callable] = {"mlp": compact_mlp, "cnn": compact_cnn, "vit": compact_vit, "cnn_robust": compact_cnn}
-
-# The 2023 report's three, name -> builder that loads the public weights
-PUBLISHED: dict[str, Callable] = {
-    "mlp_b12_wi1024": published.build_mlp,
-    "resnet18": published.build_cnn,
-    "vit_small_patch16_224": published.build_vit,
+# The 2023 report's three, name -> family, input side (None: the data set's), builder that loads the public weights
+PUBLISHED: dict[str, tuple[str, int | None, Callable]] = {
+    "mlp_b12_wi1024": ("mlp", 64, published.build_mlp),
+    "resnet18": ("cnn", None, published.build_cnn),
+    "vit_small_patch16_224": ("vit", 224, published.build_vit),
 }
+MODELS = (*COMPACT, *PUBLISHED)
 
-MODELS: dict[str, Callable] = COMPACT | PUBLISHED
+# timm's modules by family; those that mix convolutions and attention are of none
+TIMM_FAMILIES = {
+    "mlp": ["mlp_mixer"],
+    "cnn": (
+        "byobnet convmixer convnext cspnet cspnext densenet dla dpn efficientnet fasternet ghostnet hardcorenas hgnet "
+        "hrnet inception_next inception_resnet_v2 inception_v3 inception_v4 mobilenetv3 nasnet nfnet pnasnet rdnet "
+        "regnet repghost res2net resnest resnet resnetv2 rexnet selecsls senet sknet starnet tresnet vgg vovnet "
+        "xception xception_aligned"
+    ).split(),
+    "vit": (
+        "beit cait crossvit davit deit eva gcvit hiera mvitv2 naflexvit nest pit pvt_v2 swin_transformer "
+        "swin_transformer_v2 swin_transformer_v2_cr tnt twins vision_transformer vision_transformer_relpos "
+        "vision_transformer_sam volo xcit"
+    ).split(),
+}
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a model must fit: the data set's name, class count, image side and normalisation."""
+    """A data set as a model must fit it: name, class count, image side and normalisation."""
 
     name: str
     n_classes: int
@@ -148,8 +105,27 @@ class Task:
 
 
 def family_of(name: str) -> str:
-    """The family of a compact model's name: mlp, cnn or vit."""
-    return name.partition("_")[0]
+    """The architecture of a model's name: mlp, cnn or vit; of a new one in COMPACT, what precedes the underscore.
+
+    Raises ValueError for a name that `build_model` does not know, and for a timm model of another architecture.
+    """
+    if name in COMPACT:
+        return name.partition("_")[0]
+    if name in PUBLISHED:
+        return PUBLISHED[name][0]
+    prefix, _, timm_name = name.partition(":")
+    if prefix != "timm" or not timm.is_model(timm_name):
+        raise _unknown(name)
+    for family, modules in TIMM_FAMILIES.items():
+        if timm.models.is_model_in_modules(timm_name, modules):
+            return family
+    raise ValueError(f"{name} is of none of the families {', '.join(TIMM_FAMILIES)}, by timm's module of it")
+
+
+def _unknown(name: str) -> ValueError:
+    near = difflib.get_close_matches(name, MODELS, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return ValueError(f"unknown model {name!r}{hint}; choose from {', '.join(MODELS)}, or timm:<name>")
 
 
 def describe_task(dataset: str | ImageSet) -> Task:
@@ -160,8 +136,7 @@ def describe_task(dataset: str | ImageSet) -> Task:
         return Task(name, record.n_classes, record.side, record.mean, record.std)
     if isinstance(dataset, str):
         raise ValueError(
-            f"unknown data set {dataset!r}; choose from {', '.join(DATASETS)}, or pass the loaded ImageSet itself, "
-            "which tells its classes and image size"
+            f"unknown data set {dataset!r}; choose from {', '.join(DATASETS)}, or pass the loaded ImageSet itself"
         )
     height, width = dataset.images.shape[1:3]
     if height != width:
@@ -185,15 +160,13 @@ def build_model(
     if name in COMPACT:
         model = _build_compact(name, task, weights, size)
     elif name in PUBLISHED:
-        side = {"mlp_b12_wi1024": 64, "resnet18": task.side, "vit_small_patch16_224": 224}[name]
-        net = PUBLISHED[name](task.name, task.n_classes, weights=weights)
-        model = PixelModel(net, mean=task.mean, std=task.std, input_side=side)
+        _, side, build = PUBLISHED[name]
+        net = build(task.name, task.n_classes, weights=weights)
+        model = PixelModel(net, mean=task.mean, std=task.std, input_side=side or task.side)
     elif name.startswith("timm:"):
         model = _build_timm(name.removeprefix("timm:"), task, weights)
     else:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"unknown model {name!r}{hint}; choose from {', '.join(MODELS)}, or timm:<name>")
+        raise _unknown(name)
     model.name = name
     if weights is not None and not model.source:
         complete = name in PUBLISHED and weights == "default"  # otherwise the head is new, and random
@@ -203,18 +176,18 @@ def build_model(
 
 
 def _build_compact(name: str, task: Task, weights: str | Path | None, size: str | None) -> PixelModel:
-    mean, std = task.mean, task.std
-    path, sizes = None, SIZES[family_of(name)]
+    sizes = SIZES[family_of(name)]
+    about = {"size": size or ("small" if task.name in SMALL_DATASETS else "base"), "mean": task.mean, "std": task.std}
     if weights is not None:
         path = find_weights(family_of(name), name, WEIGHTS_OF.get(task.name, task.name), weights)
-        card = read_card(path)
-        size, mean, std = card["size"], card["mean"], card["std"]
-    size = size or ("small" if task.name in SMALL_DATASETS else "base")
+        about = card = read_card(path)
+    size = about["size"]
     if size not in sizes:
         raise ValueError(f"unknown size {size!r} of {name}; choose from {', '.join(sizes)}")
-    model = PixelModel(COMPACT[name](task.n_classes, task.side, **sizes[size]), mean=mean, std=std)
+    net = COMPACT[name](task.n_classes, task.side, **sizes[size])
+    model = PixelModel(net, mean=about["mean"], std=about["std"])
     model.size = size
-    if path:
+    if weights is not None:
         load_state(model.net, _whole_state(path, model.net), source=str(path))
         model.source = {path.name: card["sha256"]} | card.get("backbone", {})
     return model
@@ -230,14 +203,13 @@ def _build_timm(name: str, task: Task, weights: str | Path | None) -> PixelModel
 
 def _whole_state(path: Path, net: nn.Module) -> dict[str, Tensor]:
     """The state in a weight file; where it holds a head alone, that of the backbone its card names is added."""
-    state, card = read_weights(path), read_card(path)
-    if "backbone" not in card:
+    state, backbone = read_weights(path), read_card(path).get("backbone")
+    if not backbone:
         return state
-    if len(card["backbone"]) != 1:
-        raise ValueError(f"{path.name} is a head on {' and '.join(card['backbone'])}; it must stand on one network")
-    ((file, checksum),) = card["backbone"].items()
+    if len(backbone) != 1:
+        raise ValueError(f"{path.name} is a head on {' and '.join(backbone)}; it must stand on one network")
+    ((file, checksum),) = backbone.items()
     if read_card(path.parent / file)["sha256"] != checksum:
         raise ValueError(f"{path.name} is a head for {file} as it was before; run 01_vit_finetuning.ipynb again")
-    backbone = read_weights(path.parent / file)
-    head = classifier_name(net)
-    return {key: value for key, value in backbone.items() if not key.startswith(f"{head}.")} | state
+    head = f"{classifier_name(net)}."
+    return {key: value for key, value in read_weights(path.parent / file).items() if not key.startswith(head)} | state

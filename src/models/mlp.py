@@ -1,7 +1,5 @@
 """The bottleneck MLP of Bachmann, Anagnostidis & Hofmann 2023, "Scaling MLPs: A Tale of Inductive Bias"."""
 
-import re
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -35,12 +33,3 @@ class BottleneckMLP(nn.Module):
         for norm, block in zip(self.layernorms, self.blocks, strict=True):
             x = x + block(norm(x))
         return self.linear_out(x)
-
-
-def bottleneck_mlp(architecture: str, *, n_classes: int, side: int) -> BottleneckMLP:
-    """Build a `BottleneckMLP` from the paper's name for it, e.g. "B_12-Wi_1024"; ValueError for any other form."""
-    match = re.fullmatch(r"B_(\d+)-Wi_(\d+)", architecture)
-    if not match:
-        raise ValueError(f"unknown MLP {architecture!r}; expected B_<blocks>-Wi_<width>, such as B_6-Wi_512")
-    blocks, width = map(int, match.groups())
-    return BottleneckMLP(blocks=blocks, width=width, n_classes=n_classes, side=side)

@@ -9,8 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from src.models.access import check_logits, frozen
 
-@torch.inference_mode()
+
 def predict(model: nn.Module, loader: Iterable, *, progress: str | None = None) -> pd.DataFrame:
     """One row per image of the loader, in its order.
 
@@ -19,23 +20,13 @@ def predict(model: nn.Module, loader: Iterable, *, progress: str | None = None) 
     index comes first.  progress: text for a progress bar.  Every part of the model comes back in the mode it had.
     Raises ValueError when a logit is not finite, or when a label is mixed or beyond the model's classes.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with frozen(model), torch.inference_mode():
         parts = [
             (batch.sample_ids.cpu(), batch.labels.cpu(), model(batch.pixels).float().cpu())
             for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False)
         ]
-    finally:
-        for module, mode in modes:
-            module.training = mode
     sample_ids, labels, logits = (torch.cat(column) for column in zip(*parts, strict=True))
-    if not logits.isfinite().all():
-        bad = int((~logits.isfinite().all(1)).nonzero()[0])
-        raise ValueError(f"the model gave a logit that is not finite, first for sample_id {sample_ids[bad]}")
-    if labels.ndim != 1 or labels.max() >= logits.shape[1]:
-        found = f"labels up to {labels.max()}" if labels.ndim == 1 else "mixed labels"
-        raise ValueError(f"{found} cannot be judged by a model of {logits.shape[1]} classes")
+    check_logits(logits, labels, sample_ids)
     prediction = logits.argmax(1)
     confidence = logits.softmax(1).gather(1, prediction[:, None])[:, 0]
     rank = label_rank(logits, labels)
@@ -46,7 +37,7 @@ def predict(model: nn.Module, loader: Iterable, *, progress: str | None = None) 
 
 
 def label_rank(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """How many classes come before the label: those of a larger logit, or of an equal one and a lower index."""
+    """Number of classes before the label: those of a larger logit, or of an equal one and a lower index."""
     own = logits.gather(1, labels[:, None])
     earlier = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
     return ((logits > own) | ((logits == own) & earlier)).sum(1)

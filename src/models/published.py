@@ -6,6 +6,8 @@ sha256 under <family>_models/downloads/ (not committed); later uses read that an
 
 import difflib
 import pickle
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import timm
@@ -16,23 +18,20 @@ from torch import Tensor, nn
 
 from src.data.download import download_drive_file
 from src.files import fingerprint, sha256
-from src.models.mlp import bottleneck_mlp
+from src.models.mlp import BottleneckMLP
 from src.models.weights import find_weights, load_state, read_card, read_weights, save_weights
 from src.paths import ROOT
 
 # Bachmann et al. 2023, B_12-Wi_1024: ImageNet-21k, then fine-tuned
-MLP_DRIVE_IDS = {
-    "cifar10": "1GyxuewoOzMRhzEOyUrIBLQzquc-QEYNV",
-    "cifar100": "1LNqC58cSwtuDr-C4bk1O3GA_vAWls-UH",
-}
+MLP_DRIVE_IDS = {"cifar10": "1GyxuewoOzMRhzEOyUrIBLQzquc-QEYNV", "cifar100": "1LNqC58cSwtuDr-C4bk1O3GA_vAWls-UH"}
 CNN_HUB_IDS = {dataset: f"edadaltocg/resnet18_{dataset}" for dataset in ("cifar10", "cifar100")}
 
 
 def build_mlp(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module:
     """`B_12-Wi_1024` on 64-pixel images, with Bachmann et al.'s fine-tuned checkpoint for CIFAR-10 or CIFAR-100."""
-    net = bottleneck_mlp("B_12-Wi_1024", n_classes=n_classes, side=64)
-    if _wants_weights("mlp_b12_wi1024", weights):
-        file_id = _lookup(MLP_DRIVE_IDS, dataset, "mlp_b12_wi1024")
+    net = BottleneckMLP(blocks=12, width=1024, n_classes=n_classes, side=64)
+    if _wants_weights("mlp_b12_wi1024", weights, dataset, MLP_DRIVE_IDS):
+        file_id = MLP_DRIVE_IDS[dataset]
         kept = ROOT / "mlp_models" / "downloads" / f"mlp_b12_wi1024_{dataset}.safetensors"
         original = kept.with_suffix(".original")
         _load_once(net, kept, lambda: download_drive_file(file_id, original), source=f"Google Drive file {file_id}")
@@ -44,10 +43,11 @@ def build_cnn(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module
     net = timm.create_model("resnet18", num_classes=n_classes)
     net.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
     net.maxpool = nn.Identity()
-    if _wants_weights("resnet18", weights):
-        hub_id = _lookup(CNN_HUB_IDS, dataset, "resnet18")
+    if _wants_weights("resnet18", weights, dataset, CNN_HUB_IDS):
+        hub_id = CNN_HUB_IDS[dataset]
         kept = ROOT / "cnn_models" / "downloads" / f"resnet18_{dataset}.safetensors"
-        _load_once(net, kept, lambda: _from_hub(hub_id, "pytorch_model.bin"), source=f"the hub's {hub_id}")
+        fetch = partial(_from_hub, f"pytorch_model.bin of {hub_id}", hf_hub_download, hub_id, "pytorch_model.bin")
+        _load_once(net, kept, fetch, source=f"the hub's {hub_id}")
     return net
 
 
@@ -57,14 +57,11 @@ def build_vit(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module
     weights: "default" for backbone and head, "backbone" for ImageNet's backbone under an untrained head.
     """
     name = "vit_small_patch16_224"
-    wanted = _wants_weights(name, weights, choices=("default", "backbone"))
-    net = build_timm(name, n_classes, pretrained=wanted)
+    net = build_timm(name, n_classes, pretrained=_wants_weights(name, weights, choices=("default", "backbone")))
     if weights == "default":
         head = find_weights("vit", name, dataset, "default")
         if read_card(head).get("backbone") != {name: backbone_fingerprint(net)}:
-            raise ValueError(
-                f"{head.name} was trained on another backbone than timm now gives for {name}; run 01 again"
-            )
+            raise ValueError(f"{head.name} was trained on another backbone than timm's {name} is now; run 01 again")
         backbone = {key: value for key, value in net.state_dict().items() if not key.startswith("head.")}
         load_state(net, backbone | read_weights(head), source=str(head))
     return net
@@ -80,33 +77,21 @@ def backbone_fingerprint(net: nn.Module) -> str:
 def build_timm(name: str, n_classes: int, *, pretrained: bool) -> nn.Module:
     """Any timm network with a new head of `n_classes`; pretrained weights come from the hub (timm caches them)."""
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=5)
-        raise ValueError(
-            f"timm has no model {name!r}; near names: {', '.join(near) or 'none'} (see timm.list_models())"
-        )
+        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5)) or "none"
+        raise ValueError(f"timm has no model {name!r}; near names: {near} (see timm.list_models())")
     if pretrained and not timm.models.is_model_pretrained(name):
         raise ValueError(f"timm has no pretrained weights for {name!r}; build it untrained with weights=None")
-    try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=n_classes)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise RuntimeError(
-            f"timm's weights for {name!r} are neither in the local cache nor to be had from the hub ({error}); "
-            "go online once, or build the model untrained with weights=None"
-        ) from error
+    what = f"timm's weights for {name!r}"
+    return _from_hub(what, timm.create_model, name, pretrained=pretrained, num_classes=n_classes)
 
 
-def _wants_weights(model: str, weights: str | None, *, choices: tuple[str, ...] = ("default",)) -> bool:
+def _wants_weights(model: str, weights: str | None, dataset="", published=None, choices=("default",)) -> bool:
+    """Whether weights are asked for; ValueError where there are none of that label, or for that data set."""
     if weights is not None and weights not in choices:
         raise ValueError(f"{model} has no weights {weights!r}; choose from {', '.join(choices)}, or None for untrained")
+    if weights is not None and published and dataset not in published:
+        raise ValueError(f"{model} was published for {', '.join(published)}, not for {dataset!r}; use weights=None")
     return weights is not None
-
-
-def _lookup(table: dict[str, str], dataset: str, model: str) -> str:
-    if dataset not in table:
-        raise ValueError(
-            f"{model} was published for {', '.join(table)}, not for {dataset!r}; use weights=None for the bare network"
-        )
-    return table[dataset]
 
 
 def _load_once(net: nn.Module, kept: Path, fetch, *, source: str) -> None:
@@ -129,16 +114,17 @@ def _plain_state(original: Path | str, source: str) -> dict[str, Tensor]:
         raise ValueError(f"{source} ({original}) is damaged, or holds more than tensors and is refused") from error
     for key in ("model", "state_dict"):
         state = state.get(key, state) if isinstance(state, dict) else state
-    tensors = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
-    if not tensors:
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{source} ({original}) holds no state dict of tensors")
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def _from_hub(hub_id: str, filename: str) -> str:
+def _from_hub(what: str, fetch: Callable, *arguments, **options):
+    """The result of `fetch`; a RuntimeError that says the way out where the hub cannot be reached."""
     try:
-        return hf_hub_download(hub_id, filename)
+        return fetch(*arguments, **options)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise RuntimeError(
-            f"{filename} of {hub_id} is neither in the local cache nor to be had from the hub ({error}); go online once"
+            f"{what} cannot be had from the local cache or the hub ({error}); go online once, "
+            "or build the model untrained with weights=None"
         ) from error

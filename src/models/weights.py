@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 
 import pandas as pd
 import torch
@@ -27,60 +28,45 @@ def find_weights(family: str, name: str, dataset: str, weights: str | Path) -> P
 
     Raises FileNotFoundError naming the file and the labels that do exist.
     """
-    if str(weights).endswith(".safetensors"):
-        path = Path(weights)
-    else:
-        path = weights_path(family, name, dataset, str(weights))
+    label = not str(weights).endswith(".safetensors")
+    path = weights_path(family, name, dataset, str(weights)) if label else Path(weights)
     if path.exists():
         return path
-    stem = f"{name}_{dataset}"
     there = sorted(other.stem for other in path.parent.glob(f"{name}_*.safetensors"))
     raise FileNotFoundError(
         f"no weights {path.name} for model {name!r} on {dataset!r} in {path.parent}; there are: "
         f"{', '.join(there) or 'none'}. Notebook 01 makes heads for a pretrained ViT, "
-        f"`make train MODEL={name} DATASET={dataset}` trains a compact model, and weights=None builds {stem} untrained."
+        f"`make train MODEL={name} DATASET={dataset}` trains a compact model, and weights=None builds it untrained."
     )
-
-
-def card_path(path: Path) -> Path:
-    return path.with_suffix(".json")
 
 
 def read_card(path: Path) -> dict:
     """The JSON card beside a weight file."""
-    card = card_path(path)
+    card = path.with_suffix(".json")
     if not card.exists():
         raise FileNotFoundError(f"{path} has no card {card.name} beside it; it cannot be told what these weights are")
     return json.loads(card.read_text())
 
 
+def measured(table: pd.DataFrame) -> dict:
+    """Accuracy of a table of predictions as a card has it: n, accuracy, interval."""
+    (row,) = accuracy(table).to_dict("records")
+    return {"n": row["n"], "accuracy": row["accuracy"], "interval": [row["low"], row["high"]]}
+
+
 def make_card(
     model: nn.Module, dataset: str, recipe, history: pd.DataFrame, test_table: pd.DataFrame, *, data: str, device
 ) -> dict:
-    """What a reader must know about trained weights; `save_weights` adds file, storage, size and checksum.
+    """The card of trained weights, to which `save_weights` adds file, storage, size and checksum.
 
     model: a compact PixelModel.  recipe: the `Recipe` it was trained by.  history: what training returned.
     test_table: of `predict` on the test images.  data: a sentence on what it was trained on.
     """
-    test = accuracy(test_table).iloc[0]
-    return {
-        "model": model.name,
-        "size": model.size,
-        "dataset": dataset,
-        "data": data,
-        "mean": model.mean.flatten().tolist(),
-        "std": model.std.flatten().tolist(),
-        "recipe": asdict(recipe),
-        "test": {
-            "n": int(test["n"]),
-            "accuracy": float(test["accuracy"]),
-            "interval": [float(test["low"]), float(test["high"])],
-        },
-        "history": history.round(5).to_dict("list"),
-        "seconds": round(float(history["seconds"].sum()), 1),
-        "provenance": provenance(device),
-        "licence": "MIT",
-    }
+    about = {"model": model.name, "size": model.size, "dataset": dataset, "data": data}
+    normalisation = {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
+    training = {"history": history.round(5).to_dict("list"), "seconds": round(float(history["seconds"].sum()), 1)}
+    tested = {"recipe": asdict(recipe), "test": measured(test_table)}
+    return about | normalisation | tested | training | {"provenance": provenance(device), "licence": "MIT"}
 
 
 def save_weights(net: nn.Module, path: Path, card: dict, *, half: bool = False) -> dict:
@@ -89,20 +75,18 @@ def save_weights(net: nn.Module, path: Path, card: dict, *, half: bool = False) 
     half: store floating-point tensors as float16 (loading gives float32 again).  The card gains file, storage,
     n_parameters and sha256.  Raises ValueError when a weight is not finite, or too large for float16.
     """
-    state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-    if half:
-        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    state = {
+        key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
+        for key, value in net.state_dict().items()
+    }
     broken = [key for key, value in state.items() if not value.isfinite().all()]
     if broken:
         raise ValueError(f"{path.name} is not written: {', '.join(broken[:3])} would hold values that are not finite")
-    with written_whole(card_path(path)) as card_file, written_whole(path) as state_file:
+    with written_whole(path.with_suffix(".json")) as card_file, written_whole(path) as state_file:
         save_file(state, state_file)
-        card = card | {
-            "file": path.name,
-            "storage": "float16" if half else "float32",
-            "n_parameters": sum(parameter.numel() for parameter in net.parameters()),
-            "sha256": sha256(state_file),
-        }
+        n_parameters = sum(parameter.numel() for parameter in net.parameters())
+        about = {"file": path.name, "storage": "float16" if half else "float32", "n_parameters": n_parameters}
+        card = card | about | {"sha256": sha256(state_file)}
         card_file.write_text(json.dumps(card, indent=2) + "\n")
     return card
 
@@ -113,16 +97,15 @@ def save_head(classifier: nn.Linear, name: str, path: Path, card: dict) -> dict:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """State dict of a safetensors file in float32, after its sha256 was found to be the card's.
+    """State dict of a safetensors file in float32, checked against the sha256 on its card.
 
     Raises ValueError naming the file when it was cut short, altered, or is no safetensors file.
     """
-    expected, found = read_card(path)["sha256"], sha256(path)
-    if found != expected:
+    expected, actual = read_card(path)["sha256"], sha256(path)
+    if actual != expected:
         raise ValueError(
-            f"{path} is not the file its card describes (sha256 {found[:12]}…, card {expected[:12]}…); "
-            "it was cut short or altered: restore it with `git checkout`, train it again, or, if it is in a downloads/ "
-            "folder, remove it to have it fetched again"
+            f"{path} is not the file its card describes (sha256 {actual[:12]}…, card {expected[:12]}…); restore it "
+            "with `git checkout`, train it again, or, in a downloads/ folder, remove it to have it fetched again"
         )
     try:
         state = load_file(path)
@@ -132,16 +115,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_state(net: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
-    """Load `state` into `net`, refusing any difference in keys or shapes; ValueError lists the differences."""
-    own = net.state_dict()
-    differences = [f"missing {key}" for key in own if key not in state]
-    differences += [f"unexpected {key}" for key in state if key not in own]
-    differences += [
-        f"{key} is {tuple(state[key].shape)}, the model has {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if differences:
-        shown = "; ".join(differences[:8]) + ("; …" if len(differences) > 8 else "")
-        raise ValueError(f"{source} does not fit the model, {len(differences)} differences: {shown}")
-    net.load_state_dict(state)
+    """Load `state` into `net`; ValueError lists the differences in keys and shapes, and leaves `net` as it was."""
+    before = {key: value.clone() for key, value in net.state_dict().items()}  # torch copies what fits, then refuses
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        net.load_state_dict(before)
+        raise ValueError(f"{source} does not fit the model: {shorten(str(error), 800, placeholder=' …')}") from None

@@ -3,6 +3,26 @@
 tables.attacks.cumulative(curve)    # by the experiment's word: attacks, texture_shape, cka, feature_vis, …
 """
 
-from src.tables import attacks, calibration, cka, efficiency, feature_vis, profile, statistics, texture_shape
+from src.tables import (
+    attacks,
+    calibration,
+    cka,
+    efficiency,
+    feature_vis,
+    finetuning,
+    profile,
+    statistics,
+    texture_shape,
+)
 
-__all__ = ["attacks", "calibration", "cka", "efficiency", "feature_vis", "profile", "statistics", "texture_shape"]
+__all__ = [
+    "attacks",
+    "calibration",
+    "cka",
+    "efficiency",
+    "feature_vis",
+    "finetuning",
+    "profile",
+    "statistics",
+    "texture_shape",
+]

@@ -2,6 +2,6 @@
 
 from src.training.finetuning import fine_tune
 from src.training.loop import train
-from src.training.recipe import RECIPES, Recipe
+from src.training.recipe import Recipe
 
-__all__ = ["RECIPES", "Recipe", "fine_tune", "train"]
+__all__ = ["Recipe", "fine_tune", "train"]

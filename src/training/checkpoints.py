@@ -15,7 +15,7 @@ from src.training import distributed
 
 @dataclass
 class Progress:
-    """How far a run is: finished epochs, steps of the current one, its running sums, and the history so far."""
+    """Progress of a run: finished epochs, steps of the current one, its running sums, and the history so far."""
 
     epoch: int = 0
     step: int = 0
@@ -31,25 +31,20 @@ class Progress:
         self.n_right += n_right
         self.n_seen += n
 
-    @property
-    def loss(self) -> float:
-        return self.loss_sum / max(self.n_seen, 1)
-
-    @property
-    def accuracy(self) -> float:
-        return self.n_right / max(self.n_seen, 1)
+    def means(self) -> dict[str, float]:
+        n = max(self.n_seen, 1)
+        return {"loss": self.loss_sum / n, "accuracy": self.n_right / n}
 
     def finish_epoch(self, **measured: float) -> None:
         self.epoch += 1
-        row = dict(epoch=self.epoch, loss=self.loss, accuracy=self.accuracy, **measured, seconds=self.seconds)
-        self.history.append(row)
+        self.history.append(dict(epoch=self.epoch, **self.means(), **measured, seconds=self.seconds))
         self.step, self.loss_sum, self.n_right, self.n_seen, self.seconds = 0, 0.0, 0, 0, 0.0
 
 
 def file_of(folder: Path | str | None, identity: dict) -> Path | None:
-    """The file of one run in a folder of checkpoints, named after what identifies the run; None without a folder.
+    """The file of one run in a folder of checkpoints, named by a hash of its identity; None without a folder.
 
-    A run with another recipe, start or data set has another file, so none can go on from a stranger's checkpoint.
+    A run with another recipe, start or data set has another file, so none goes on from another's checkpoint.
     """
     if folder is None:
         return None
@@ -67,7 +62,7 @@ def save(path: Path | None, progress: Progress, **parts: nn.Module | torch.optim
     if torch.cuda.is_available():
         generators["cuda"] = torch.cuda.get_rng_state()
     generators = distributed.gather(generators)
-    if distributed.number() > 0:
+    if distributed.rank() > 0:
         return
     states = {name: part.state_dict() for name, part in parts.items()}
     with written_whole(path) as partial:
@@ -87,8 +82,8 @@ def restore(path: Path | None, **parts: nn.Module | torch.optim.Optimizer) -> Pr
         raise ValueError(f"{path} is not a whole checkpoint; delete it to start that run again") from error
     for name, part in parts.items():
         part.load_state_dict(saved["states"][name])
-    if distributed.number() < len(saved["generators"]):
-        generators = saved["generators"][distributed.number()]
+    if distributed.rank() < len(saved["generators"]):
+        generators = saved["generators"][distributed.rank()]
         torch.set_rng_state(generators["cpu"])
         if "cuda" in generators and torch.cuda.is_available():
             torch.cuda.set_rng_state(generators["cuda"])

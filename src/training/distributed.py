@@ -1,33 +1,26 @@
 """One training run over several processes, as `torchrun` starts them; in a run of one process all this does nothing.
 
-Every process holds the whole network and takes its share of each batch; gradients are summed over all before a step.
-accelerate sets the processes up: gloo between CPUs, nccl between GPUs, each on its own.
+Every process holds the whole network and takes its share of each batch; torch's DistributedDataParallel averages the
+gradients.  accelerate sets the processes up: gloo between CPUs, nccl between GPUs, each on its own.
 """
 
 import os
-from functools import cache
 
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
-def count() -> int:
-    """How many processes train together; 1 unless `torchrun` started more."""
+def world_size() -> int:
+    """The number of processes that train together; 1 unless `torchrun` started more."""
     # a cluster may set WORLD_SIZE for purposes of its own
     return int(os.environ["WORLD_SIZE"]) if torch.distributed.is_torchelastic_launched() else 1
 
 
-def number() -> int:
-    """Which of them this is, from 0, which alone writes files."""
-    return int(os.environ["RANK"]) if count() > 1 else 0
-
-
-@cache
-def _state(device_type: str):
-    from accelerate import PartialState  # a second to import, and not needed by one process
-
-    return PartialState(cpu=device_type == "cpu")
+def rank() -> int:
+    """The number of this process, from 0, which alone writes files."""
+    return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
 def join(device: torch.device | str) -> torch.device:
@@ -36,62 +29,48 @@ def join(device: torch.device | str) -> torch.device:
     Raises ValueError where there is not a GPU for each process.
     """
     device = torch.device(device)
-    if count() == 1:
+    if world_size() == 1:
         return device
     here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
     if device.type != "cpu" and (device.type != "cuda" or gpus < here):
         raise ValueError(
             f"{here} processes on {device.type} need a CUDA device each, and there are {gpus}: start fewer"
         )
-    return _state(device.type).device
+    from accelerate import PartialState  # a second to import, and not needed by one process
+
+    return PartialState(cpu=device.type == "cpu").device
 
 
-def start_alike(model: nn.Module) -> None:
-    """Give every process the weights and buffers of the first."""
-    if count() > 1:
-        for value in model.state_dict().values():
-            torch.distributed.broadcast(value, src=0)
+def replicate(model: nn.Module) -> nn.Module:
+    """The model, in every process with the weights of the first, wrapped so that a backward pass averages gradients.
 
-
-def synchronise_batch_norm(model: nn.Module) -> None:
-    """Let BatchNorm take its statistics over the whole batch, not over this process's share of it; in place.
-
-    Raises ValueError on CPUs, for which torch has no such layer.
+    BatchNorm takes its statistics over the whole batch from then on.  Raises ValueError for a network with BatchNorm on
+    CPUs, for which torch has no such layer.
     """
-    if count() == 1 or not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-        return
-    if next(model.parameters()).device.type == "cpu":
-        raise ValueError(
-            f"a network with BatchNorm cannot be trained on {count()} CPU processes, each would normalise by its own "
-            "share of the batch; take one process with more threads, or GPUs"
-        )
-    timm.layers.convert_sync_batchnorm(model)  # torch's own would drop the activations that timm's layers hold
+    if world_size() == 1:
+        return model
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        if next(model.parameters()).device.type == "cpu":
+            raise ValueError(
+                f"a network with BatchNorm cannot be trained on {world_size()} CPU processes, each would normalise by "
+                "its own share of the batch; take one process with more threads, or GPUs"
+            )
+        timm.layers.convert_sync_batchnorm(model)  # torch's own would drop the activations that timm's layers hold
+    # a search that torch warns of as needless keeps the order of sums, so that a resumed run repeats in every bit
+    return DistributedDataParallel(model, find_unused_parameters=True)
 
 
-def sum_gradients(parameters: list[nn.Parameter], *extra: Tensor) -> list[Tensor]:
-    """Sum the gradients, in place, and the `extra` scalars over all processes; one message for all.  Returns those."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    message = torch.cat([*(gradient.flatten().float() for gradient in gradients), torch.stack(extra).float()])
-    torch.distributed.all_reduce(message)
-    *sums, totals = message.split([*(gradient.numel() for gradient in gradients), len(extra)])
-    for gradient, total in zip(gradients, sums, strict=True):
-        gradient.copy_(total.view_as(gradient))
-    return list(totals)
-
-
-def any_of(yes: bool) -> bool:
-    """Whether it is so in any process."""
-    if count() == 1:
-        return yes
-    flag = torch.tensor(float(yes), device=torch.device("cuda") if torch.distributed.get_backend() == "nccl" else "cpu")
-    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-    return bool(flag)
+def total(values: Tensor) -> Tensor:
+    """The values, summed over all processes in place."""
+    if world_size() > 1:
+        torch.distributed.all_reduce(values)
+    return values
 
 
 def gather(value) -> list:
-    """The value of each process, in their order, in all of them."""
-    if count() == 1:
+    """The value of each process, by rank, in all of them."""
+    if world_size() == 1:
         return [value]
-    values = [None] * count()
+    values = [None] * world_size()
     torch.distributed.all_gather_object(values, value)
     return values

@@ -10,7 +10,8 @@ from tqdm.auto import tqdm
 from src.data.image_set import ImageSet
 from src.data.loaders import MemoryLoader, make_loader
 from src.files import fingerprint
-from src.models.build import PixelModel
+from src.models.access import INPUT, hooked
+from src.models.build import PixelModel, classifier_name
 from src.training import distributed
 from src.training.loop import fit, train
 from src.training.recipe import Recipe
@@ -35,7 +36,7 @@ def fine_tune(
     """
     if mode not in ("linear", "full"):
         raise ValueError(f"unknown mode {mode!r} of fine-tuning; choose from linear, full")
-    if mode == "linear" and distributed.count() > 1:
+    if mode == "linear" and distributed.world_size() > 1:
         raise ValueError("a classifier on frozen features is trained by one process; start it without torchrun")
     replace_classifier(model, len(train_set.classes), seed=recipe.seed)
     rest = dict(val_set=val_set, checkpoint_folder=checkpoint_folder, device=device, progress=progress)
@@ -61,7 +62,7 @@ def replace_classifier(model: PixelModel, n_classes: int, *, seed: int) -> None:
 
 
 class FrozenBackbone(nn.Module):
-    """What the classifier of `model` is fed for given pixels, without gradients and always in eval mode."""
+    """The input of `model`'s classifier for given pixels, without gradients and always in eval mode."""
 
     def __init__(self, model: PixelModel):
         super().__init__()
@@ -71,14 +72,10 @@ class FrozenBackbone(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
-        (model,) = self._model
-        seen = []
-        hook = model.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            model.eval()(pixels)
-        finally:
-            hook.remove()
-        return seen[0]
+        (model,), features = self._model, []
+        with hooked(model, [f"net.{classifier_name(model.net)}{INPUT}"], lambda _, value: features.append(value)):
+            model(pixels)
+        return features[0]
 
 
 def _feature_loader(
@@ -86,11 +83,5 @@ def _feature_loader(
 ) -> MemoryLoader:
     loader = make_loader(image_set, batch_size=recipe.batch_size, seed=recipe.seed, device=device)
     batches = tqdm(loader, desc="features", disable=not progress, leave=False)
-    return MemoryLoader(
-        images=torch.cat([backbone(batch.pixels) for batch in batches]),
-        labels=loader.labels,
-        sample_ids=loader.sample_ids,
-        n_classes=loader.n_classes,
-        batch_size=loader.batch_size,
-        seed=loader.seed,
-    )
+    kept = {name: getattr(loader, name) for name in ("labels", "sample_ids", "n_classes", "batch_size", "seed")}
+    return MemoryLoader(images=torch.cat([backbone(batch.pixels) for batch in batches]), **kept)

@@ -3,9 +3,8 @@
 Everything random is a function of (seed, epoch, sample id) or lies in torch's generator, which the checkpoint holds, so
 a resumed run repeats the uninterrupted one exactly on the CPU with the same number of threads.
 
-Under `torchrun` every process takes its share of each batch, so that `batch_size` and the loss curve are those of one
-process, but for rounding, and for what draws from torch's generator, of which each process has its own: dropout and
-the starts of `fast_adversary`. The first process alone writes.
+Under `torchrun` every process takes its share of each batch; the loss curve is that of one process, but for rounding
+and for draws from torch's generator, of which each process has its own: dropout, the starts of `fast_adversary`.
 """
 
 import copy
@@ -18,6 +17,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from src.data.image_set import ImageSet
@@ -50,15 +50,9 @@ def train(
     """
     device = distributed.join(device)
     model.to(device)
-    loader = make_loader(
-        train_set,
-        batch_size=recipe.batch_size,
-        augment=recipe.augmentation() or False,
-        shuffle=True,
-        seed=recipe.seed,
-        device=device,
-    )
-    loader.share_with(distributed.number(), distributed.count())
+    options = dict(batch_size=recipe.batch_size, augment=recipe.augmentation() or False, seed=recipe.seed)
+    loader = make_loader(train_set, shuffle=True, device=device, **options)
+    loader.share_with(distributed.rank(), distributed.world_size())
     val_loader = make_loader(val_set, batch_size=500, device=device) if val_set else None
     return fit(model, loader, val_loader, recipe, checkpoint_folder=checkpoint_folder, progress=progress)
 
@@ -69,27 +63,23 @@ def fit(
     val_loader: MemoryLoader | None,
     recipe: Recipe,
     *,
-    checkpoint_folder: Path | str | None,
-    progress: bool,
+    checkpoint_folder,
+    progress,
 ) -> pd.DataFrame:
     """The loop behind `train` and `fine_tune`: steps, checkpoints, validation, and the averaged weights at the end."""
-    distributed.start_alike(model)
-    distributed.synchronise_batch_norm(model)
-    torch.manual_seed(recipe.seed + 1_000_003 * distributed.number())  # dropout and the like
+    replica = distributed.replicate(model)
+    torch.manual_seed(recipe.seed + 1_000_003 * distributed.rank())  # dropout and the like
     n_steps = recipe.epochs * len(loader)
     optimisers = make_optimisers(model, recipe)
     parts = {"model": model} | {f"optimiser_{i}": optimiser for i, optimiser in enumerate(optimisers)}
     if recipe.ema:
         parts["average"] = copy.deepcopy(model).requires_grad_(False)
-    identity = asdict(recipe) | {
-        "start": fingerprint(*model.state_dict().values()),
-        "data": fingerprint(*loader.identity()),
-    }
-    checkpoint = checkpoints.file_of(checkpoint_folder, identity)
+    identity = {"start": fingerprint(*model.state_dict().values()), "data": fingerprint(*loader.identity())}
+    checkpoint = checkpoints.file_of(checkpoint_folder, asdict(recipe) | identity)
     state = checkpoints.restore(checkpoint, **parts)
     last_save = time.monotonic()
 
-    hidden = not progress or distributed.number() > 0
+    hidden = not progress or distributed.rank() > 0
     with tqdm(total=n_steps, initial=state.epoch * len(loader) + state.step, disable=hidden) as bar:
         while state.epoch < recipe.epochs:
             loader.epoch = state.epoch
@@ -100,14 +90,15 @@ def fit(
                 lr = learning_rate(recipe, step, n_steps)
                 for group in (group for optimiser in optimisers for group in optimiser.param_groups):
                     group["lr"] = lr
-                state.count(*_training_step(model, optimisers, batch, recipe))
+                state.count(*_training_step(replica, optimisers, batch, recipe))
                 if recipe.ema:
                     _update_average(parts["average"], model, recipe.ema, step)
                 tick, spent = time.monotonic(), time.monotonic() - tick
                 state.seconds += spent
                 bar.update()
-                bar.set_postfix_str(f"epoch {state.epoch + 1}, loss {state.loss:.3f}, accuracy {state.accuracy:.3f}")
-                if distributed.any_of(tick - last_save > CHECKPOINT_SECONDS):
+                bar.set_postfix(epoch=state.epoch + 1, **state.means())
+                due = torch.full((), float(tick - last_save > CHECKPOINT_SECONDS), device=batch.pixels.device)
+                if distributed.total(due) > 0:  # in any process
                     checkpoints.save(checkpoint, state, **parts)
                     last_save = time.monotonic()
             lr = optimisers[0].param_groups[0]["lr"]  # of the last step, which a resumed run may not have taken itself
@@ -126,40 +117,26 @@ def _training_step(
 
     Of several processes each has part of the batch; loss and counts are of the whole.
     """
-    with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
-        pixels = batch.pixels
+    pixels, n = batch.pixels, torch.full((), float(len(batch.labels)), device=batch.pixels.device)
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
         if recipe.eps_255:
-            pixels = fast_adversary(model, pixels, batch.labels, eps=recipe.eps_255 / 255)
+            bare = model.module if isinstance(model, DistributedDataParallel) else model
+            pixels = fast_adversary(bare, pixels, batch.labels, eps=recipe.eps_255 / 255)
         logits = model(pixels).float()
     loss = F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
-    model.zero_grad(set_to_none=True)
     labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
-    n_right, n = (logits.argmax(1) == labels).sum(), len(labels)
-    if distributed.count() == 1:
-        loss.backward()
-    else:
-        loss, n_right, n = _backward_together(model, loss, n_right, n)
+    share = n / distributed.total(n.clone())  # of the batch, as the last may not divide
+    model.zero_grad(set_to_none=True)
+    (loss * share * distributed.world_size()).backward()  # the mean over processes is then that over images
     if recipe.gradient_clip:
         nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
     for optimiser in optimisers:
         optimiser.step()
-    loss, n_right = torch.stack([loss.detach(), n_right]).tolist()  # one wait for the device a step
+    measured = torch.stack([loss.detach() * share, (logits.argmax(1) == labels).sum(), n])
+    loss, n_right, n = distributed.total(measured).tolist()  # one wait for the device a step
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss became {loss}; lower the learning rate ({recipe.lr})")
-    return loss, int(n_right), n
-
-
-def _backward_together(model: nn.Module, loss: Tensor, n_right: Tensor, n: int) -> tuple[Tensor, Tensor, int]:
-    """Gradients of the mean loss over the batch, of which this process has n images; that loss, and the counts."""
-    (loss * n).backward()  # a sum over images, as shares may differ by one
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    total, n_right, n = distributed.sum_gradients(
-        trained, loss.detach() * n, n_right, torch.tensor(n, device=loss.device)
-    )
-    for parameter in trained:
-        if parameter.grad is not None:
-            parameter.grad /= n
-    return total / n, n_right, int(n)
+    return loss, int(n_right), int(n)
 
 
 def fast_adversary(model: nn.Module, pixels: Tensor, labels: Tensor, *, eps: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""How a network is trained: the recipe on the card of its weights, its learning rate and its optimisers."""
+"""Recipes of training: every field on the card of the weights, the learning rate and the optimisers."""
 
 import math
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from src.data.augment import Augmentation
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained; the card of its weights repeats every field.
+    """A recipe of training; the card of the weights repeats every field.
 
     lr: peak learning rate, reached linearly after `warmup` (a share of all steps), then a cosine to zero.
     optimiser: "adamw", "sgd" (Nesterov, momentum 0.9), or "muon" for the matrices of hidden layers with AdamW for the
@@ -56,14 +56,13 @@ class Recipe:
         self.augmentation()  # checks crop_scale, crop_pad and mixup
 
     def augmentation(self) -> Augmentation | None:
-        if self.crop_pad:
-            return Augmentation(scale=(1.0, 1.0), pad=self.crop_pad, mixup=self.mixup)
-        if self.crop_scale != 1:
-            return Augmentation(scale=(self.crop_scale, 1.0), mixup=self.mixup)
+        """Crops, flips and mixing; None for images as they are."""
+        if self.crop_pad or self.crop_scale != 1:
+            return Augmentation(scale=(self.crop_scale, 1.0), pad=self.crop_pad, mixup=self.mixup)
         return Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, mixup=self.mixup) if self.mixup else None
 
 
-# (model, data set, size) -> recipe; sizes as in src.models.build.  Each network is given about as long as it
+# (model, data set, size) -> recipe; sizes as in src.models.compact.  Each network is given about as long as it
 # goes on learning from: MLPs need many cheap epochs.  bfloat16 halves the time on CPUs that compute in it, and on GPUs.
 _CNN = Recipe(lr=0.2, optimiser="sgd", weight_decay=5e-4, gradient_clip=0, dtype="bfloat16")
 _VIT = Recipe(batch_size=64, lr=3e-3, optimiser="muon", dtype="bfloat16")
@@ -81,7 +80,7 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("vit", "cifar100", "base"): replace(_VIT, epochs=12, crop_scale=0.7),
     ("vit", "cifar100", "small"): Recipe(epochs=8, batch_size=64, lr=1e-3, crop_scale=0.5),
 }
-# what a model of these data is trained on, where that is not the set of that name
+# data set of a model -> the one it is trained on, where that is another
 TRAINED_ON = {"fashion_mnist": "fashion_mnist_full"}
 
 
@@ -91,17 +90,12 @@ def make_optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimi
     # the last matrix is the classifier, whose rows stand for classes: not one for Muon
     hidden = [p for p in trained if p.ndim == 2][:-1] if recipe.optimiser == "muon" else []
     rest = [p for p in trained if not any(p is matrix for matrix in hidden)]
-    groups = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    decayed = {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay}
+    groups = [decayed, {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0}]
     if recipe.optimiser == "sgd":
         return [torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)]
-    optimisers = [torch.optim.AdamW(groups, lr=recipe.lr)]
-    if hidden:
-        options = dict(lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
-        optimisers.append(torch.optim.Muon(hidden, **options))
-    return optimisers
+    options = dict(lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return [torch.optim.AdamW(groups, lr=recipe.lr), *([torch.optim.Muon(hidden, **options)] if hidden else [])]
 
 
 def learning_rate(recipe: Recipe, step: int, n_steps: int) -> float:

@@ -11,7 +11,8 @@ from torchvision.transforms.v2 import functional as tv
 
 from src.data import DATASETS, ImageSet
 from src.models import build_model
-from src.models.build import COMPACT, MODELS, SIZES, classifier_name, compact_cnn, compact_vit
+from src.models.build import MODELS, TIMM_FAMILIES, classifier_name, family_of
+from src.models.compact import COMPACT, SIZES, compact_cnn, compact_vit
 from src.models.weights import save_weights
 
 
@@ -164,6 +165,37 @@ def test_what_is_not_there_is_refused_with_what_is(arguments, message):
         build_model(**(dict(name="cnn", dataset="cifar10", weights=None) | arguments))
 
 
+@pytest.mark.parametrize(
+    "family, names",
+    [
+        ("mlp", ["mlp", "mlp_b12_wi1024", "timm:mixer_s32_224", "timm:resmlp_12_224"]),
+        ("cnn", ["cnn", "cnn_robust", "resnet18", "timm:resnet18", "timm:convnext_atto", "timm:test_efficientnet"]),
+        ("vit", ["vit", "vit_small_patch16_224", "timm:vit_small_patch16_224", "timm:deit_tiny_patch16_224",
+                 "timm:vit_tiny_patch16_224.augreg_in21k", "timm:swin_tiny_patch4_window7_224"]),
+    ],
+)  # fmt: skip
+def test_every_name_has_its_architecture(family, names):
+    assert {family_of(name) for name in names} == {family}
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("timm:coatnet_0_224", "timm:coatnet_0_224 is of none of the families mlp, cnn, vit"),
+        ("timm:resnt18", "unknown model 'timm:resnt18'.*; choose from mlp, cnn, vit, .*timm:<name>"),
+        ("convnext_atto", "unknown model 'convnext_atto'"),  # timm's names have timm: before them
+    ],
+)
+def test_an_architecture_that_is_not_known_is_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        family_of(name)
+
+
+def test_the_families_name_modules_that_timm_has():
+    modules = [module for modules in TIMM_FAMILIES.values() for module in modules]
+    assert len(modules) == len(set(modules)) and set(modules) <= set(timm.list_modules())
+
+
 # --- timm's models
 
 
@@ -219,12 +251,12 @@ def test_weights_of_another_model_size_or_class_count_are_refused(tmp_path):
     about = {"mean": [0.5] * 3, "std": [0.5] * 3}
     path = tmp_path / "w.safetensors"
     save_weights(build_model("cnn", "cifar10", weights=None, size="small").net, path, about | {"size": "small"})
-    with pytest.raises(ValueError, match=r"fc.weight is \(10, 128\), the model has \(100, 128\)"):
+    with pytest.raises(ValueError, match=r"fc.weight: .*\[10, 128\].* model is torch.Size\(\[100, 128\]"):
         build_model("cnn", "cifar100", weights=path)
-    with pytest.raises(ValueError, match="w.safetensors does not fit the model.*missing linear_in.weight"):
+    with pytest.raises(ValueError, match='w.safetensors does not fit the model.*Missing.*"linear_in.weight"'):
         build_model("mlp", "cifar10", weights=path)
     save_weights(build_model("cnn", "cifar10", weights=None, size="base").net, path, about | {"size": "small"})
-    with pytest.raises(ValueError, match=r"conv1.weight is \(32, 3, 3, 3\), the model has \(16, 3, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"conv1.weight: .*\[32, 3, 3, 3\].* model is torch.Size\(\[16, 3, 3, 3\]"):
         build_model("cnn", "cifar10", weights=path)
 
 

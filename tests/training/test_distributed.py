@@ -95,7 +95,7 @@ def test_each_process_needs_a_gpu_of_its_own(monkeypatch, device, gpus):
 def test_a_cluster_that_sets_the_number_of_processes_for_itself_changes_nothing(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "2")
-    assert (distributed.count(), distributed.number(), distributed.join("cpu")) == (1, 0, torch.device("cpu"))
+    assert (distributed.world_size(), distributed.rank(), distributed.join("cpu")) == (1, 0, torch.device("cpu"))
 
 
 def test_every_batch_is_shared(few_clothes):
@@ -118,8 +118,8 @@ def test_a_process_that_the_run_did_not_have_keeps_its_generator(tmp_path, monke
     saved = torch.get_rng_state()
     torch.manual_seed(5)
     own = torch.get_rng_state()
-    monkeypatch.setattr(distributed, "number", lambda: 1)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
     assert checkpoints.restore(tmp_path / "c.pt").epoch == 1 and torch.equal(torch.get_rng_state(), own)
-    monkeypatch.setattr(distributed, "number", lambda: 0)
+    monkeypatch.setattr(distributed, "rank", lambda: 0)
     checkpoints.restore(tmp_path / "c.pt")
     assert torch.equal(torch.get_rng_state(), saved) and not torch.equal(saved, own)

@@ -1,5 +1,7 @@
 """Training the shipped networks: what `make train` writes, in small."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,23 +11,24 @@ from src.data.loaders import make_loader
 from src.models import build_model, weights
 from src.models.build import COMPACT, SIZES, family_of
 from src.models.predict import predict
+from src.paths import ROOT
 from src.tables.statistics import hits
-from src.training import __main__ as zoo
+from src.training import shipped
+from src.training.recipe import RECIPES
 
 
 @pytest.fixture
 def scratch(tmp_path, monkeypatch):
     """Weights and checkpoints go into a folder of the test; the data are 300 embedded images a split."""
     monkeypatch.setattr(weights, "ROOT", tmp_path)
-    monkeypatch.setattr(zoo, "CHECKPOINTS", tmp_path / "checkpoints")
-    monkeypatch.setattr(zoo, "TRAINED_ON", {})
-    monkeypatch.setattr(zoo, "N_HELD_OUT", 50)
-    monkeypatch.setattr(zoo, "load_images", lambda name, split: load_images(name, split).subset(300, seed=0))
+    monkeypatch.setattr(shipped, "TRAINED_ON", {})
+    monkeypatch.setattr(shipped, "N_HELD_OUT", 50)
+    monkeypatch.setattr(shipped, "load_images", lambda name, split: load_images(name, split).subset(300, seed=0))
     return tmp_path
 
 
 def test_every_recipe_is_for_a_network_that_can_be_built():
-    for name, dataset, size in zoo.RECIPES:
+    for name, dataset, size in RECIPES:
         assert name in COMPACT and size in SIZES[family_of(name)]
         assert build_model(name, dataset, weights=None, size=size).size == size
 
@@ -34,9 +37,9 @@ def test_every_recipe_is_for_a_network_that_can_be_built():
 def test_what_is_trained_is_found_again_with_its_card(scratch, name):
     family = family_of(name)
     eps_255 = 8.0 if name == "cnn_robust" else 0.0
-    recipe = replace(zoo.RECIPES[family, "fashion_mnist", "small"], epochs=1, lr=0.01, eps_255=eps_255, seed=3)
-    options = dict(size="small", recipe=recipe, label="trial", device="cpu")
-    card = zoo.train_and_save(name, "fashion_mnist", **options)
+    recipe = replace(RECIPES[family, "fashion_mnist", "small"], epochs=1, lr=0.01, eps_255=eps_255, seed=3)
+    options = dict(size="small", recipe=recipe, device="cpu", checkpoint_folder=scratch / "checkpoints")
+    card = shipped.train_and_save(name, "fashion_mnist", label="trial", **options)
     file = scratch / f"{family}_models" / f"{name}_fashion_mnist_trial.safetensors"
     assert file.exists() and weights.read_card(file) == card
     assert card["recipe"]["seed"] == 3 and "250 training images; 50 more held out" in card["data"]
@@ -53,14 +56,15 @@ def test_what_is_trained_is_found_again_with_its_card(scratch, name):
 
 
 def test_the_card_of_a_finished_run_is_made_again_without_training(scratch):
-    recipe = replace(zoo.RECIPES["mlp", "fashion_mnist", "small"], epochs=1)
-    cards = [zoo.train_and_save("mlp", "fashion_mnist", size="small", recipe=recipe, device="cpu") for _ in range(2)]
+    recipe = replace(RECIPES["mlp", "fashion_mnist", "small"], epochs=1)
+    options = dict(size="small", recipe=recipe, device="cpu", checkpoint_folder=scratch / "checkpoints")
+    cards = [shipped.train_and_save("mlp", "fashion_mnist", **options) for _ in range(2)]
     assert cards[0]["sha256"] == cards[1]["sha256"]
     assert cards[0]["history"] == cards[1]["history"]
 
 
-def test_a_network_without_a_recipe_is_refused(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["zoo", "cnn_robust", "cifar100"])
-    with pytest.raises(SystemExit):
-        zoo.main()
-    assert "no recipe for cnn_robust cifar100 base; there are: mlp fashion_mnist small" in capsys.readouterr().err
+def test_a_network_without_a_recipe_is_refused():
+    command = [sys.executable, "-m", "src.training", "cnn_robust", "cifar100"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "no recipe for cnn_robust cifar100 base; there are: mlp fashion_mnist small" in done.stderr
