@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from src.data.augment import Augmentation, augment_pixels, mix_partners
 from src.data.image_set import ImageSet
 from src.data.on_disk import EncodedImages, MappedImages
-from src.seeding import uniform
+from src.seeding import Stream, uniform
 
 BACKENDS = ("memory", "ffcv")
 
@@ -64,7 +64,7 @@ class MemoryLoader:
         """Positions in the order of this epoch: as stored, or sorted by a random number of each sample."""
         if not self.shuffle:
             return torch.arange(len(self.labels), device=self.labels.device)
-        return uniform(self.sample_ids, self.seed, self.epoch, draws=1)[:, 0].argsort(stable=True)
+        return uniform(self.sample_ids, self.seed, self.epoch, Stream.ORDER, draws=1)[:, 0].argsort(stable=True)
 
     def batches(self, *, skip: int = 0) -> Iterator[Batch]:
         for positions in self._positions(skip):
