@@ -1,4 +1,4 @@
-"""Where things lie in a `.beton` file: its parts, read and held against each other before any pixel is.
+"""Layout of a `.beton` file, and its structure: read, and compared part with part, before any pixel is.
 
 A file is, little-endian throughout:
 
@@ -8,13 +8,13 @@ A file is, little-endian throughout:
     pages         from the next multiple of the page size on; what a pointer points at never crosses a page
     allocations   to the end of the file: sample, pointer and length in bytes of all that lies in the pages
 
-Source: the layout that FFCV 1.0.2 (Leclerc et al. 2023) writes; tests/test_beton.py compares byte for byte.
+Source: the layout that FFCV 1.0.2 (Leclerc et al. 2023) writes; tests/data/test_beton.py compares byte for byte.
 """
 
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64
 
 VERSION = 2
 FLOAT, INT, RGB = 0, 1, 2  # field types
@@ -37,20 +37,20 @@ RECORDS = {  # field type -> its part of a record
 }
 
 
-def map_file(path: Path) -> UInt8[np.ndarray, " bytes"]:
-    if not path.exists():
-        raise FileNotFoundError(f"no beton at {path}; check the path, or download or write the file first")
-    if not path.is_file() or path.stat().st_size < HEADER.itemsize:
-        raise ValueError(f"{path} is not a beton: shorter than a header, or a folder; check the path")
-    return np.memmap(path, np.uint8, mode="r").view(np.ndarray)
-
-
 def damaged(path: Path, what: str) -> ValueError:
     return ValueError(f"{path} is cut off or overwritten: {what}; download or write it again")
 
 
-def read_structure(path: Path, data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image records [n], bytes of each image [n] and labels [n], once all parts of the file agree."""
+def read_structure(path: Path) -> tuple[np.ndarray, Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """Image records [n], bytes of each image and labels, of a file whose parts agree.
+
+    Raises FileNotFoundError or ValueError as `read_beton` says.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no beton at {path}; check the path, or download or write the file first")
+    if not path.is_file() or path.stat().st_size < HEADER.itemsize:
+        raise ValueError(f"{path} is not a beton: shorter than a header, or a folder; check the path")
+    data = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
     version, n_fields, page_size, n, table_start = data[: HEADER.itemsize].view(HEADER)[0].item()
     if version != VERSION:
         raise ValueError(

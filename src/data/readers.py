@@ -130,7 +130,7 @@ def read_image_folder(folder: Path, split: str, side: int | None = None) -> RawI
     if side is None:
         images = decode_images([file.read_bytes() for file in files], str(top), names=files)
     else:
-        images = EncodedImages(PictureFiles(files), np.arange(len(files)), side)
+        images = EncodedImages(PictureFiles(files), np.arange(len(files)), (side, side))
     return RawImages(str(top), images, np.array(labels, np.int64), classes, None)
 
 

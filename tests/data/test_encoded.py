@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from src.data import ImageSet, load_images
 from src.data.augment import Augmentation
-from src.data.loaders import EncodedLoader, MemoryLoader, make_loader
+from src.data.loaders import DiskLoader, MemoryLoader, make_loader
 from src.data.on_disk import EncodedImages
 from src.models import build_model
 from src.models.predict import predict
@@ -105,7 +105,7 @@ def test_batches_are_those_of_the_decoded_set_for_any_number_of_workers(encoded,
     options = dict(batch_size=5, augment=augment, shuffle=True, seed=3)
     loader = make_loader(encoded, num_workers=num_workers, **options)
     reference = make_loader(decoded(encoded), **options)
-    assert type(loader) is EncodedLoader and type(reference) is MemoryLoader
+    assert type(loader) is DiskLoader and type(reference) is MemoryLoader
     for epoch in (0, 1):
         loader.epoch = reference.epoch = epoch
         for one, other in zip(loader, reference, strict=True):
