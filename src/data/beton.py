@@ -13,22 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 from simplejpeg import decode_jpeg
 
-from src.data.beton_layout import (
-    ALLOCATION,
-    DESCRIPTOR,
-    HEADER,
-    INT,
-    JPEG,
-    MIN_PAGE_SIZE,
-    PAGE_SIZE,
-    RAW,
-    RECORDS,
-    RGB,
-    VERSION,
-    damaged,
-    read_structure,
-    round_up,
-)
+from src.data.beton_layout import JPEG, MIN_PAGE_SIZE, PAGE_SIZE, RAW, damaged, read_structure, write_file
 from src.data.on_disk import EncodedImages, MappedImages
 from src.files import sha256, written_whole
 
@@ -150,7 +135,7 @@ def write_beton(
     _check_arguments(images, labels, classes, page_size)
     names = None if classes is None else [str(name) for name in classes]
     with written_whole(sidecar_path(path)) as sidecar_file, written_whole(path) as file:
-        _write_file(file, images, labels, page_size)
+        write_file(file, images, labels, page_size)
         sidecar = {"n": len(labels), "classes": names, "sha256": sha256(file)}
         sidecar_file.write_text(json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -192,26 +177,3 @@ def _check_arguments(images: np.ndarray, labels: np.ndarray, classes, page_size:
             f"page_size must be a power of two from {MIN_PAGE_SIZE} to {1 << 31} that holds an image of "
             f"{h * w * 3} bytes, not {page_size}"
         )
-
-
-def _write_file(path: Path, images: np.ndarray, labels: np.ndarray, page_size: int) -> None:
-    n, h, w, _ = images.shape
-    size, per_page = h * w * 3, page_size // (h * w * 3)
-    fields = np.array([(RGB, b"image", b""), (INT, b"label", b"")], DESCRIPTOR)
-    records = np.zeros(n, np.dtype([("image", RECORDS[RGB]), ("label", RECORDS[INT])], align=True))
-    pages_start = round_up(HEADER.itemsize + fields.nbytes + records.nbytes, page_size)
-    table_start = pages_start + -(-n // per_page) * page_size
-    table = np.zeros(n, ALLOCATION)
-    table["sample"], table["size"] = np.arange(n), size
-    table["pointer"] = pages_start + np.arange(n) // per_page * page_size + np.arange(n) % per_page * size
-    for name, value in dict(mode=RAW, width=w, height=h, pointer=table["pointer"]).items():
-        records["image"][name] = value
-    records["label"] = labels
-    header = np.array([(VERSION, len(fields), page_size, n, table_start)], HEADER)
-    with open(path, "wb") as file:
-        file.writelines(part.tobytes() for part in (header, fields, records))
-        for i in range(0, n, per_page):  # a page at a time
-            file.seek(int(table["pointer"][i]))
-            file.write(np.ascontiguousarray(images[i : i + per_page]))
-        file.seek(table_start)
-        file.write(table.tobytes())

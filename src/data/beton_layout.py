@@ -1,4 +1,4 @@
-"""Layout of a `.beton` file, and its structure: read, and compared part with part, before any pixel is.
+"""Layout of a `.beton` file: its structure, compared part with part before any pixel is read, and written.
 
 A file is, little-endian throughout:
 
@@ -14,7 +14,7 @@ Source: the layout that FFCV 1.0.2 (Leclerc et al. 2023) writes; tests/data/test
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 VERSION = 2
 FLOAT, INT, RGB = 0, 1, 2  # field types
@@ -65,7 +65,7 @@ def read_structure(path: Path) -> tuple[np.ndarray, Int64[np.ndarray, " n"], Int
     fields = data[HEADER.itemsize : records_start].view(DESCRIPTOR)
     record = _record_type(path, fields)
     records_end = records_start + n * record.itemsize
-    pages_start = round_up(records_end, page_size)
+    pages_start = _round_up(records_end, page_size)
     table_size = len(data) - table_start
     if table_start < pages_start or table_size % ALLOCATION.itemsize:
         raise damaged(path, f"{n} samples and a table from byte {table_start} cannot be {len(data)} bytes")
@@ -126,5 +126,29 @@ def _match_allocations(path: Path, records: np.ndarray, table: np.ndarray) -> di
     return dict(zip(held, sizes.reshape(n, p).T, strict=True))
 
 
-def round_up(position: int, page_size: int) -> int:
+def write_file(path: Path, images: UInt8[np.ndarray, "n h w 3"], labels: Int64[np.ndarray, " n"], page_size: int):
+    """Write raw images and labels, a page at a time."""
+    n, h, w, _ = images.shape
+    size, per_page = h * w * 3, page_size // (h * w * 3)
+    fields = np.array([(RGB, b"image", b""), (INT, b"label", b"")], DESCRIPTOR)
+    records = np.zeros(n, np.dtype([("image", RECORDS[RGB]), ("label", RECORDS[INT])], align=True))
+    pages_start = _round_up(HEADER.itemsize + fields.nbytes + records.nbytes, page_size)
+    table_start = pages_start + -(-n // per_page) * page_size
+    table = np.zeros(n, ALLOCATION)
+    table["sample"], table["size"] = np.arange(n), size
+    table["pointer"] = pages_start + np.arange(n) // per_page * page_size + np.arange(n) % per_page * size
+    for name, value in dict(mode=RAW, width=w, height=h, pointer=table["pointer"]).items():
+        records["image"][name] = value
+    records["label"] = labels
+    header = np.array([(VERSION, len(fields), page_size, n, table_start)], HEADER)
+    with open(path, "wb") as file:
+        file.writelines(part.tobytes() for part in (header, fields, records))
+        for i in range(0, n, per_page):
+            file.seek(int(table["pointer"][i]))
+            file.write(np.ascontiguousarray(images[i : i + per_page]))
+        file.seek(table_start)
+        file.write(table.tobytes())
+
+
+def _round_up(position: int, page_size: int) -> int:
     return -(-position // page_size) * page_size

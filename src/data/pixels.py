@@ -11,9 +11,9 @@ from src.data.image_set import ImageSet
 
 def channels_first(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[Tensor, "n c h w"]:
     """A copy of stored images as torch wants them."""
-    n, h, w, c = images.shape
-    copy = np.empty((n, c, h, w), np.uint8)
-    np.copyto(copy, images.transpose(0, 3, 1, 2))  # twice as fast as torch's contiguous()
+    images = np.asarray(images).transpose(0, 3, 1, 2)
+    copy = np.empty(images.shape, np.uint8)
+    np.copyto(copy, images)  # twice as fast as torch's contiguous()
     return torch.from_numpy(copy)
 
 
@@ -38,4 +38,4 @@ def pixels_of(image_set: ImageSet, sample_ids: Int[np.ndarray, " n"]) -> Float[T
             f"{image_set.name} {image_set.split} has no sample_id {np.asarray(sample_ids)[rows < 0][0]} "
             f"among its {len(image_set)} images"
         )
-    return to_pixels(np.asarray(image_set.images[rows]))
+    return to_pixels(image_set.images[rows])
