@@ -184,7 +184,8 @@ def in_workers(images: OnDisk, parts: Iterable[Tensor], num_workers: int) -> Ite
     Raises ValueError for an image that cannot be decoded.
     """
     positions = [part.cpu().numpy() for part in parts]
-    loader = DataLoader(images, batch_sampler=positions, num_workers=num_workers, collate_fn=_as_it_is)
+    options = dict(num_workers=num_workers, collate_fn=_as_it_is, generator=torch.Generator())  # not torch's own numbers
+    loader = DataLoader(images, batch_sampler=positions, **options)
     for pixels in loader:
         if isinstance(pixels, ValueError):
             raise pixels

@@ -172,6 +172,14 @@ def test_without_a_side_pictures_of_different_sizes_are_refused_with_the_way_out
         load_images(f"folder:{folder}@0", "test")
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_pass_leaves_torch_s_random_numbers_alone(encoded, num_workers):
+    """Dropout meets the same numbers as when the set is in memory."""
+    before = torch.get_rng_state()
+    list(make_loader(encoded, batch_size=5, num_workers=num_workers))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_stopping_early_leaves_no_worker(encoded):
     before = set(multiprocessing.active_children())
     batches = iter(make_loader(encoded, batch_size=2, num_workers=2))
