@@ -1,7 +1,7 @@
 """Reading and writing of FFCV's `.beton` files, format version 2, with numpy (libjpeg decodes JPEG samples).
 
 The format holds no class names and no checksum. A JSON sidecar beside the file, `<file>.json`, holds both.
-How a file is laid out: `beton_layout`.
+The bytes of a file: `beton_layout`.
 """
 
 import json
@@ -14,37 +14,39 @@ from jaxtyping import Bool, Int64, UInt8
 from simplejpeg import decode_jpeg
 
 from src.data.beton_layout import JPEG, MIN_PAGE_SIZE, PAGE_SIZE, RAW, damaged, read_structure, write_file
-from src.data.on_disk import EncodedImages, MappedImages
+from src.data.on_disk import EncodedImages, MappedImages, OnDisk
 from src.files import sha256, written_whole
 
 
 def read_beton(
-    path: str | Path, *, in_memory: int | None = None
-) -> tuple[UInt8[np.ndarray, "n h w 3"] | MappedImages, Int64[np.ndarray, " n"]]:
+    path: str | Path, *, in_memory: int | None = None, side: int | None = None
+) -> tuple[UInt8[np.ndarray, "n h w 3"] | OnDisk, Int64[np.ndarray, " n"]]:
     """Images (RGB) and labels of a beton, raw or JPEG, in the order of its samples.
 
     in_memory: bytes of pixels above which raw images stay in the file and come as `MappedImages`; None for any size.
-    The image field is the only RGB field or the one named `image`, the label field the only int field or the
-    one named `label`; other fields are skipped.  Raises FileNotFoundError for a missing file, ValueError for
-    one that is not a beton, is cut off or overwritten, has images of different sizes, or has no such field.
+    side: leaves images, of any sizes, in the file as `EncodedImages` of so many pixels a side.
+    The image field is the only RGB field or the one named `image`, the label field the only int field or the one named
+    `label`; other fields are skipped.  Raises FileNotFoundError for a missing file, ValueError for one that is not a
+    beton, is cut off or overwritten, or has no such field; without a side also for images of different sizes or a JPEG
+    that cannot be decoded, which with one is raised in its turn.
 
-    A sidecar's sha256 tells of every changed byte.  Without one, every cut is noticed, and overwritten structure:
-    header, types of fields, image records, pointers, allocation table.  Raw pixels, JPEG data and labels carry no
-    redundancy: a byte overwritten there goes unnoticed, unless a JPEG no longer decodes.
-
-    JPEG samples are decoded with libjpeg's fast transform, as by FFCV, to the same pixels; the accurate one of
-    PIL and OpenCV differs from it by about one grey level on average.
+    With a sidecar every changed byte is noticed, by its sha256; without one every cut, and overwritten structure
+    (header, types, records, pointers, allocations), but no byte of labels or pixels, unless a JPEG no longer decodes.
+    JPEG is decoded with libjpeg's fast transform, to FFCV's pixels; PIL's and OpenCV's are about one grey level off.
     """
-    samples, labels = _open(path)
-    h, w = samples.heights[0], samples.widths[0]
+    samples, labels = _open(Path(path))
+    if side:
+        samples.is_raw()
+        return EncodedImages(samples, np.arange(len(labels)), (side, side)), labels
+    h, w = int(samples.heights[0]), int(samples.widths[0])
     if (samples.heights != h).any() or (samples.widths != w).any() or not h * w:
         heights, widths = (np.unique(sides)[:5].tolist() for sides in (samples.heights, samples.widths))
         raise ValueError(
             f"{path} should hold images of one size, but has heights {heights} and widths {widths}; "
             f"add @SIDE to its name (beton:FILE@224) to have them cut to one"
         )
-    raw = samples.raw()
-    mapped = MappedImages(samples.path, samples.pointers[raw], (int(h), int(w)))
+    raw = samples.is_raw()
+    mapped = MappedImages(samples.path, samples.pointers[raw], (h, w))
     if raw.all():
         return mapped if in_memory is not None and mapped.nbytes > in_memory else mapped.read(), labels
     pixels = np.empty((len(labels), h, w, 3), np.uint8)
@@ -53,16 +55,6 @@ def read_beton(
     for i in np.flatnonzero(~raw):
         pixels[i] = samples.decode(i)
     return pixels, labels
-
-
-def read_encoded_beton(path: str | Path, side: int) -> tuple[EncodedImages, Int64[np.ndarray, " n"]]:
-    """The images of a beton, of any sizes, to be decoded when asked for and cut to squares, and its labels.
-
-    Raises as `read_beton` does, but for a sample that cannot be decoded when its turn comes.
-    """
-    samples, labels = _open(path)
-    samples.raw()
-    return EncodedImages(samples, np.arange(len(labels)), (side, side)), labels
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,8 +72,8 @@ class BetonSamples:
     def paths(self) -> list[Path]:
         return [self.path]
 
-    def raw(self) -> Bool[np.ndarray, " n"]:
-        """Which are raw; the others are JPEG.  Raises ValueError where they can be neither."""
+    def is_raw(self) -> Bool[np.ndarray, " n"]:
+        """True for raw samples, False for JPEG; ValueError for what can be neither."""
         raw, sizes = self.modes == RAW, self.heights * self.widths * 3
         if not (raw | (self.modes == JPEG)).all() or (self.sizes != sizes)[raw].any() or not sizes.all():
             raise damaged(self.path, "its images should be JPEG (0) or raw (1), and raw ones height × width × 3 bytes")
@@ -103,9 +95,8 @@ class BetonSamples:
         return pixels
 
 
-def _open(path: str | Path) -> tuple[BetonSamples, Int64[np.ndarray, " n"]]:
+def _open(path: Path) -> tuple[BetonSamples, Int64[np.ndarray, " n"]]:
     """Samples and labels of a file whose structure and sidecar, if it has one, are right."""
-    path = Path(path)
     images, sizes, labels = read_structure(path)
     sidecar = read_sidecar(path)
     if sidecar and (sidecar["n"], sidecar["sha256"]) != (len(labels), sha256(path)):

@@ -38,6 +38,7 @@ RECORDS = {  # field type -> its part of a record
 
 
 def damaged(path: Path, what: str) -> ValueError:
+    """The error for a file whose parts do not fit together, to be raised."""
     return ValueError(f"{path} is cut off or overwritten: {what}; download or write it again")
 
 
@@ -63,7 +64,11 @@ def read_structure(path: Path) -> tuple[np.ndarray, Int64[np.ndarray, " n"], Int
     if not records_start <= table_start < len(data):
         raise damaged(path, f"its allocation table should start at byte {table_start} of {len(data)}")
     fields = data[HEADER.itemsize : records_start].view(DESCRIPTOR)
-    record = _record_type(path, fields)
+    types = fields["type"].tolist()
+    if unknown := sorted(set(types) - set(RECORDS)):
+        raise ValueError(f"{path} has fields of types {unknown}, not 0 to 6; write it again without them")
+    # parts are called "0", "1", …, since names of fields are free
+    record = np.dtype([(str(i), RECORDS[kind]) for i, kind in enumerate(types)], align=True)
     records_end = records_start + n * record.itemsize
     pages_start = _round_up(records_end, page_size)
     table_size = len(data) - table_start
@@ -76,23 +81,14 @@ def read_structure(path: Path) -> tuple[np.ndarray, Int64[np.ndarray, " n"], Int
     return records[image], sizes[image], records[label].astype(np.int64)
 
 
-def _record_type(path: Path, fields: np.ndarray) -> np.dtype:
-    """The struct of one sample; its parts are called "0", "1", … since names of fields are free."""
-    types = fields["type"].tolist()
-    if unknown := sorted(set(types) - set(RECORDS)):
-        raise ValueError(f"{path} has fields of types {unknown}, not 0 to 6; write it again without them")
-    return np.dtype([(str(i), RECORDS[kind]) for i, kind in enumerate(types)], align=True)
-
-
 def _pick_field(path: Path, fields: np.ndarray, kind: int, usual: str) -> str:
     """Number, as text, of the only field of a type, or among several of the one with the usual name."""
     names = {str(i): name.decode("latin1") for i, (t, name, _) in enumerate(fields.tolist()) if t == kind}
     chosen = [i for i, name in names.items() if name == usual] if len(names) > 1 else list(names)
     if len(chosen) != 1:
-        found = ", ".join(names.values()) or "none"
         raise ValueError(
-            f"{path} should have one {'RGB' if kind == RGB else 'int'} field, or one called {usual} among "
-            f"several; it has {found}: write it again with the fields image and label"
+            f"{path} should have one {'RGB' if kind == RGB else 'int'} field, or one called {usual} among several; it "
+            f"has {', '.join(names.values()) or 'none'}: write it again with the fields image and label"
         )
     return chosen[0]
 
@@ -127,7 +123,7 @@ def _match_allocations(path: Path, records: np.ndarray, table: np.ndarray) -> di
 
 
 def write_file(path: Path, images: UInt8[np.ndarray, "n h w 3"], labels: Int64[np.ndarray, " n"], page_size: int):
-    """Write raw images and labels, a page at a time."""
+    """Write raw images, a page at a time, and labels; the arguments are taken as right."""
     n, h, w, _ = images.shape
     size, per_page = h * w * 3, page_size // (h * w * 3)
     fields = np.array([(RGB, b"image", b""), (INT, b"label", b"")], DESCRIPTOR)

@@ -22,11 +22,7 @@ RETRIES = 2
 
 
 def download_drive_file(
-    file_id: str,
-    target: Path | str,
-    *,
-    sha256: str | None = None,
-    check: Callable[[Path], dict] | None = None,
+    file_id: str, target: Path | str, *, sha256: str | None = None, check: Callable[[Path], dict] | None = None
 ) -> Path:
     """The path `target`, with the public Drive file `file_id`, fetched unless it is there.
 
@@ -39,12 +35,12 @@ def download_drive_file(
     wanted = sha256 or recorded.get("sha256")
 
     def compare(file: Path, advice: str) -> dict:
-        """What to record of the file."""
-        found = hash_file(file)
-        if wanted and found != wanted:
-            raise ValueError(f"{file} has sha256 {found}, expected {wanted}: {advice}")
+        """The facts to record of the file, if it is right."""
+        actual = hash_file(file)
+        if wanted and actual != wanted:
+            raise ValueError(f"{file} has sha256 {actual}, expected {wanted}: {advice}")
         extra = check(file) if check and not recorded else {}
-        return {**extra, "sha256": found, "bytes": file.stat().st_size, "source": f"Google Drive file {file_id}"}
+        return {**extra, "sha256": actual, "bytes": file.stat().st_size, "source": f"Google Drive file {file_id}"}
 
     if target.exists():
         about = compare(target, f"remove {target.name} and {card.name} to fetch it again")

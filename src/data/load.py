@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from src.data import readers
-from src.data.beton import read_beton, read_encoded_beton, read_sidecar
+from src.data.beton import read_beton, read_sidecar
 from src.data.image_set import ImageSet
 from src.data.readers import SPLIT_NAMES, HubError, RawImages
 from src.data.records import DATASETS, DatasetRecord
@@ -64,10 +64,6 @@ def _path_and_side(place: str) -> tuple[Path, int | None]:
     return Path(path), int(side)
 
 
-class _NotThere(Exception):
-    """A place without the set."""
-
-
 def _find(record: DatasetRecord, split: str, source: str | None) -> RawImages:
     """The record's files from the first place that has them."""
     kind_of_error, tried = FileNotFoundError, []
@@ -77,10 +73,12 @@ def _find(record: DatasetRecord, split: str, source: str | None) -> RawImages:
             choices = ", ".join("idx:FOLDER" if key == "idx" else key for key in _PLACES)
             raise ValueError(f"unknown source {place!r}; choose from {choices}")
         try:
-            return _PLACES[kind](record, split, folder)
-        except (_NotThere, HubError) as reason:
-            tried.append(f"({len(tried) + 1}) {reason}")
-            kind_of_error = RuntimeError if kind == "hub" else kind_of_error
+            answer = _PLACES[kind](record, split, folder)
+        except HubError as error:
+            kind_of_error, answer = RuntimeError, str(error)
+        if not isinstance(answer, str):
+            return answer
+        tried.append(f"({len(tried) + 1}) {answer}")
     advice = _advise(record, source)
     raise kind_of_error(f"{record.name} {split} was not found. Tried: {'; '.join(tried)}. What to do: {advice}.")
 
@@ -99,69 +97,55 @@ def _advise(record: DatasetRecord, source: str | None) -> str:
     return ", or ".join(ways)
 
 
-def _embedded(record: DatasetRecord, split: str, _: str) -> RawImages:
+def _embedded(record: DatasetRecord, split: str, _: str) -> RawImages | str:
+    """The set, or why it is not there; so do all places."""
     folder = DATA / record.name
     here = "embedded" in record.sources and folder.is_dir()
     raw = readers.read_parquet(folder, split, *record.columns) if here else None
-    if raw is None:
-        raise _NotThere(f"{folder} in the repository (no {split} files embedded there)")
-    return raw
+    return raw or f"{folder} in the repository (no {split} files embedded there)"
 
 
-def _local(record: DatasetRecord, split: str, _: str) -> RawImages:
+def _local(record: DatasetRecord, split: str, _: str) -> RawImages | str:
     parent = os.environ.get("ZOOM_DATA")
     if not parent:
-        raise _NotThere("a local folder (the environment variable ZOOM_DATA is not set)")
+        return "a local folder (the environment variable ZOOM_DATA is not set)"
     if not Path(parent).is_dir():
         raise FileNotFoundError(f"ZOOM_DATA={parent} is no folder, seen from {Path.cwd()}; correct it")
     folder = Path(parent) / record.name
     if not folder.is_dir():
-        raise _NotThere(f"$ZOOM_DATA: {folder} (no such folder)")
+        return f"$ZOOM_DATA: {folder} (no such folder)"
     raw = readers.read_parquet(folder, split, *record.columns) or readers.read_idx(folder, split)
     if raw is None:
         raise FileNotFoundError(f"{folder} holds no {split}-*.parquet; complete or remove it")
     return raw
 
 
-def _own_beton(record: DatasetRecord, split: str, _: str) -> RawImages:
+def _own_beton(record: DatasetRecord, split: str, _: str) -> RawImages | str:
     if split not in record.betons:
-        raise _NotThere(f"the study's betons (there is none of {record.name} {split})")
+        return f"the study's betons (there is none of {record.name} {split})"
     path = DATA / record.name / record.betons[split]
-    if not path.is_file():
-        raise _NotThere(f"{path} (no such file)")
-    return _read_beton(path)
+    return _read_beton(path) if path.is_file() else f"{path} (no such file)"
 
 
-def _idx(record: DatasetRecord, split: str, folder: str) -> RawImages:
-    raw = readers.read_idx(Path(folder), split)
-    if raw is None:
-        raise _NotThere(f"{folder} (no images file and labels file of {split})")
-    return raw
+def _idx(record: DatasetRecord, split: str, folder: str) -> RawImages | str:
+    return readers.read_idx(Path(folder), split) or f"{folder} (no images file and labels file of {split})"
 
 
-def _folder(place: str, split: str) -> RawImages:
-    path, side = _path_and_side(place)
-    return readers.read_image_folder(path, split, side)
-
-
-def _named_beton(place: str, split: str) -> RawImages:
+def _named_beton(path: Path, side: int | None, split: str) -> RawImages:
     """A beton file, or the one for this split (train*.beton; test*.beton or val*.beton) of a folder."""
-    path, side = _path_and_side(place)
     if path.is_dir():
-        files = sorted(path.glob("*.beton"))
-        chosen = [file for file in files if file.name.startswith(SPLIT_NAMES[split])]
+        names = sorted(file.name for file in path.glob("*.beton"))
+        chosen = [name for name in names if name.startswith(SPLIT_NAMES[split])]
         if len(chosen) != 1:
-            raise FileNotFoundError(
-                f"{path} should hold one beton of {split}; it holds {[file.name for file in files]}"
-            )
-        path = chosen[0]
+            raise FileNotFoundError(f"{path} should hold one beton of {split}; it holds {names}")
+        path /= chosen[0]
     elif path.exists() and not path.name.startswith(SPLIT_NAMES[split]):
-        warnings.warn(f"{path} is returned as {split}, although its name does not say so", stacklevel=3)
+        warnings.warn(f"{path} is returned as {split}, although its name does not say so", stacklevel=4)
     return _read_beton(path, side)
 
 
 def _read_beton(path: Path, side: int | None = None) -> RawImages:
-    images, labels = read_encoded_beton(path, side) if side else read_beton(path, in_memory=IN_MEMORY_BYTES)
+    images, labels = read_beton(path, in_memory=IN_MEMORY_BYTES, side=side)
     classes = (read_sidecar(path) or {}).get("classes")
     return RawImages(str(path), images, labels, tuple(classes) if classes else None)
 
@@ -176,8 +160,8 @@ def _as_recorded(record: DatasetRecord, split: str, raw: RawImages) -> RawImages
     # a tenth may be spelt otherwise: the hub has "T - shirt / top"
     same = [a.lower() == b.lower() for a, b in zip(raw.classes or record.classes, record.classes, strict=True)]
     if sum(same) < 0.9 * len(same):
-        found, expected = ", ".join(raw.classes[:4]), ", ".join(record.classes[:4])
-        raise ValueError(f"{raw.where}: classes {found}, …; those of {record.name} are {expected}, …")
+        theirs, ours = ", ".join(raw.classes[:4]), ", ".join(record.classes[:4])
+        raise ValueError(f"{raw.where}: classes {theirs}, …; those of {record.name} are {ours}, …")
     if len(raw.labels) != record.sizes[split]:
         n = record.sizes[split]
         raise ValueError(f"{raw.where}: {len(raw.labels)} images, {record.name} {split} has {n}")
@@ -197,11 +181,15 @@ def _checked(name: str, split: str, raw: RawImages) -> ImageSet:
         raise ValueError(f"{raw.where}: {error}") from None
 
 
-_PLACES: dict[str, Callable[[DatasetRecord, str, str], RawImages]] = {
+_PLACES: dict[str, Callable[[DatasetRecord, str, str], RawImages | str]] = {
     "embedded": _embedded,
     "local": _local,
     "hub": lambda record, split, _: readers.read_hub(record.hub_id, split, record.columns),
     "beton": _own_beton,
     "idx": _idx,
 }
-_BY_PREFIX = {"hub": lambda place, split: readers.read_hub(place, split), "folder": _folder, "beton": _named_beton}
+_BY_PREFIX = {
+    "hub": lambda place, split: readers.read_hub(place, split),
+    "folder": lambda place, split: readers.read_image_folder(*_path_and_side(place), split),
+    "beton": lambda place, split: _named_beton(*_path_and_side(place), split),
+}

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -121,8 +120,16 @@ class DiskLoader(MemoryLoader):
         return torch.from_numpy(self.images.identity()), self.labels, self.sample_ids
 
     def _read(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
-        for images in in_workers(self.images, parts, self.num_workers):
+        options = dict(num_workers=self.num_workers, collate_fn=_as_it_is)
+        options |= dict(generator=torch.Generator())  # instead of torch's own, which dropout uses
+        for images in DataLoader(self.images, batch_sampler=[part.cpu().numpy() for part in parts], **options):
+            if isinstance(images, ValueError):
+                raise images
             yield channels_first(images).to(self.labels.device)
+
+
+def _as_it_is(batch):
+    return batch
 
 
 def reusable(batches: Iterable[Batch]) -> Iterable[Batch]:
@@ -176,21 +183,3 @@ def make_loader(
             num_workers = min(os.cpu_count() or 1, 8) if isinstance(image_set.images, EncodedImages) else 0
         return DiskLoader(images=image_set.images, num_workers=num_workers, **options)
     return MemoryLoader(images=channels_first(image_set.images).to(device), **options)
-
-
-def in_workers(images: OnDisk, parts: Iterable[Tensor], num_workers: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    """The images at the positions of each part, in turn, read ahead by so many other processes; 0 reads here.
-
-    Raises ValueError for an image that cannot be decoded.
-    """
-    positions = [part.cpu().numpy() for part in parts]
-    options = dict(num_workers=num_workers, collate_fn=_as_it_is, generator=torch.Generator())  # not torch's own numbers
-    loader = DataLoader(images, batch_sampler=positions, **options)
-    for pixels in loader:
-        if isinstance(pixels, ValueError):
-            raise pixels
-        yield pixels
-
-
-def _as_it_is(batch):
-    return batch

@@ -51,15 +51,9 @@ class FfcvLoader(MemoryLoader):
 
     @cached_property
     def _reader(self) -> Loader:
-        return Loader(
-            str(self.images),
-            batch_size=self.batch_size,
-            num_workers=1,
-            os_cache=True,
-            order=OrderOption.SEQUENTIAL,
-            drop_last=False,
-            pipelines={"image": [SimpleRGBImageDecoder(), ToTensor(), ToTorchImage()], "label": None},
-        )
+        pipelines = {"image": [SimpleRGBImageDecoder(), ToTensor(), ToTorchImage()], "label": None}
+        options = dict(batch_size=self.batch_size, num_workers=1, os_cache=True, drop_last=False)
+        return Loader(str(self.images), order=OrderOption.SEQUENTIAL, pipelines=pipelines, **options)
 
     def _read(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         threads = torch.get_num_threads()
@@ -74,6 +68,5 @@ def cached_beton(image_set: ImageSet) -> Path:
     name = fingerprint(torch.from_numpy(np.asarray(image_set.images)), torch.from_numpy(image_set.labels))
     path = DATA / ".cache" / f"{name}.beton"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_beton(path, image_set.images, image_set.labels, classes=image_set.classes)
     return path

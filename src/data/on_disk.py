@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int, Int64, UInt8
@@ -73,14 +72,6 @@ class MappedImages(OnDisk):
         return np.r_[_stamps([self.path]), self.places]
 
 
-class Samples(Protocol):
-    """Encoded images: the files that hold them, and any one by its number; ValueError names one that is broken."""
-
-    paths: Sequence[Path]
-
-    def decode(self, i: int) -> UInt8[np.ndarray, "h w 3"]: ...
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class PictureFiles:
     """Pictures in files of their own: PNG, JPEG, WebP, …, grey or RGB."""
@@ -98,10 +89,10 @@ class PictureFiles:
 class EncodedImages(OnDisk):
     """The middle square of each image, resized to `size` with Pillow (bilinear, antialiased).
 
-    places: positions in `samples`.
+    samples: `PictureFiles` or `beton.BetonSamples`, which open their files in any process.  places: positions there.
     """
 
-    samples: Samples
+    samples: "PictureFiles | BetonSamples"
     places: Int64[np.ndarray, " n"]
     size: tuple[int, int]
 

@@ -18,7 +18,11 @@ def channels_first(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[Tensor, "n c h
 
 
 def to_pixels(images: UInt8[np.ndarray, "n h w c"]) -> Float[Tensor, "n c h w"]:
-    """Stored images as pixels in [0, 1], on the CPU."""
+    """Stored images as pixels in [0, 1], on the CPU.
+
+    >>> to_pixels(np.full((1, 2, 2, 3), 255, np.uint8)).shape
+    torch.Size([1, 3, 2, 2])
+    """
     return channels_first(images).float() / 255
 
 

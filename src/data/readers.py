@@ -113,10 +113,10 @@ def read_idx(folder: Path, split: str) -> RawImages | None:
     return RawImages(str(files[0]), np.repeat(images[..., None], 3, axis=3), labels.astype(np.int64))
 
 
-def read_image_folder(folder: Path, split: str, side: int | None = None) -> RawImages:
+def read_image_folder(folder: Path, side: int | None, split: str) -> RawImages:
     """Pictures, a sub-folder a class, below train/ and test/ (or val/) if there are any; classes sorted.
 
-    side: leaves them in their files, to be decoded when asked for and cut to squares of so many pixels a side.
+    side: leaves them in their files, to be decoded when asked for and cut to squares of so many pixels a side; or None.
     """
     top, classes = _find_classes(folder, split)
     files, labels = [], []
@@ -140,7 +140,7 @@ def _find_classes(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
     places = {ours: [p for n in names if (p := folder / n).is_dir()] for ours, names in SPLIT_NAMES.items()}
     tops = {ours: folders[0] for ours, folders in places.items() if folders}
     if not tops:
-        warnings.warn(f"{folder} has no train/ and test/: all of it is returned as {split}", stacklevel=3)
+        warnings.warn(f"{folder} has no train/ and test/: all of it is returned as {split}", stacklevel=5)
         tops = {split: folder}
     if split not in tops:
         raise FileNotFoundError(f"{folder} has no sub-folder {' or '.join(SPLIT_NAMES[split])}")
@@ -166,9 +166,7 @@ def read_hub(hub_id: str, split: str, columns: tuple[str, str] | None = None) ->
         raise ValueError(f"hub:{hub_id} has no split for {split!r}; it has {', '.join(splits)}")
     data = splits[chosen]
     image_column, label_column = columns or _guess_columns(hub_id, data.features)
-    raw = read_table(data.with_format("arrow")[:], f"hub:{hub_id} {chosen}", image_column, label_column)
-    names = getattr(data.features[label_column], "names", None)
-    return raw._replace(classes=tuple(names) if names else None)
+    return read_table(data.with_format("arrow")[:], f"hub:{hub_id} {chosen}", image_column, label_column)
 
 
 def _load_hub(hub_id: str) -> dict:

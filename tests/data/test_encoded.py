@@ -205,13 +205,14 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     peaks = []
     for n in (80, 1600):
         code = (
-            "import sys, numpy as np, torch\n"
+            "import sys, numpy as np\n"
             "from pathlib import Path\n"
-            "from src.data import load_images\n"
-            "from src.data.loaders import in_workers\n"
+            "from src.data import ImageSet, load_images\n"
+            "from src.data.loaders import make_loader\n"
             "images = load_images(f'folder:{sys.argv[1]}@64', 'test').images\n"
-            "rows = torch.arange(int(sys.argv[2])) % 8\n"
-            "for pixels in in_workers(images, rows.split(20), 0): pass\n"
+            "ids = np.arange(int(sys.argv[2]))\n"
+            "many = ImageSet('many', 'test', images[ids % 8], ids % 2, ('a', 'b'), ids)\n"
+            "for batch in make_loader(many, batch_size=20, num_workers=0): pass\n"
             "line = [l for l in Path('/proc/self/status').read_text().splitlines() if l.startswith('VmHWM')][0]\n"
             "print(int(line.split()[1]) / 1024)"
         )
