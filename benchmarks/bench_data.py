@@ -1,11 +1,11 @@
-"""How many training images a second each loader makes ready: random resized crop, flip, [0, 1] floats, batches of 500.
+"""Training images per second of each loader: random resized crop, flip, [0, 1] floats, batches of 500.
 
     python -m benchmarks.bench_data            # CIFAR-10's training set; writes results/benchmarks/data.csv
 
 The same work in one run on one torch thread and at most one worker: torchvision's data set and transforms through
 torch's DataLoader, FFCV (where installed; its crops are resized by area, not bilinearly), and this study's `memory` and
-`ffcv` backends. The loaders take turns, so that drift of the machine meets all of them, and the first batch, with what
-it compiles, is timed apart. Wall time is what a waiting model sees, CPU time what is left for it.
+`ffcv` backends. The loaders take turns, so that all meet the machine's drift, and the first batch, with its
+compilation, is timed apart. Wall time is a model's wait, CPU time the cores' share that it loses.
 """
 
 import argparse
@@ -36,7 +36,7 @@ BATCH, SCALE = 500, (0.35, 1.0)
 
 
 class PictureDataset(Dataset):
-    """What a user writes first: one PIL picture at a time through torchvision's transforms."""
+    """A first attempt, as users write it: one PIL picture at a time through torchvision's transforms."""
 
     def __init__(self, image_set: ImageSet):
         self.image_set = image_set

@@ -2,10 +2,9 @@
 
     python -m benchmarks.bench_on_disk        # writes a beton of 4 GB into data/.cache and removes it again
 
-Each row is a process of its own on one thread that classifies every image by a linear model. `limit_gib` bounds the
-memory that it may write to (RLIMIT_DATA), so that a process which holds the whole set dies there.
-`added_mib` is the growth of its own memory (without pages of files, which the system takes back at will) from when the
-set is open to its largest.
+Each row is a process of its own on one thread that classifies every image by a linear model. `limit_gib` bounds its
+writable memory (RLIMIT_DATA), so that a process that holds the whole set dies there. `added_mib` is the growth of its
+own memory from the opened set to the peak, without pages of files, which the system takes back at will.
 """
 
 import argparse
@@ -32,13 +31,13 @@ BYTES = 3 * 32 * 32
 
 
 def own_memory() -> float:
-    """MiB of this process's memory that no file backs."""
+    """MiB of this process's memory without pages of files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
 
 
 def make_set(path: Path, gigabytes: float) -> int:
-    """A raw beton of noise; the pixels come from a file that is removed, so that nothing large is ever in memory."""
+    """Write a raw beton of noise, by way of a file of its pixels, so that memory stays small; returns n images."""
     n = int(gigabytes * 1e9) // BYTES
     scratch, rng = path.with_suffix(".raw"), np.random.default_rng(0)
     images = np.memmap(scratch, np.uint8, mode="w+", shape=(n, 32, 32, 3))
@@ -51,7 +50,7 @@ def make_set(path: Path, gigabytes: float) -> int:
 
 @torch.inference_mode()
 def measure(path: str, where: str, limit_gib: float) -> dict:
-    """In this process: images a second over a whole pass, after a first batch, and the growth of memory."""
+    """A row on this process: images per second over a pass, after a first batch, and the growth of memory."""
     torch.set_num_threads(1)
     if limit_gib:
         resource.setrlimit(resource.RLIMIT_DATA, (int(limit_gib * 2**30),) * 2)

@@ -2,7 +2,7 @@
 
     python data/fashion_mnist/make_subset.py [FOLDER WITH THE FOUR idx.gz FILES] [--out FOLDER]
 
-The folder defaults to where Debian's package `dataset-fashion-mnist` puts them. The training subset has 1,000
+The folder defaults to that of Debian's package `dataset-fashion-mnist`. The training subset has 1,000
 images of each class, drawn without replacement with SEED; rows keep the official order, and `sample_id` is
 the index in the official split. The same input, Pillow and pyarrow give the same bytes.
 """
@@ -36,12 +36,12 @@ ORIGINALS = {  # file -> (bytes before the data, sha256 of the file after gunzip
 
 
 def read_original(folder: Path, name: str) -> np.ndarray:
-    """Bytes after the header of one original file, once its checksum is found right."""
+    """Bytes after the header of one original file; ValueError where its checksum is another."""
     header, sha256 = ORIGINALS[name]
     content = gzip.decompress((folder / f"{name}.gz").read_bytes())
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(f"{folder / name}.gz is not the original: sha256 {found}, expected {sha256}")
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != sha256:
+        raise ValueError(f"{folder / name}.gz is not the original: sha256 {actual}, expected {sha256}")
     return np.frombuffer(content, np.uint8, offset=header)
 
 

@@ -1,7 +1,7 @@
 """Training augmentation on whole batches: random crop (resized or padded), flip and mixup, each seeded per image.
 
-A bilinear crop-and-resize is a linear map of the rows of an image, then one of its columns. Done so, a whole batch
-takes two calls on any device, with no loop over images, and equals torchvision's to rounding.
+A bilinear crop-and-resize is a linear map of an image's rows, then one of its columns: two calls for a whole batch on
+any device, and torchvision's pixels to rounding.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from src.seeding import Stream, uniform
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strengths of the training augmentation.
+    """Strengths of the training augmentation; ValueError for those that mean nothing.
 
     scale: smallest and largest share of the area that a crop keeps.  ratio: smallest and largest width / height.
-    pad: where above 0, a crop keeps the size instead, out of the image with so many reflected pixels on every side.
+    pad: above 0, crops of the image's own size, shifted by up to so many pixels and continued by reflection, instead.
     flip: probability of a horizontal flip.  mixup: alpha of Zhang et al. 2018's Beta(alpha, alpha), 0 for none.
     """
 
@@ -50,9 +50,9 @@ def augment_pixels(
     seed: int,
     epoch: int,
 ) -> Float[Tensor, "n c h w"]:
-    """Random crop and horizontal flip, drawn from (seed, epoch, sample id); values stay in [0, 1].
+    """Pixels in [0, 1], cropped and flipped by numbers drawn from (seed, epoch, sample id).
 
-    Raises ValueError where the padding is as wide as the image: there is no more to reflect.
+    Raises ValueError for padding as wide as the image, which has no more to reflect.
     """
     height, width = pixels.shape[-2:]
     draws = uniform(sample_ids, seed, epoch, Stream.CROP, draws=5)
@@ -69,9 +69,9 @@ def augment_pixels(
 def shifted(
     pixels: Float[Tensor, "n c h w"], shifts: Int[Tensor, "n 2"], *, flipped: Bool[Tensor, " n"]
 ) -> Float[Tensor, "n c h w"]:
-    """Each image seen from `shifts` (down, right) pixels further, continued by its reflection; flipped where `flipped`.
+    """Images moved by `shifts` (down, right) pixels, continued by their reflection; flipped where `flipped`.
 
-    The same as a crop of the reflect-padded image, without the padded copy; pixels are moved, never interpolated.
+    Equal to a crop of the reflect-padded image, without the padded copy.
     """
     height, width = pixels.shape[-2:]
     rows = _reflect(torch.arange(height, device=pixels.device) + shifts[:, :1], height)
@@ -91,8 +91,8 @@ def random_boxes(
 ) -> Int[Tensor, "n 4"]:
     """Crop boxes (top, left, height, width) in whole pixels inside the image.
 
-    Area uniform in `scale`, aspect ratio log-uniform in `ratio`, position uniform (Szegedy et al. 2015). A box that
-    would leave the image is cut to it rather than drawn again, so that every image uses four numbers.
+    Area uniform in `scale`, aspect ratio log-uniform in `ratio`, position uniform (Szegedy et al. 2015). A box larger
+    than the image is cut to it, not drawn again, so that every image uses four numbers.
     """
     low, high = augmentation.scale
     area = (low + draws[:, 0] * (high - low)) * height * width
@@ -108,11 +108,10 @@ def random_boxes(
 def resized_crop(
     pixels: Float[Tensor, "n c h w"], boxes: Int[Tensor, "n 4"], *, flipped: Bool[Tensor, " n"] | None = None
 ) -> Float[Tensor, "n c h w"]:
-    """Cut each image to its box (top, left, height, width) and resize it back, bilinearly; flip where `flipped`."""
+    """Each image's box (top, left, height, width), resized to the whole bilinearly; flipped where `flipped`."""
     n, c, h, w = pixels.shape
     top, left, box_height, box_width = boxes.unbind(1)
-    # Rows: each is a weighted sum of two rows of the input, which is what an embedding bag computes, 3 times faster on
-    # a CPU than a product with a matrix of mostly zeros.
+    # Rows: a weighted sum of two rows of the input, as of an embedding bag, 3 times faster on a CPU than a product.
     centres = _pixel_centres(top, box_height, h)
     above = centres.floor()
     below_share = centres - above
@@ -123,7 +122,7 @@ def resized_crop(
     rows = F.embedding_bag(
         taps.view(-1, 2), pixels.reshape(-1, w), per_sample_weights=shares.reshape(-1, 2), mode="sum"
     )
-    # Columns lie apart in memory: here the product is the fast way.
+    # Columns lie apart in memory: here a product is faster.
     centres = _pixel_centres(left, box_width, w)
     if flipped is not None:
         centres = torch.where(flipped[:, None], centres.flip(1), centres)
@@ -133,7 +132,7 @@ def resized_crop(
 
 
 def _pixel_centres(start: Tensor, length: Tensor, size: int) -> Float[Tensor, "n size"]:
-    """Where in the input the `size` output pixels lie that `length` pixels from `start` are stretched over."""
+    """Positions in the input of the `size` output pixels that `length` pixels from `start` are resized to."""
     outputs = torch.arange(size, device=start.device, dtype=torch.float32)
     centres = (outputs + 0.5) * (length[:, None] / size) - 0.5  # as in align_corners=False
     return centres.clamp_(min=0).minimum(length[:, None] - 1.0) + start[:, None]
@@ -142,7 +141,7 @@ def _pixel_centres(start: Tensor, length: Tensor, size: int) -> Float[Tensor, "n
 def mix_partners(
     sample_ids: Int[Tensor, " n"], set_size: int, alpha: float, seed: int, epoch: int
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """For each sample the position of the image it is mixed with, and its own share, from Beta(alpha, alpha)."""
+    """Positions of the images that these are mixed with, and their own shares, from Beta(alpha, alpha)."""
     draws = uniform(sample_ids, seed, epoch, Stream.MIXUP, draws=2)
     partners = (draws[:, 0] * set_size).long().clamp(max=set_size - 1)
     return partners, _beta_quantiles(alpha, draws.device)[(draws[:, 1] * 1024).long()]
@@ -150,6 +149,6 @@ def mix_partners(
 
 @lru_cache
 def _beta_quantiles(alpha: float, device: torch.device) -> Float[Tensor, " 1024"]:
-    """Mid-quantiles of Beta(alpha, alpha): a uniform number picks one, so the share is seeded like all the rest."""
+    """Mid-quantiles of Beta(alpha, alpha), of which a uniform number picks one."""
     levels = (torch.arange(1024, dtype=torch.float64) + 0.5) / 1024
     return torch.from_numpy(beta.ppf(levels.numpy(), alpha, alpha)).float().to(device)

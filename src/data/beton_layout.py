@@ -1,4 +1,4 @@
-"""Where things lie in a `.beton` file: its parts, read and held against each other before any pixel is.
+"""Layout of a `.beton` file: its structure, compared part with part before any pixel is read, and written.
 
 A file is, little-endian throughout:
 
@@ -8,13 +8,13 @@ A file is, little-endian throughout:
     pages         from the next multiple of the page size on; what a pointer points at never crosses a page
     allocations   to the end of the file: sample, pointer and length in bytes of all that lies in the pages
 
-Source: the layout that FFCV 1.0.2 (Leclerc et al. 2023) writes; tests/test_beton.py compares byte for byte.
+Source: the layout that FFCV 1.0.2 (Leclerc et al. 2023) writes; tests/data/test_beton.py compares byte for byte.
 """
 
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 VERSION = 2
 FLOAT, INT, RGB = 0, 1, 2  # field types
@@ -37,20 +37,21 @@ RECORDS = {  # field type -> its part of a record
 }
 
 
-def map_file(path: Path) -> UInt8[np.ndarray, " bytes"]:
+def damaged(path: Path, what: str) -> ValueError:
+    """The error for a file whose parts do not fit together, to be raised."""
+    return ValueError(f"{path} is cut off or overwritten: {what}; download or write it again")
+
+
+def read_structure(path: Path) -> tuple[np.ndarray, Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """Image records [n], bytes of each image and labels, of a file whose parts agree.
+
+    Raises FileNotFoundError or ValueError as `read_beton` says.
+    """
     if not path.exists():
         raise FileNotFoundError(f"no beton at {path}; check the path, or download or write the file first")
     if not path.is_file() or path.stat().st_size < HEADER.itemsize:
         raise ValueError(f"{path} is not a beton: shorter than a header, or a folder; check the path")
-    return np.memmap(path, np.uint8, mode="r").view(np.ndarray)
-
-
-def damaged(path: Path, what: str) -> ValueError:
-    return ValueError(f"{path} is cut off or overwritten: {what}; download or write it again")
-
-
-def read_structure(path: Path, data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image records [n], bytes of each image [n] and labels [n], once all parts of the file agree."""
+    data = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
     version, n_fields, page_size, n, table_start = data[: HEADER.itemsize].view(HEADER)[0].item()
     if version != VERSION:
         raise ValueError(
@@ -63,9 +64,13 @@ def read_structure(path: Path, data: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if not records_start <= table_start < len(data):
         raise damaged(path, f"its allocation table should start at byte {table_start} of {len(data)}")
     fields = data[HEADER.itemsize : records_start].view(DESCRIPTOR)
-    record = _record_type(path, fields)
+    types = fields["type"].tolist()
+    if unknown := sorted(set(types) - set(RECORDS)):
+        raise ValueError(f"{path} has fields of types {unknown}, not 0 to 6; write it again without them")
+    # parts are called "0", "1", …, since names of fields are free
+    record = np.dtype([(str(i), RECORDS[kind]) for i, kind in enumerate(types)], align=True)
     records_end = records_start + n * record.itemsize
-    pages_start = round_up(records_end, page_size)
+    pages_start = _round_up(records_end, page_size)
     table_size = len(data) - table_start
     if table_start < pages_start or table_size % ALLOCATION.itemsize:
         raise damaged(path, f"{n} samples and a table from byte {table_start} cannot be {len(data)} bytes")
@@ -76,23 +81,14 @@ def read_structure(path: Path, data: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return records[image], sizes[image], records[label].astype(np.int64)
 
 
-def _record_type(path: Path, fields: np.ndarray) -> np.dtype:
-    """The struct of one sample; its parts are called "0", "1", … since names of fields are free."""
-    types = fields["type"].tolist()
-    if unknown := sorted(set(types) - set(RECORDS)):
-        raise ValueError(f"{path} has fields of types {unknown}, not 0 to 6; write it again without them")
-    return np.dtype([(str(i), RECORDS[kind]) for i, kind in enumerate(types)], align=True)
-
-
 def _pick_field(path: Path, fields: np.ndarray, kind: int, usual: str) -> str:
     """Number, as text, of the only field of a type, or among several of the one with the usual name."""
     names = {str(i): name.decode("latin1") for i, (t, name, _) in enumerate(fields.tolist()) if t == kind}
     chosen = [i for i, name in names.items() if name == usual] if len(names) > 1 else list(names)
     if len(chosen) != 1:
-        found = ", ".join(names.values()) or "none"
         raise ValueError(
-            f"{path} should have one {'RGB' if kind == RGB else 'int'} field, or one called {usual} among "
-            f"several; it has {found}: write it again with the fields image and label"
+            f"{path} should have one {'RGB' if kind == RGB else 'int'} field, or one called {usual} among several; it "
+            f"has {', '.join(names.values()) or 'none'}: write it again with the fields image and label"
         )
     return chosen[0]
 
@@ -126,5 +122,29 @@ def _match_allocations(path: Path, records: np.ndarray, table: np.ndarray) -> di
     return dict(zip(held, sizes.reshape(n, p).T, strict=True))
 
 
-def round_up(position: int, page_size: int) -> int:
+def write_file(path: Path, images: UInt8[np.ndarray, "n h w 3"], labels: Int64[np.ndarray, " n"], page_size: int):
+    """Write raw images, a page at a time, and labels; the arguments are taken as right."""
+    n, h, w, _ = images.shape
+    size, per_page = h * w * 3, page_size // (h * w * 3)
+    fields = np.array([(RGB, b"image", b""), (INT, b"label", b"")], DESCRIPTOR)
+    records = np.zeros(n, np.dtype([("image", RECORDS[RGB]), ("label", RECORDS[INT])], align=True))
+    pages_start = _round_up(HEADER.itemsize + fields.nbytes + records.nbytes, page_size)
+    table_start = pages_start + -(-n // per_page) * page_size
+    table = np.zeros(n, ALLOCATION)
+    table["sample"], table["size"] = np.arange(n), size
+    table["pointer"] = pages_start + np.arange(n) // per_page * page_size + np.arange(n) % per_page * size
+    for name, value in dict(mode=RAW, width=w, height=h, pointer=table["pointer"]).items():
+        records["image"][name] = value
+    records["label"] = labels
+    header = np.array([(VERSION, len(fields), page_size, n, table_start)], HEADER)
+    with open(path, "wb") as file:
+        file.writelines(part.tobytes() for part in (header, fields, records))
+        for i in range(0, n, per_page):
+            file.seek(int(table["pointer"][i]))
+            file.write(np.ascontiguousarray(images[i : i + per_page]))
+        file.seek(table_start)
+        file.write(table.tobytes())
+
+
+def _round_up(position: int, page_size: int) -> int:
     return -(-position // page_size) * page_size

@@ -1,8 +1,7 @@
-"""Encoded pictures to pixels. Large sets are kept decoded in data/.cache, safe to delete at any time."""
+"""Decoding of pictures. Large sets are kept decoded in data/.cache, safe to delete at any time."""
 
 import hashlib
 import io
-import os
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from src.files import written_whole
 from src.paths import DATA
 
 CACHE = DATA / ".cache"
@@ -22,12 +22,12 @@ FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "GIF", "TIFF", "PPM")  # naming them sa
 def decode_images(
     encoded: Sequence[bytes], where: str, *, names: Sequence[object] | None = None
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """Decode pictures (PNG, WebP, JPEG, …) of one size; grey is repeated three times.
+    """Pixels of pictures (PNG, WebP, JPEG, …) of one size; grey is repeated three times.
 
-    where, names: what errors call the set, and each image besides its index.
-    50,000 CIFAR images take 10 s, or half a second from the cache, which is keyed by the encoded bytes and so
-    never out of date.  Raises ValueError for the first image that cannot be decoded, has another size than
-    image 0, or another mode than grey, palette or RGB.
+    where, names: for errors, of the set, and of each image besides its index.
+    50,000 CIFAR images take 10 s, or half a second from the cache, whose key is a checksum of the encoded bytes.
+    Raises ValueError for the first image that cannot be decoded, has another size than image 0, or another mode
+    than grey, palette or RGB.
     """
     if len(encoded) < CACHE_FROM:
         return _decode(encoded, where, names)
@@ -41,7 +41,9 @@ def decode_images(
     return images
 
 
-def _decode(encoded: Sequence[bytes], where: str, names: Sequence[object] | None) -> np.ndarray:
+def _decode(encoded: Sequence[bytes], where: str, names: Sequence[object] | None) -> UInt8[np.ndarray, "n h w 3"]:
+    if not encoded:
+        raise ValueError(f"{where}: no images")
     images = None
     for i, item in enumerate(encoded):
         name = f"image {i}" if names is None else f"image {i} ({names[i]})"
@@ -51,19 +53,18 @@ def _decode(encoded: Sequence[bytes], where: str, names: Sequence[object] | None
             raise ValueError(f"{where}: {name} cannot be decoded: {error}") from error
         if images is None:
             images = np.empty((len(encoded), *pixels.shape), np.uint8)
-        if pixels.shape != images.shape[1:]:
-            (h, w), (h0, w0) = pixels.shape[:2], images.shape[1:3]
+        (h, w), (h0, w0) = pixels.shape[:2], images.shape[1:3]
+        if (h, w) != (h0, w0):
             raise ValueError(
                 f"{where}: {name} is {w}x{h} pixels, image 0 is {w0}x{h0}; make them one size, or "
                 f"add @SIDE to the name (folder:PATH@224) to have them cut to one"
             )
         images[i] = pixels
-    if images is None:
-        raise ValueError(f"{where}: no images")
     return images
 
 
 def decode_one(item: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """Pixels of one picture; raises what Pillow raises, and ValueError for other modes than grey, palette and RGB."""
     picture = Image.open(io.BytesIO(item), formats=FORMATS)
     if picture.mode not in ("RGB", "L", "P", "1"):
         raise ValueError(f"mode {picture.mode} is not supported; convert it to RGB or 8-bit grey")
@@ -85,14 +86,8 @@ def _read_cache(key: str) -> np.ndarray | None:
 
 
 def _write_cache(key: str, images: np.ndarray) -> None:
-    part = CACHE / f"{key}.{os.getpid()}.part"
     try:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        (CACHE / ".gitignore").write_text("*\n")
-        with open(part, "wb") as file:
+        with written_whole(CACHE / f"{key}-{zlib.crc32(images):08x}.npy") as path, open(path, "wb") as file:
             np.save(file, images)
-        os.replace(part, CACHE / f"{key}-{zlib.crc32(images):08x}.npy")
     except OSError as error:  # a full disk or a read-only folder costs time, not results
-        if part.is_file():
-            part.unlink()
         warnings.warn(f"decoded images are not kept in {CACHE}: {error}", stacklevel=3)

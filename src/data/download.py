@@ -1,6 +1,6 @@
-"""Files from Google Drive, whole or not at all: any public one by its id, and the study's betons.
+"""Downloads from Google Drive, whole or not at all: any public file by its id, and the study's betons.
 
-Beside each file lies `<file>.json` with the sha256 it had when it was first fetched, which it must keep.
+Beside each file lies `<file>.json` with the sha256 of its first download, which it must keep.
 """
 
 import json
@@ -22,33 +22,33 @@ RETRIES = 2
 
 
 def download_drive_file(
-    file_id: str,
-    target: Path | str,
-    *,
-    sha256: str | None = None,
-    check: Callable[[Path], dict] | None = None,
+    file_id: str, target: Path | str, *, sha256: str | None = None, check: Callable[[Path], dict] | None = None
 ) -> Path:
-    """The public Drive file `file_id` at `target`, fetched unless it is there; returns the path.
+    """The path `target`, with the public Drive file `file_id`, fetched unless it is there.
 
-    sha256: what the file must have; None takes what is recorded in `<target>.json` since the first download.
+    sha256: of the file; None takes what `<target>.json` has recorded since the first download.
     check: called with the file before it gets its name; returns what to record besides, or raises ValueError.
-    Raises ValueError for a file that is not right (not kept if new), RuntimeError if Drive cannot be had.
+    Raises ValueError for a file that is not right (a new one is not kept), RuntimeError if Drive does not give it.
     """
-    target = Path(target)
-    card = Path(f"{target}.json")
+    target, card = Path(target), Path(f"{target}.json")
     recorded = json.loads(card.read_text()) if card.exists() else {}
     wanted = sha256 or recorded.get("sha256")
+
+    def compare(file: Path, advice: str) -> dict:
+        """The facts to record of the file, if it is right."""
+        actual = hash_file(file)
+        if wanted and actual != wanted:
+            raise ValueError(f"{file} has sha256 {actual}, expected {wanted}: {advice}")
+        extra = check(file) if check and not recorded else {}
+        return {**extra, "sha256": actual, "bytes": file.stat().st_size, "source": f"Google Drive file {file_id}"}
+
     if target.exists():
-        found = _compare(target, wanted, f"remove {target.name} and {card.name} to fetch it again")
-        extra = check(target) if check and not recorded else {}
+        about = compare(target, f"remove {target.name} and {card.name} to fetch it again")
     else:
         with written_whole(target) as part:
             _fetch(file_id, part, target)
-            found = _compare(part, wanted, f"Drive now gives another file for {file_id}; it is not kept")
-            extra = check(part) if check else {}
+            about = compare(part, f"Drive now gives another file for {file_id}; it is not kept")
     if not recorded:
-        size = target.stat().st_size
-        about = {**extra, "sha256": found, "bytes": size, "source": f"Google Drive file {file_id}"}
         with written_whole(card) as part:
             part.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return target
@@ -58,7 +58,7 @@ def fetch_betons(folder: Path | str = DATA) -> list[Path]:
     """The study's CIFAR betons from its public Drive folder, at folder/<name>/<file>; prints what is there.
 
     A file that `read_beton` refuses, or with other images or classes than its split has, is not kept.
-    Raises RuntimeError if Drive cannot be had or lacks a file, ValueError for a file that is not right.
+    Raises RuntimeError if Drive does not answer or lacks a file, ValueError for a file that is not right.
     """
     wanted = {f"{r.name}/{file}": (r, split) for r in DATASETS.values() for split, file in r.betons.items()}
     link = f"https://drive.google.com/drive/folders/{BETON_FOLDER}"
@@ -83,7 +83,7 @@ def fetch_betons(folder: Path | str = DATA) -> list[Path]:
 
 
 def _check_beton(path: Path, record: DatasetRecord, split: str) -> dict:
-    """What a beton's sidecar says of this one, once it is found whole and to be this split."""
+    """Content of the sidecar of a whole beton of this split; ValueError for any other."""
     images, labels = read_beton(path)
     n, side = record.sizes[split], record.side
     if images.shape != (n, side, side, 3) or labels.min() < 0 or labels.max() >= record.n_classes:
@@ -95,7 +95,7 @@ def _check_beton(path: Path, record: DatasetRecord, split: str) -> dict:
 
 
 def _fetch(file_id: str, part: Path, target: Path) -> None:
-    """One file into `part`, or RuntimeError; what gdown leaves of a broken transfer is removed."""
+    """Download to `part`, or RuntimeError; remains of a broken transfer are removed."""
     try:
         gdown.download(id=file_id, output=str(part), timeout=TIMEOUT, retries=RETRIES)
         with open(part, "rb") as file:
@@ -104,20 +104,12 @@ def _fetch(file_id: str, part: Path, target: Path) -> None:
             raise ValueError("Drive sent a web page: too many downloads today, or the file is not public")
     except Exception as error:  # of requests, or gdown's own
         raise RuntimeError(
-            f"{target.name} cannot be fetched from Google Drive ({_first_line(error)}). What to do: go "
-            f"online and run this again, or fetch https://drive.google.com/uc?id={file_id} in a browser to "
-            f"{target}."
+            f"{target.name} cannot be fetched from Google Drive ({_first_line(error)}). What to do: go online and "
+            f"run this again, or fetch https://drive.google.com/uc?id={file_id} in a browser to {target}."
         ) from error
     finally:
         for rest in part.parent.glob(f"{part.name}?*"):
             os.unlink(rest)
-
-
-def _compare(path: Path, wanted: str | None, advice: str) -> str:
-    found = hash_file(path)
-    if wanted and found != wanted:
-        raise ValueError(f"{path} has sha256 {found}, expected {wanted}: {advice}")
-    return found
 
 
 def _first_line(error: Exception) -> str:

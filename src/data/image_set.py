@@ -1,4 +1,4 @@
-"""`ImageSet`: images with labels and sample ids, checked when made; draws from it respect the classes."""
+"""`ImageSet`: images with labels and sample ids, checked when made, and stratified draws from it."""
 
 from dataclasses import dataclass, replace
 
@@ -10,8 +10,9 @@ from jaxtyping import Int64, UInt8
 class ImageSet:
     """Images with labels, as the models are shown them.
 
-    labels: indices into classes.  sample_ids: unique, indices in the official split, kept by every selection.
-    Raises ValueError when made with other shapes or types, no images, or labels outside the classes.
+    images: an array, or `on_disk.OnDisk` with the same rows.  labels: indices into classes.
+    sample_ids: unique, indices in the official split, kept by every selection.
+    Raises ValueError for other shapes or types, no images, or labels outside the classes.
     """
 
     name: str
@@ -22,9 +23,9 @@ class ImageSet:
     sample_ids: Int64[np.ndarray, " n"]
 
     def __post_init__(self) -> None:
-        n, found = len(self.images), f"{self.images.dtype} {tuple(self.images.shape)}"
+        n, kind = len(self.images), f"{self.images.dtype} {tuple(self.images.shape)}"
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3 or n == 0:
-            raise ValueError(f"images are {found}, expected uint8 [n, h, w, 3] with n > 0")
+            raise ValueError(f"images are {kind}, expected uint8 [n, h, w, 3] with n > 0")
         for what, values in (("labels", self.labels), ("sample_ids", self.sample_ids)):
             if values.dtype != np.int64 or values.shape != (n,):
                 raise ValueError(f"{what} are {values.dtype} {tuple(values.shape)}, expected int64 ({n},)")
@@ -51,18 +52,23 @@ class ImageSet:
         return replace(self, images=images, labels=labels, sample_ids=ids)
 
     def subset(self, n: int, seed: int) -> "ImageSet":
-        """n images, in numbers as equal over the classes as can be, in the order of the set.
+        """n images, as equal in number over the classes as can be, in the order of the set.
 
-        With one seed, a smaller draw is part of a larger one.
+        With one seed, a smaller draw is part of a larger one.  Raises ValueError for n below 1 or above len(self).
+
+        >>> from src.data import load_images
+        >>> images = load_images("fashion_mnist", "test").subset(20, seed=0)
+        >>> images, np.bincount(images.labels).tolist()
+        (<ImageSet fashion_mnist test: 20 images of 32x32, 10 classes>, [2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
         """
         if not 0 < n <= len(self):
             raise ValueError(f"cannot draw {n} of the {len(self)} images of {self.name} {self.split}")
         return self.take(np.sort(self._draw_order(seed, even=True)[:n]))
 
     def split_off(self, amount: float, seed: int) -> tuple["ImageSet", "ImageSet"]:
-        """(rest, held out): disjoint, both with the class shares of the whole. For validation, from train.
+        """(rest, held out): disjoint, both with the class shares of the whole, e.g. to validate.
 
-        amount: a number of images (int), or a fraction in (0, 1) (float).
+        amount: a number of images (int), or a fraction in (0, 1) (float).  Raises ValueError where a part is empty.
         """
         n = round(amount * len(self)) if isinstance(amount, float) else amount
         if not 0 < n < len(self):

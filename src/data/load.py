@@ -1,7 +1,7 @@
 """Images by name: `load_images("cifar10", "test")` gives an `ImageSet`, checked, or one clear error.
 
-A named set is looked for where its record in `src.data.records` says. A place that does not have it is passed
-over; a place that has it broken is an error, never a reason to go on to the next.
+A named set is looked for where its record in `src.data.records` says. A place without it is passed over; a place where
+it is broken is an error, never a reason to go on to the next.
 """
 
 import difflib
@@ -13,59 +13,55 @@ from pathlib import Path
 import numpy as np
 
 from src.data import readers
-from src.data.beton import read_beton, read_encoded_beton, read_sidecar
+from src.data.beton import read_beton, read_sidecar
 from src.data.image_set import ImageSet
 from src.data.readers import SPLIT_NAMES, HubError, RawImages
 from src.data.records import DATASETS, DatasetRecord
 from src.paths import DATA
 
-IN_MEMORY_BYTES = 2 << 30  # a raw beton of more pixels stays in its file, see `mapped.MappedImages`
-
-__all__ = ["DATASETS", "DatasetRecord", "ImageSet", "load_images"]
+IN_MEMORY_BYTES = 2 << 30  # a raw beton of more pixels stays in its file, see `on_disk.MappedImages`
 
 
 def load_images(name: str, split: str, *, source: str | None = None) -> ImageSet:
     """All images of one split, "train" or "test".
 
     name: a key of DATASETS, or hub:owner/name, folder:PATH (a sub-folder a class) or beton:PATH.  With "@224" after
-        either PATH, images of any sizes stay encoded in their files, to be decoded in workers when they are asked for
-        and cut to the middle square of 224 pixels a side (`encoded.EncodedImages`).
-    source: where a named set is to be taken from.  None looks where its record says, in order: the files
-        embedded in the repository, $ZOOM_DATA/<name>, the hub.  Or one of "embedded", "local" ($ZOOM_DATA),
-        "hub", "beton" (fetched by `make betons`), "idx:FOLDER" (MNIST's format).
+        either PATH, images of any sizes stay encoded in their files; workers decode them when asked for, and cut them
+        to the middle square of 224 pixels a side (`on_disk.EncodedImages`).
+    source: place of a named set.  None tries what its record says, in order: the files embedded in the repository,
+        $ZOOM_DATA/<name>, the hub.  Or one of "embedded", "local" ($ZOOM_DATA), "hub", "beton" (fetched by
+        `make betons`), "idx:FOLDER" (MNIST's format).
     Raises ValueError for an unknown name, split or source and for files that are not what the name says,
-    FileNotFoundError where nothing was found, RuntimeError where the hub cannot be reached; each says what
-    was tried and what to do.
+    FileNotFoundError where there are none, RuntimeError where the hub does not answer; each says what was tried and
+    what to do.
+
+    >>> load_images("fashion_mnist", "test")
+    <ImageSet fashion_mnist test: 10000 images of 32x32, 10 classes>
     """
     if split not in SPLIT_NAMES:
         raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLIT_NAMES)}")
-    kind, _, rest = name.partition(":")
-    if kind in _BY_PREFIX and rest:
+    kind, _, place = name.partition(":")
+    if kind in _BY_PREFIX and place:
         if source is not None:
             raise ValueError(f"{name} says where it is; source={source!r} is for named sets")
-        place, side = _side_of(rest) if kind != "hub" else (rest, None)
-        raw = _BY_PREFIX[kind](place, split, side)
-        return _checked(name, split, raw, raw.classes)
+        return _checked(name, split, _BY_PREFIX[kind](place, split))
     if name not in DATASETS:
         near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         choices = ", ".join([*DATASETS, "hub:owner/name", "folder:PATH", "beton:PATH"])
         raise ValueError(f"unknown data set {name!r}{hint}; choose from {choices}")
-    return _named(DATASETS[name], split, _find(DATASETS[name], split, source))
+    record = DATASETS[name]
+    return _checked(name, split, _as_recorded(record, split, _find(record, split, source)))
 
 
-def _side_of(place: str) -> tuple[str, int | None]:
-    """PATH@224 as its path and the side; None where it names none."""
+def _path_and_side(place: str) -> tuple[Path, int | None]:
+    """PATH@224 -> PATH and 224; None for a path alone."""
     path, at, side = place.rpartition("@")
     if not at or not side.isdecimal():
-        return place, None
+        return Path(place), None
     if int(side) < 1:
         raise ValueError(f"{place} asks for images of {side} pixels a side; take at least 1")
-    return path, int(side)
-
-
-class _NotThere(Exception):
-    """This place does not have the set."""
+    return Path(path), int(side)
 
 
 def _find(record: DatasetRecord, split: str, source: str | None) -> RawImages:
@@ -77,15 +73,14 @@ def _find(record: DatasetRecord, split: str, source: str | None) -> RawImages:
             choices = ", ".join("idx:FOLDER" if key == "idx" else key for key in _PLACES)
             raise ValueError(f"unknown source {place!r}; choose from {choices}")
         try:
-            return _PLACES[kind](record, split, folder)
-        except _NotThere as reason:
-            tried.append(str(reason))
-        except HubError as reason:
-            kind_of_error = RuntimeError
-            tried.append(str(reason))
-    places = "; ".join(f"({i}) {place}" for i, place in enumerate(tried, 1))
+            answer = _PLACES[kind](record, split, folder)
+        except HubError as error:
+            kind_of_error, answer = RuntimeError, str(error)
+        if not isinstance(answer, str):
+            return answer
+        tried.append(f"({len(tried) + 1}) {answer}")
     advice = _advise(record, source)
-    raise kind_of_error(f"{record.name} {split} was not found. Tried: {places}. What to do: {advice}.")
+    raise kind_of_error(f"{record.name} {split} was not found. Tried: {'; '.join(tried)}. What to do: {advice}.")
 
 
 def _advise(record: DatasetRecord, source: str | None) -> str:
@@ -102,101 +97,83 @@ def _advise(record: DatasetRecord, source: str | None) -> str:
     return ", or ".join(ways)
 
 
-def _embedded(record: DatasetRecord, split: str, _: str) -> RawImages:
+def _embedded(record: DatasetRecord, split: str, _: str) -> RawImages | str:
+    """The set, or why it is not there; so do all places."""
     folder = DATA / record.name
     here = "embedded" in record.sources and folder.is_dir()
-    files = readers.find_parquet(folder, split) if here else []
-    if not files:
-        raise _NotThere(f"{folder} in the repository (no {split} files embedded there)")
-    return readers.read_parquet(files, record.image_column, record.label_column)
+    raw = readers.read_parquet(folder, split, *record.columns) if here else None
+    return raw or f"{folder} in the repository (no {split} files embedded there)"
 
 
-def _local(record: DatasetRecord, split: str, _: str) -> RawImages:
+def _local(record: DatasetRecord, split: str, _: str) -> RawImages | str:
     parent = os.environ.get("ZOOM_DATA")
     if not parent:
-        raise _NotThere("a local folder (the environment variable ZOOM_DATA is not set)")
+        return "a local folder (the environment variable ZOOM_DATA is not set)"
     if not Path(parent).is_dir():
         raise FileNotFoundError(f"ZOOM_DATA={parent} is no folder, seen from {Path.cwd()}; correct it")
     folder = Path(parent) / record.name
     if not folder.is_dir():
-        raise _NotThere(f"$ZOOM_DATA: {folder} (no such folder)")
-    if files := readers.find_parquet(folder, record.splits[split]):
-        return readers.read_parquet(files, record.image_column, record.label_column)
-    if files := readers.find_idx(folder, split):
-        return readers.read_idx(files)
-    raise FileNotFoundError(f"{folder} holds no {record.splits[split]}-*.parquet; complete or remove it")
+        return f"$ZOOM_DATA: {folder} (no such folder)"
+    raw = readers.read_parquet(folder, split, *record.columns) or readers.read_idx(folder, split)
+    if raw is None:
+        raise FileNotFoundError(f"{folder} holds no {split}-*.parquet; complete or remove it")
+    return raw
 
 
-def _hub(record: DatasetRecord, split: str, _: str) -> RawImages:
-    columns = (record.image_column, record.label_column)
-    return readers.read_hub(record.hub_id, record.splits[split], columns)
-
-
-def _own_beton(record: DatasetRecord, split: str, _: str) -> RawImages:
+def _own_beton(record: DatasetRecord, split: str, _: str) -> RawImages | str:
     if split not in record.betons:
-        raise _NotThere(f"the study's betons (there is none of {record.name} {split})")
+        return f"the study's betons (there is none of {record.name} {split})"
     path = DATA / record.name / record.betons[split]
-    if not path.is_file():
-        raise _NotThere(f"{path} (no such file)")
-    return _read_beton(path)
+    return _read_beton(path) if path.is_file() else f"{path} (no such file)"
 
 
-def _idx(record: DatasetRecord, split: str, folder: str) -> RawImages:
-    files = readers.find_idx(Path(folder), split)
-    if not files:
-        raise _NotThere(f"{folder} (no images file and labels file of {split})")
-    return readers.read_idx(files)
+def _idx(record: DatasetRecord, split: str, folder: str) -> RawImages | str:
+    return readers.read_idx(Path(folder), split) or f"{folder} (no images file and labels file of {split})"
 
 
-def _named_beton(name: str, split: str, side: int | None) -> RawImages:
+def _named_beton(path: Path, side: int | None, split: str) -> RawImages:
     """A beton file, or the one for this split (train*.beton; test*.beton or val*.beton) of a folder."""
-    path = Path(name)
     if path.is_dir():
-        files = [file for file in path.glob("*.beton") if file.name.startswith(SPLIT_NAMES[split])]
-        if len(files) != 1:
-            found = sorted(file.name for file in path.glob("*.beton"))
-            raise FileNotFoundError(f"{path} should hold one beton of {split}; it holds {found}")
-        path = files[0]
+        names = sorted(file.name for file in path.glob("*.beton"))
+        chosen = [name for name in names if name.startswith(SPLIT_NAMES[split])]
+        if len(chosen) != 1:
+            raise FileNotFoundError(f"{path} should hold one beton of {split}; it holds {names}")
+        path /= chosen[0]
     elif path.exists() and not path.name.startswith(SPLIT_NAMES[split]):
-        warnings.warn(f"{path} is returned as {split}, although its name does not say so", stacklevel=3)
+        warnings.warn(f"{path} is returned as {split}, although its name does not say so", stacklevel=4)
     return _read_beton(path, side)
 
 
 def _read_beton(path: Path, side: int | None = None) -> RawImages:
-    images, labels = read_encoded_beton(path, side) if side else read_beton(path, in_memory=IN_MEMORY_BYTES)
+    images, labels = read_beton(path, in_memory=IN_MEMORY_BYTES, side=side)
     classes = (read_sidecar(path) or {}).get("classes")
-    return RawImages(str(path), images, labels, tuple(classes) if classes else None, None)
+    return RawImages(str(path), images, labels, tuple(classes) if classes else None)
 
 
-def _named(record: DatasetRecord, split: str, raw: RawImages) -> ImageSet:
-    """Pads; refuses files that hold another data set than the record's, or part of it."""
+def _as_recorded(record: DatasetRecord, split: str, raw: RawImages) -> RawImages:
+    """Padded, with the record's classes; ValueError for another data set than the record's, or a part of it."""
     side, (h, w) = record.side - 2 * record.pad, raw.images.shape[1:3]
     if (h, w) != (side, side):
         raise ValueError(f"{raw.where}: image 0 is {w}x{h} pixels, {record.name} has {side}x{side}")
     if raw.classes and len(raw.classes) != record.n_classes:
         raise ValueError(f"{raw.where}: {len(raw.classes)} classes, {record.name} has {record.n_classes}")
-    if raw.classes and not _mostly_equal(raw.classes, record.classes):
-        found, expected = ", ".join(raw.classes[:4]), ", ".join(record.classes[:4])
-        raise ValueError(f"{raw.where}: classes {found}, …; those of {record.name} are {expected}, …")
+    # a tenth may be spelt otherwise: the hub has "T - shirt / top"
+    same = [a.lower() == b.lower() for a, b in zip(raw.classes or record.classes, record.classes, strict=True)]
+    if sum(same) < 0.9 * len(same):
+        theirs, ours = ", ".join(raw.classes[:4]), ", ".join(record.classes[:4])
+        raise ValueError(f"{raw.where}: classes {theirs}, …; those of {record.name} are {ours}, …")
     if len(raw.labels) != record.sizes[split]:
         n = record.sizes[split]
         raise ValueError(f"{raw.where}: {len(raw.labels)} images, {record.name} {split} has {n}")
+    border, images = (record.pad, record.pad), raw.images
     if record.pad:
-        border = (record.pad, record.pad)
-        raw = raw._replace(images=np.pad(raw.images, ((0, 0), border, border, (0, 0))))
-    return _checked(record.name, split, raw, record.classes)
+        images = np.pad(images, ((0, 0), border, border, (0, 0)))
+    return raw._replace(images=images, classes=record.classes)
 
 
-def _mostly_equal(found: tuple[str, ...], expected: tuple[str, ...]) -> bool:
-    """Same names in the same order; a tenth may be spelt otherwise (the hub has "T - shirt / top")."""
-    same = sum(a.lower() == b.lower() for a, b in zip(found, expected, strict=True))
-    return same >= 0.9 * len(expected)
-
-
-def _checked(name: str, split: str, raw: RawImages, classes: tuple[str, ...] | None) -> ImageSet:
+def _checked(name: str, split: str, raw: RawImages) -> ImageSet:
     """The set; classes that no file names are called 0, 1, …"""
-    if classes is None:
-        classes = tuple(str(i) for i in range(int(raw.labels.max(initial=0)) + 1))
+    classes = raw.classes or tuple(str(i) for i in range(int(raw.labels.max(initial=0)) + 1))
     ids = np.arange(len(raw.labels)) if raw.sample_ids is None else raw.sample_ids
     try:
         return ImageSet(name, split, raw.images, raw.labels, classes, ids)
@@ -204,11 +181,15 @@ def _checked(name: str, split: str, raw: RawImages, classes: tuple[str, ...] | N
         raise ValueError(f"{raw.where}: {error}") from None
 
 
-_PLACES: dict[str, Callable[[DatasetRecord, str, str], RawImages]] = {
-    "embedded": _embedded, "local": _local, "hub": _hub, "beton": _own_beton, "idx": _idx,
-}  # fmt: skip
-_BY_PREFIX: dict[str, Callable[[str, str, int | None], RawImages]] = {
-    "hub": lambda name, split, _: readers.read_hub(name, split),
-    "folder": lambda path, split, side: readers.read_image_folder(Path(path), split, side),
-    "beton": _named_beton,
+_PLACES: dict[str, Callable[[DatasetRecord, str, str], RawImages | str]] = {
+    "embedded": _embedded,
+    "local": _local,
+    "hub": lambda record, split, _: readers.read_hub(record.hub_id, split, record.columns),
+    "beton": _own_beton,
+    "idx": _idx,
+}
+_BY_PREFIX = {
+    "hub": lambda place, split: readers.read_hub(place, split),
+    "folder": lambda place, split: readers.read_image_folder(*_path_and_side(place), split),
+    "beton": lambda place, split: _named_beton(*_path_and_side(place), split),
 }

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from src.data.augment import Augmentation, augment_pixels, mix_partners
 from src.data.image_set import ImageSet
-from src.data.on_disk import EncodedImages, MappedImages
-from src.seeding import uniform
+from src.data.on_disk import EncodedImages, OnDisk
+from src.data.pixels import channels_first
+from src.seeding import Stream, uniform
 
 BACKENDS = ("memory", "ffcv")
 
@@ -27,10 +27,10 @@ class Batch(NamedTuple):
 
 @dataclass
 class MemoryLoader:
-    """Iterates over a whole set held as one uint8 tensor on `device`; set `epoch` before each pass that is random.
+    """Batches of a set held as one uint8 tensor on its device; set `epoch` before each pass that is random.
 
-    Order, crops, flips and mixup depend on (seed, epoch, sample id) alone. `batches(skip=k)` starts at the k-th
-    batch, for training that resumes in the middle of an epoch.
+    Order, crops, flips and mixup depend on (seed, epoch, sample id) alone. `batches(skip=k)` leaves out the first k
+    batches, for training that resumes in the middle of an epoch.
     """
 
     images: Tensor  # uint8 [n, 3, h, w]; or features that a frozen backbone made of them, taken as they are
@@ -42,17 +42,17 @@ class MemoryLoader:
     shuffle: bool = False
     seed: int = 0
     epoch: int = 0
-    share: tuple[int, int] = (0, 1)  # which part of each batch this is, of how many
+    share: tuple[int, int] = (0, 1)  # rank and world size: each process has its part of every batch
 
-    def share_with(self, number: int, n_processes: int) -> None:
-        """Give this process the part `number`, counted from 0, of each batch; ValueError where one would be empty."""
+    def share_with(self, rank: int, world_size: int) -> None:
+        """Give this process, of world_size, its part of each batch; ValueError where one would be empty."""
         smallest = min(self.batch_size, (len(self.labels) - 1) % self.batch_size + 1)
-        if smallest < n_processes:
+        if smallest < world_size:
             raise ValueError(
                 f"{len(self.labels)} images in batches of {self.batch_size} leave one of {smallest}, which cannot be "
-                f"shared by {n_processes} processes; take another batch_size"
+                f"shared by {world_size} processes; take another batch_size"
             )
-        self.share = (number, n_processes)
+        self.share = (rank, world_size)
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -64,95 +64,76 @@ class MemoryLoader:
         """Positions in the order of this epoch: as stored, or sorted by a random number of each sample."""
         if not self.shuffle:
             return torch.arange(len(self.labels), device=self.labels.device)
-        return uniform(self.sample_ids, self.seed, self.epoch, draws=1)[:, 0].argsort(stable=True)
-
-    def batches(self, *, skip: int = 0) -> Iterator[Batch]:
-        for positions in self._positions(skip):
-            yield self._batch(positions)
-
-    def _positions(self, skip: int) -> list[Tensor]:
-        """Of each batch, from the one called `skip`, the positions of this process's share."""
-        number, n_processes = self.share
-        return [positions.tensor_split(n_processes)[number] for positions in self.order().split(self.batch_size)[skip:]]
-
-    def _batch(self, positions: Tensor) -> Batch:
-        pixels, labels, ids = self._augmented(positions)
-        if self.augmentation and self.augmentation.mixup:
-            partners, shares = mix_partners(ids, len(self.labels), self.augmentation.mixup, self.seed, self.epoch)
-            other_pixels, other_labels, _ = self._augmented(partners)
-            pixels = torch.lerp(other_pixels, pixels, shares[:, None, None, None])
-            one_hot = torch.eye(self.n_classes, device=pixels.device)
-            labels = torch.lerp(one_hot[other_labels], one_hot[labels], shares[:, None])
-        return Batch(pixels, labels, ids)
-
-    def _augmented(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ids = self.sample_ids[positions]
-        pixels = self._pixels(positions)
-        if pixels.dtype == torch.uint8:
-            pixels = pixels.float().div_(255)
-        if self.augmentation:
-            pixels = augment_pixels(pixels, ids, self.augmentation, seed=self.seed, epoch=self.epoch)
-        return pixels, self.labels[positions], ids
+        return uniform(self.sample_ids, self.seed, self.epoch, Stream.ORDER, draws=1)[:, 0].argsort(stable=True)
 
     def identity(self) -> tuple[Tensor, ...]:
         """What tells this set from any other, for checksums."""
         return self.images, self.labels, self.sample_ids
 
-    def _pixels(self, positions: Tensor) -> Tensor:
-        return self.images.index_select(0, positions)  # 20 times faster than images[positions]
+    def batches(self, *, skip: int = 0) -> Iterator[Batch]:
+        rank, world_size = self.share
+        parts = [part.tensor_split(world_size)[rank] for part in self.order().split(self.batch_size)[skip:]]
+        if self._mixes:  # the images of a batch, then those that they are mixed with
+            parts = [torch.cat([part, self._mixture(self.sample_ids[part])[0]]) for part in parts]
+        for positions, pixels in zip(parts, self._read(parts), strict=True):
+            yield self._batch(positions, pixels)
+
+    def _read(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The images at the positions of each part, in turn."""
+        for positions in parts:
+            yield self.images.index_select(0, positions)  # 20 times faster than images[positions]
+
+    def _batch(self, positions: Tensor, pixels: Tensor) -> Batch:
+        ids, labels = self.sample_ids[positions], self.labels[positions]
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.float().div_(255)
+        if self.augmentation:
+            pixels = augment_pixels(pixels, ids, self.augmentation, seed=self.seed, epoch=self.epoch)
+        if self._mixes:
+            (ids, _), (pixels, others) = ids.chunk(2), pixels.chunk(2)
+            shares = self._mixture(ids)[1]
+            pixels = torch.lerp(others, pixels, shares[:, None, None, None])
+            labels, other_labels = torch.eye(self.n_classes, device=pixels.device)[labels].chunk(2)
+            labels = torch.lerp(other_labels, labels, shares[:, None])
+        return Batch(pixels, labels, ids)
+
+    @property
+    def _mixes(self) -> bool:
+        return bool(self.augmentation and self.augmentation.mixup)
+
+    def _mixture(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions of the images that these are mixed with, and the share of each image itself."""
+        return mix_partners(ids, len(self.labels), self.augmentation.mixup, self.seed, self.epoch)
 
 
 @dataclass
-class MappedLoader(MemoryLoader):
-    """A `MemoryLoader` whose images stay in their file: a batch at a time is read, so that memory does not grow."""
+class DiskLoader(MemoryLoader):
+    """A `MemoryLoader` whose images stay in their files: memory does not grow with their number.
 
-    images: MappedImages
+    num_workers: processes that read and decode ahead; 0 for none.
+    """
 
-    def identity(self) -> tuple[Tensor, ...]:
-        file = self.images.path.stat()  # instead of the pixels, which would all have to be read
-        return (
-            torch.tensor([file.st_size, file.st_mtime_ns]),
-            torch.from_numpy(self.images.pointers),
-            self.labels,
-            self.sample_ids,
-        )
-
-    def _pixels(self, positions: Tensor) -> Tensor:
-        return _channels_first(np.asarray(self.images[positions.cpu().numpy()])).to(self.labels.device)
-
-
-@dataclass
-class EncodedLoader(MemoryLoader):
-    """A `MemoryLoader` whose images are decoded in worker processes, ahead of their turn."""
-
-    images: EncodedImages
+    images: OnDisk
     num_workers: int = 0
 
-    def batches(self, *, skip: int = 0) -> Iterator[Batch]:
-        positions = self._positions(skip)
-        wanted = [torch.cat([some, *self._partners(some)]).cpu() for some in positions]
-        decoded = in_workers(self.images, wanted, self.num_workers)
-        for some, pixels in zip(positions, decoded, strict=True):
-            # asked for in this order: the batch, then what it is mixed with
-            self._decoded = iter(pixels.to(self.labels.device).permute(0, 3, 1, 2).split(len(some)))
-            yield self._batch(some)
-
     def identity(self) -> tuple[Tensor, ...]:
-        facts = [*self.images.samples.identity(), self.images.side]  # instead of the pixels
-        return torch.tensor(facts), torch.from_numpy(self.images.rows), self.labels, self.sample_ids
+        return torch.from_numpy(self.images.identity()), self.labels, self.sample_ids
 
-    def _partners(self, positions: Tensor) -> list[Tensor]:
-        if not (self.augmentation and self.augmentation.mixup):
-            return []
-        ids = self.sample_ids[positions]
-        return [mix_partners(ids, len(self.labels), self.augmentation.mixup, self.seed, self.epoch)[0]]
+    def _read(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        options = dict(num_workers=self.num_workers, collate_fn=_as_it_is)
+        options |= dict(generator=torch.Generator())  # instead of torch's own, which dropout uses
+        for images in DataLoader(self.images, batch_sampler=[part.cpu().numpy() for part in parts], **options):
+            if isinstance(images, ValueError):
+                raise images
+            yield channels_first(images).to(self.labels.device)
 
-    def _pixels(self, positions: Tensor) -> Tensor:
-        return next(self._decoded)
+
+def _as_it_is(batch):
+    return batch
 
 
 def reusable(batches: Iterable[Batch]) -> Iterable[Batch]:
-    """What can be gone through again and again: a loader as it is, of an iterator a list of all that it gives."""
+    """Batches for more than one pass: a loader as it is, an iterator as a list."""
     return list(batches) if isinstance(batches, Iterator) else batches
 
 
@@ -166,14 +147,19 @@ def make_loader(
     device: torch.device | str = "cpu",
     backend: str = "memory",
     num_workers: int | None = None,
-):
-    """Batches of `image_set` as `Batch(pixels, labels, sample_ids)` on `device`.
+) -> MemoryLoader:
+    """Batches of `image_set` as `Batch(pixels, labels, sample_ids)` on `device`, the same from every backend.
 
     augment: True for random resized crop and flip with the default strengths, or an `Augmentation`.
-    backend: "memory" (default) holds the set as one uint8 tensor on `device`, or reads batch by batch what is too large
-    for that (`MappedImages`), or decodes what is still encoded (`EncodedImages`); "ffcv" reads it through FFCV, which
-    must be installed.  All give the same batches.  num_workers: processes that decode; None for one a core, at most 8;
-    of no effect where nothing is to be decoded.  Raises ValueError for an unknown backend or batch size below 1.
+    backend: "memory" holds the set as one uint8 tensor on `device`, or reads batch by batch what stays on disk; "ffcv"
+    reads through FFCV, which must be installed.
+    num_workers: processes that read ahead from disk; None for one a core, at most 8, where images are to be decoded.
+    Raises ValueError for an unknown backend or a batch size below 1.
+
+    >>> from src.data import load_images
+    >>> loader = make_loader(load_images("fashion_mnist", "test").subset(100, seed=0), batch_size=32, shuffle=True)
+    >>> [tuple(batch.pixels.shape) for batch in loader]
+    [(32, 3, 32, 32), (32, 3, 32, 32), (32, 3, 32, 32), (4, 3, 32, 32)]
     """
     if backend not in BACKENDS:
         raise ValueError(f"unknown loader backend {backend!r}; choose from {', '.join(BACKENDS)}")
@@ -189,36 +175,11 @@ def make_loader(
         seed=seed,
     )
     if backend == "ffcv":
-        from src.data.loaders_ffcv import FfcvLoader, cached_beton  # optional requirement, imported on demand
+        from src.data.loaders_ffcv import FfcvLoader, cached_beton  # an optional requirement
 
-        return FfcvLoader(beton=cached_beton(image_set), **options)
-    if isinstance(image_set.images, MappedImages):
-        return MappedLoader(images=image_set.images, **options)
-    if isinstance(image_set.images, EncodedImages):
-        workers = min(os.cpu_count() or 1, 8) if num_workers is None else num_workers
-        return EncodedLoader(images=image_set.images, num_workers=workers, **options)
-    return MemoryLoader(images=_channels_first(image_set.images).to(device), **options)
-
-
-def _channels_first(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[Tensor, "n c h w"]:
-    n, h, w, c = images.shape
-    copy = np.empty((n, c, h, w), np.uint8)
-    np.copyto(copy, images.transpose(0, 3, 1, 2))  # twice as fast as torch's contiguous()
-    return torch.from_numpy(copy)
-
-
-def in_workers(images: EncodedImages, batches: Sequence[Tensor], num_workers: int):
-    """Yield the pixels uint8 [n, side, side, 3] of each batch of positions, decoded ahead in other processes.
-
-    num_workers: how many; 0 decodes here.  Raises ValueError for an image that cannot be decoded.
-    """
-    positions = [batch.tolist() for batch in batches]
-    loader = DataLoader(images, batch_sampler=positions, num_workers=num_workers, collate_fn=_as_it_is)
-    for pixels in loader:
-        if isinstance(pixels, ValueError):
-            raise pixels
-        yield torch.from_numpy(pixels)
-
-
-def _as_it_is(batch):
-    return batch
+        return FfcvLoader(images=cached_beton(image_set), **options)
+    if isinstance(image_set.images, OnDisk):
+        if num_workers is None:
+            num_workers = min(os.cpu_count() or 1, 8) if isinstance(image_set.images, EncodedImages) else 0
+        return DiskLoader(images=image_set.images, num_workers=num_workers, **options)
+    return MemoryLoader(images=channels_first(image_set.images).to(device), **options)

@@ -1,11 +1,10 @@
-"""The `ffcv` backend of `make_loader`: images are read by FFCV, everything after that is the `memory` backend's.
+"""Backend `ffcv` of `make_loader`: FFCV reads the images, and all else is as from memory, so that batches are too.
 
-FFCV's own crops ignore its seed, so it only reads and decodes here; order and augmentation are ours, and a batch is the
-same as from memory. The first batch compiles its pipeline, for seconds.
+FFCV's own crops ignore its seed, hence ours. The first batch compiles FFCV's pipeline, for seconds.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -13,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.data.augment import augment_pixels
 from src.data.beton import write_beton
 from src.data.image_set import ImageSet
-from src.data.loaders import Batch, MemoryLoader
+from src.data.loaders import MemoryLoader
 from src.files import fingerprint
 from src.paths import DATA
 
@@ -36,45 +34,33 @@ finally:
 
 @dataclass
 class FfcvLoader(MemoryLoader):
-    """A `MemoryLoader` whose `images` come from a `.beton` file, batch by batch, through FFCV.
+    """A `MemoryLoader` whose images come from a `.beton` file through FFCV.
 
-    beton: written to data/.cache/ from the image set when it is not there yet.  Raises ValueError for mixup, which
-    needs any image at any time.
+    Raises ValueError for mixup, which needs images out of turn, and for several processes.
     """
 
-    images: Tensor = field(init=False, repr=False, default=None)
-    beton: Path = None
+    images: Path
 
     def __post_init__(self):
-        if self.augmentation and self.augmentation.mixup:
+        if self._mixes:
             raise ValueError('mixup needs images out of turn; use backend="memory", or mixup=0')
+
+    def share_with(self, rank: int, world_size: int) -> None:
+        if world_size > 1:
+            raise ValueError('processes cannot share batches that FFCV reads; use backend="memory"')
 
     @cached_property
     def _reader(self) -> Loader:
-        return Loader(
-            str(self.beton),
-            batch_size=self.batch_size,
-            num_workers=1,
-            os_cache=True,
-            order=OrderOption.SEQUENTIAL,
-            drop_last=False,
-            pipelines={"image": [SimpleRGBImageDecoder(), ToTensor(), ToTorchImage()], "label": None},
-        )
+        pipelines = {"image": [SimpleRGBImageDecoder(), ToTensor(), ToTorchImage()], "label": None}
+        options = dict(batch_size=self.batch_size, num_workers=1, os_cache=True, drop_last=False)
+        return Loader(str(self.images), order=OrderOption.SEQUENTIAL, pipelines=pipelines, **options)
 
-    def batches(self, *, skip: int = 0) -> Iterator[Batch]:
+    def _read(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         threads = torch.get_num_threads()
-        wanted = self.order()[skip * self.batch_size :]
-        self._reader.traversal_order.indices = wanted.cpu().numpy().astype(np.uint64)
-        reader = iter(self._reader)
-        for part in wanted.split(self.batch_size):
-            (images,) = next(reader)
+        self._reader.traversal_order.indices = torch.cat(parts).cpu().numpy().astype(np.uint64)
+        for _, (images,) in zip(parts, self._reader, strict=False):  # not asked for more than its last batch
             torch.set_num_threads(threads)
-            ids = self.sample_ids[part]
-            # FFCV hands out its own buffers again and again: the division makes a tensor of our own
-            pixels = images.to(ids.device).float() / 255
-            if self.augmentation:
-                pixels = augment_pixels(pixels, ids, self.augmentation, seed=self.seed, epoch=self.epoch)
-            yield Batch(pixels.contiguous(), self.labels[part], ids)
+            yield images.to(self.labels.device).contiguous()  # a buffer that FFCV fills again: `_batch` copies it
 
 
 def cached_beton(image_set: ImageSet) -> Path:
@@ -82,6 +68,5 @@ def cached_beton(image_set: ImageSet) -> Path:
     name = fingerprint(torch.from_numpy(np.asarray(image_set.images)), torch.from_numpy(image_set.labels))
     path = DATA / ".cache" / f"{name}.beton"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_beton(path, image_set.images, image_set.labels, classes=image_set.classes)
     return path

@@ -1,30 +1,25 @@
-"""Images that stay in their files: raw ones of a set larger than memory, and encoded ones of any sizes.
-
-Both are read when they are asked for; encoded ones are decoded and cut to one size.
-"""
+"""Images that stay in their files: raw ones of a set larger than memory, and encoded ones of any sizes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Int64, UInt8
 from PIL import Image, ImageOps
 
 from src.data.decoding import decode_one
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class MappedImages:
-    """Raw pixels [n, h, w, 3] of a file, with what `ImageSet` needs of an array: dtype, shape, rows, np.asarray.
+class OnDisk:
+    """What `ImageSet` and numpy ask of an array, for images that are read when asked for.
 
-    Rows chosen by a slice or an array are such images again and read nothing yet; one row, and np.asarray of any, are
-    arrays.  pointers: where in the file each image's h · w · 3 bytes begin.
+    Rows chosen by a slice or an array are such images again, and nothing is read yet. One row, and np.asarray of any
+    rows, are arrays uint8 [h, w, 3] and [n, h, w, 3].  places: where `read` finds each image.  size: (h, w).
+    `identity` gives numbers that change with the images, without reading them.
     """
 
-    path: Path
-    pointers: Int[np.ndarray, " n"]
+    places: Int[np.ndarray, " n"]
     size: tuple[int, int]
 
     dtype = np.dtype(np.uint8)
@@ -32,101 +27,87 @@ class MappedImages:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return (len(self.pointers), *self.size, 3)
+        return (len(self.places), *self.size, 3)
 
     @property
     def nbytes(self) -> int:
         return int(np.prod(self.shape))
 
     def __len__(self) -> int:
-        return len(self.pointers)
+        return len(self.places)
 
     def __getitem__(self, rows):
         if isinstance(rows, int | np.integer):
-            return np.asarray(MappedImages(self.path, self.pointers[[rows]], self.size))[0]
-        return MappedImages(self.path, self.pointers[rows], self.size)
+            return self[[rows]].read()[0]
+        return replace(self, places=self.places[rows])
 
     def __array__(self, dtype=None, copy=None) -> UInt8[np.ndarray, "n h w 3"]:
         if copy is False:
-            raise ValueError("images in a file cannot be had without a copy")
-        length = int(np.prod(self.size)) * 3
+            raise ValueError("images on disk do not become an array without a copy")
+        return self.read() if dtype is None else self.read().astype(dtype, copy=False)
+
+    def __getitems__(self, rows: Int64[np.ndarray, " m"]) -> UInt8[np.ndarray, "m h w 3"] | ValueError:
+        """A batch for torch's DataLoader; errors are returned, as those raised in a worker come with its traceback."""
+        try:
+            return self[rows].read()
+        except ValueError as error:
+            return error
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MappedImages(OnDisk):
+    """Raw pixels in one file; `places` are the first bytes of the images, h · w · 3 each."""
+
+    path: Path
+    places: Int64[np.ndarray, " n"]
+    size: tuple[int, int]
+
+    def read(self) -> UInt8[np.ndarray, "n h w 3"]:
         # mapped anew each time: pages of a mapping that stays would count as this process's memory
         data = np.memmap(self.path, np.uint8, mode="r").view(np.ndarray)
-        pixels = np.lib.stride_tricks.sliding_window_view(data, length)[self.pointers].reshape(self.shape)
-        return pixels if dtype is None else pixels.astype(dtype, copy=False)
+        rows = np.lib.stride_tricks.sliding_window_view(data, int(np.prod(self.size)) * 3)  # one at every byte
+        return rows[self.places].reshape(self.shape)
 
-
-class Samples(Protocol):
-    """Encoded images, in files that each process opens for itself."""
-
-    def decode(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
-        """One image; ValueError names the one that cannot be decoded."""
-
-    def identity(self) -> list[int]:
-        """Numbers that change with the files."""
+    def identity(self) -> Int64[np.ndarray, " m"]:
+        return np.r_[_stamps([self.path]), self.places]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PictureFiles:
     """Pictures in files of their own: PNG, JPEG, WebP, …, grey or RGB."""
 
-    files: Sequence[Path]
+    paths: Sequence[Path]
 
     def decode(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
         try:
-            return decode_one(self.files[i].read_bytes())
+            return decode_one(self.paths[i].read_bytes())
         except Exception as error:  # Pillow's formats raise half a dozen kinds
-            raise ValueError(f"{self.files[i]} cannot be decoded: {error}") from None
-
-    def identity(self) -> list[int]:
-        return [number for file in self.files for number in (file.stat().st_size, file.stat().st_mtime_ns)]
+            raise ValueError(f"{self.paths[i]} cannot be decoded: {error}") from None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EncodedImages:
-    """The middle square of each image at `side` pixels, with what `ImageSet` needs of an array.
+class EncodedImages(OnDisk):
+    """The middle square of each image, resized to `size` with Pillow (bilinear, antialiased).
 
-    Rows chosen by a slice or an array are such images again and read nothing yet; one row, and np.asarray of any, are
-    arrays [side, side, 3] and [n, side, side, 3].  rows: positions in `samples`.  Resized with Pillow, bilinear, every
-    pixel covering what it stands for.
+    samples: `PictureFiles` or `beton.BetonSamples`, which open their files in any process.  places: positions there.
     """
 
-    samples: Samples
-    rows: Int[np.ndarray, " n"]
-    side: int
+    samples: "PictureFiles | BetonSamples"
+    places: Int64[np.ndarray, " n"]
+    size: tuple[int, int]
 
-    dtype = np.dtype(np.uint8)
-    ndim = 4
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return (len(self.rows), self.side, self.side, 3)
-
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, rows):
-        if isinstance(rows, int | np.integer):
-            pixels = self.samples.decode(int(self.rows[rows]))
-            square = ImageOps.fit(Image.fromarray(pixels), (self.side, self.side), Image.Resampling.BILINEAR)
-            return np.asarray(square)
-        return EncodedImages(self.samples, self.rows[rows], self.side)
-
-    def __array__(self, dtype=None, copy=None) -> UInt8[np.ndarray, "n side side 3"]:
-        if copy is False:
-            raise ValueError("encoded images cannot be had without a copy")
+    def read(self) -> UInt8[np.ndarray, "n h w 3"]:
         pixels = np.empty(self.shape, np.uint8)
-        for i in range(len(self)):
-            pixels[i] = self[i]
-        return pixels if dtype is None else pixels.astype(dtype, copy=False)
+        for row, place in zip(pixels, self.places.tolist(), strict=True):
+            picture = Image.fromarray(self.samples.decode(place))
+            row[:] = ImageOps.fit(picture, self.size, Image.Resampling.BILINEAR)
+        return pixels
 
-    def __getitems__(self, rows: list[int]) -> UInt8[np.ndarray, "n side side 3"] | ValueError:
-        """What a worker of `in_workers` makes of a batch; an error is handed over, not raised with a worker's trace."""
-        try:
-            return np.asarray(self[np.array(rows)])
-        except ValueError as error:
-            return error
+    def identity(self) -> Int64[np.ndarray, " m"]:
+        return np.r_[_stamps(self.samples.paths), self.size[0], self.places]
+
+
+def _stamps(paths: Sequence[Path]) -> list[int]:
+    """Size and time of last change of each file."""
+    files = [path.stat() for path in paths]
+    return [number for file in files for number in (file.st_size, file.st_mtime_ns)]

@@ -1,7 +1,7 @@
 """Readers of image sets: parquet in the hub's layout, the hub, MNIST's idx format, image folders.
 
-Each returns `RawImages`; nothing here knows the named data sets, `src.data.load` does. A file that is cut off or
-foreign is a ValueError that names it, a missing one a FileNotFoundError, a hub out of reach a HubError.
+Each returns `RawImages`; named data sets are the business of `src.data.load`. A file that is cut off or foreign is a
+ValueError that names it, a missing one a FileNotFoundError, a hub out of reach a HubError.
 """
 
 import gzip
@@ -19,24 +19,24 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64, UInt8
 
 from src.data.decoding import decode_images
-from src.data.on_disk import EncodedImages, PictureFiles
+from src.data.on_disk import EncodedImages, OnDisk, PictureFiles
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 SPLIT_NAMES = {"train": ("train",), "test": ("test", "validation", "valid", "val")}  # ours -> others'
 
 
 class HubError(RuntimeError):
-    """A hub data set cannot be had: no network, no such set, or it is not open."""
+    """A hub data set that does not come: no network, no such set, or it is not open."""
 
 
 class RawImages(NamedTuple):
-    """What files hold, not yet checked; None where they do not say."""
+    """Content of files, not yet checked; None where they do not say."""
 
     where: str
-    images: UInt8[np.ndarray, "n h w 3"]
+    images: UInt8[np.ndarray, "n h w 3"] | OnDisk
     labels: Int64[np.ndarray, " n"]
-    classes: tuple[str, ...] | None
-    sample_ids: Int64[np.ndarray, " n"] | None
+    classes: tuple[str, ...] | None = None
+    sample_ids: Int64[np.ndarray, " n"] | None = None
 
 
 def read_table(table: pa.Table, where: str, image_column: str, label_column: str) -> RawImages:
@@ -58,19 +58,31 @@ def read_table(table: pa.Table, where: str, image_column: str, label_column: str
     return RawImages(where, decode_images(encoded, where), labels, tuple(names) if names else None, ids)
 
 
-def find_parquet(folder: Path, split_name: str) -> list[Path]:
-    """The files of one split, in order, in a folder or one sub-folder of it; [] where there are none.
+def read_parquet(folder: Path, split_name: str, image_column: str, label_column: str) -> RawImages | None:
+    """One split in the hub's layout, from a folder or one sub-folder of it; None where neither has its files."""
+    files, tables = _find_parquet(folder, split_name), []
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as parquet:
+                complete = {image_column, label_column} <= set(parquet.schema_arrow.names)
+                # all columns of an incomplete file, for the error to name them
+                tables.append(parquet.read([image_column, label_column, "sample_id"] if complete else None))
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"{file}: cut off, or not a parquet file ({error}); fetch it again") from None
+    if not files:
+        return None
+    return read_table(pa.concat_tables(tables), " + ".join(map(str, files)), image_column, label_column)
 
-    Raises ValueError where two places have them, or where a part of the split is missing.
-    """
-    found = {}
+
+def _find_parquet(folder: Path, split_name: str) -> list[Path]:
+    """The files of a split, in order; ValueError where two places have them, or where a part is missing."""
+    places = {}
     for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
-        files = sorted([*place.glob(f"{split_name}.parquet"), *place.glob(f"{split_name}-*.parquet")])
-        if files:
-            found[place] = files
-    if len(found) > 1:
-        raise ValueError(f"{split_name} files lie in {' and '.join(map(str, found))}; keep one of them")
-    files = next(iter(found.values()), [])
+        if files := sorted([*place.glob(f"{split_name}.parquet"), *place.glob(f"{split_name}-*.parquet")]):
+            places[place] = files
+    if len(places) > 1:
+        raise ValueError(f"{split_name} files lie in {' and '.join(map(str, places))}; keep one of them")
+    files = next(iter(places.values()), [])
     parts = [re.search(r"-(\d+)-of-(\d+)", file.name) for file in files]
     numbers = [(int(part[1]), int(part[2])) for part in parts if part]
     if numbers and numbers != [(i, len(files)) for i in range(len(files))]:
@@ -79,32 +91,13 @@ def find_parquet(folder: Path, split_name: str) -> list[Path]:
     return files
 
 
-def read_parquet(files: list[Path], image_column: str, label_column: str) -> RawImages:
-    """One split from its parquet files, in the hub's layout."""
-    wanted, tables = {image_column, label_column, "sample_id"}, []
-    for file in files:
-        try:
-            with pq.ParquetFile(file) as parquet:
-                columns = parquet.schema_arrow.names
-                if {image_column, label_column} <= set(columns):  # or all, for read_table to name them
-                    columns = [column for column in columns if column in wanted]
-                tables.append(parquet.read(columns))
-        except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"{file}: cut off, or not a parquet file ({error}); fetch it again") from None
-    return read_table(pa.concat_tables(tables), " + ".join(map(str, files)), image_column, label_column)
-
-
-def find_idx(folder: Path, split: str) -> list[Path]:
-    """The images and labels files of a split in MNIST's format, gzipped or not; [] unless both are there."""
-    prefix = {"train": "train", "test": "t10k"}[split]
+def read_idx(folder: Path, split: str) -> RawImages | None:
+    """One split from MNIST's two files, gzipped or not; None unless both are there."""
+    prefix, arrays = {"train": "train", "test": "t10k"}[split], []
     names = [f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"]
-    files = [next((p for p in (folder / f"{n}.gz", folder / n) if p.is_file()), None) for n in names]
-    return files if all(files) else []
-
-
-def read_idx(files: list[Path]) -> RawImages:
-    """One split from MNIST's two files."""
-    arrays = []
+    files = [next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None) for name in names]
+    if not all(files):
+        return None
     for file, n_axes in zip(files, (3, 1), strict=True):
         try:
             content = (gzip.open if file.suffix == ".gz" else open)(file, "rb").read()
@@ -117,68 +110,63 @@ def read_idx(files: list[Path]) -> RawImages:
     images, labels = arrays
     if len(images) != len(labels):
         raise ValueError(f"{files[0]} has {len(images)} images, {files[1].name} {len(labels)} labels")
-    images = np.repeat(images[..., None], 3, axis=3)
-    return RawImages(str(files[0]), images, labels.astype(np.int64), None, None)
+    return RawImages(str(files[0]), np.repeat(images[..., None], 3, axis=3), labels.astype(np.int64))
 
 
-def read_image_folder(folder: Path, split: str, side: int | None = None) -> RawImages:
+def read_image_folder(folder: Path, side: int | None, split: str) -> RawImages:
     """Pictures, a sub-folder a class, below train/ and test/ (or val/) if there are any; classes sorted.
 
-    side: leaves them in their files, to be decoded when asked for and cut to squares of so many pixels a side.
+    side: leaves them in their files, to be decoded when asked for and cut to squares of so many pixels a side; or None.
     """
-    top, files, labels, classes = _list_pictures(folder, split)
-    if side is None:
-        images = decode_images([file.read_bytes() for file in files], str(top), names=files)
-    else:
-        images = EncodedImages(PictureFiles(files), np.arange(len(files)), side)
-    return RawImages(str(top), images, np.array(labels, np.int64), classes, None)
-
-
-def _list_pictures(folder: Path, split: str) -> tuple[Path, list[Path], list[int], tuple[str, ...]]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder} (seen from {Path.cwd()})")
-    found = {ours: [p for n in names if (p := folder / n).is_dir()] for ours, names in SPLIT_NAMES.items()}
-    tops = {ours: places[0] for ours, places in found.items() if places}
-    if not tops:
-        warnings.warn(f"{folder} has no train/ and test/: all of it is returned as {split}", stacklevel=3)
-        tops = {split: folder}
-    if split not in tops:
-        raise FileNotFoundError(f"{folder} has no sub-folder {' or '.join(SPLIT_NAMES[split])}")
-    class_lists = {top: _list_classes(top) for top in tops.values()}
-    if len(set(class_lists.values())) > 1:
-        raise ValueError(f"the class sub-folders differ between {' and '.join(map(str, class_lists))}")
-    top, files, labels = tops[split], [], []
-    for label, name in enumerate(class_lists[top]):
-        pictures = sorted(p for p in (top / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+    top, classes = _find_classes(folder, split)
+    files, labels = [], []
+    for label, name in enumerate(classes):
+        pictures = sorted(path for path in (top / name).rglob("*") if path.suffix.lower() in SUFFIXES)
         if not pictures:
             raise ValueError(f"{top / name} holds no {', '.join(SUFFIXES)}; add some or remove the folder")
         files += pictures
         labels += [label] * len(pictures)
-    return top, files, labels, class_lists[top]
+    if side is None:
+        images = decode_images([file.read_bytes() for file in files], str(top), names=files)
+    else:
+        images = EncodedImages(PictureFiles(files), np.arange(len(files)), (side, side))
+    return RawImages(str(top), images, np.array(labels, np.int64), classes)
 
 
-def _list_classes(folder: Path) -> tuple[str, ...]:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not names:
-        raise ValueError(f"{folder} has no sub-folders; each class is one")
-    return tuple(names)
+def _find_classes(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
+    """The folder of a split, and its sub-folders' names, which must be those of the other split's."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder} (seen from {Path.cwd()})")
+    places = {ours: [p for n in names if (p := folder / n).is_dir()] for ours, names in SPLIT_NAMES.items()}
+    tops = {ours: folders[0] for ours, folders in places.items() if folders}
+    if not tops:
+        warnings.warn(f"{folder} has no train/ and test/: all of it is returned as {split}", stacklevel=5)
+        tops = {split: folder}
+    if split not in tops:
+        raise FileNotFoundError(f"{folder} has no sub-folder {' or '.join(SPLIT_NAMES[split])}")
+    classes = {}
+    for top in tops.values():
+        classes[top] = tuple(sorted(p.name for p in top.iterdir() if p.is_dir() and not p.name.startswith(".")))
+        if not classes[top]:
+            raise ValueError(f"{top} has no sub-folders; each class is one")
+    if len(set(classes.values())) > 1:
+        raise ValueError(f"the class sub-folders differ between {' and '.join(map(str, classes))}")
+    return tops[split], classes[tops[split]]
 
 
 def read_hub(hub_id: str, split: str, columns: tuple[str, str] | None = None) -> RawImages:
     """One split of a hub data set, through the library `datasets` and its cache (which works offline too).
 
-    split: train or test, or the hub's own name.  columns: of image and label; None takes the only ones.
-    Raises HubError where the set cannot be had, ValueError where it has no such split or columns.
+    split: train or test.  columns: of image and label; None takes the only ones.
+    Raises HubError where the set does not come, ValueError where it has no such split or columns.
     """
     splits = _load_hub(hub_id)
-    chosen = next((name for name in SPLIT_NAMES.get(split, (split,)) if name in splits), None)
+    chosen = next((name for name in SPLIT_NAMES[split] if name in splits), None)
     if chosen is None:
         raise ValueError(f"hub:{hub_id} has no split for {split!r}; it has {', '.join(splits)}")
     data = splits[chosen]
     image_column, label_column = columns or _guess_columns(hub_id, data.features)
-    raw = read_table(data.with_format("arrow")[:], f"hub:{hub_id} {chosen}", image_column, label_column)
-    names = getattr(data.features[label_column], "names", None)
-    return raw._replace(classes=tuple(names) if names else None)
+    return read_table(data.with_format("arrow")[:], f"hub:{hub_id} {chosen}", image_column, label_column)
 
 
 def _load_hub(hub_id: str) -> dict:

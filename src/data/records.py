@@ -1,4 +1,4 @@
-"""Data sets that go by name: where each comes from, what it must look like. A new one is a new record."""
+"""Records of the data sets that go by name: where each comes from, what it must look like."""
 
 from dataclasses import dataclass, field
 
@@ -26,12 +26,11 @@ FASHION_CLASSES = (
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """What a named data set is, and where its files are looked for."""
+    """A named data set and the places of its files."""
 
     name: str
     hub_id: str
-    image_column: str
-    label_column: str
+    columns: tuple[str, str]  # of images and labels, on the hub
     classes: tuple[str, ...]
     sizes: dict[str, int]  # images in each split
     mean: tuple[float, float, float]
@@ -39,9 +38,7 @@ class DatasetRecord:
     side: int = 32  # pixels a side as shown to models, pad included
     pad: int = 0  # black border added on every side, in pixels
     sources: tuple[str, ...] = ("local", "hub")  # in this order
-    # what the hub calls each split, and the file of each in data/<name>/ that `make betons` fetches
-    splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "test": "test"})
-    betons: dict[str, str] = field(default_factory=dict)
+    betons: dict[str, str] = field(default_factory=dict)  # split -> file in data/<name>/ that `make betons` fetches
 
     @property
     def n_classes(self) -> int:
@@ -50,21 +47,21 @@ class DatasetRecord:
 
 _RECORDS = (
     DatasetRecord(
-        "cifar10", "uoft-cs/cifar10", "img", "label", CIFAR10_CLASSES,
+        "cifar10", "uoft-cs/cifar10", ("img", "label"), CIFAR10_CLASSES,
         {"train": 50_000, "test": 10_000}, CIFAR_MEAN, CIFAR_STD,
         betons={"train": "train_32.beton", "test": "val_32.beton"},
     ),
     DatasetRecord(
-        "cifar100", "uoft-cs/cifar100", "img", "fine_label", CIFAR100_CLASSES,
+        "cifar100", "uoft-cs/cifar100", ("img", "fine_label"), CIFAR100_CLASSES,
         {"train": 50_000, "test": 10_000}, CIFAR_MEAN, CIFAR_STD,
         betons={"train": "train_32.beton", "test": "test_32.beton"},
     ),
     DatasetRecord(  # train is a subset: see data/fashion_mnist/README.md
-        "fashion_mnist", "zalando-datasets/fashion_mnist", "image", "label", FASHION_CLASSES,
+        "fashion_mnist", "zalando-datasets/fashion_mnist", ("image", "label"), FASHION_CLASSES,
         {"train": 10_000, "test": 10_000}, FASHION_MEAN, FASHION_STD, pad=2, sources=("embedded",),
     ),
     DatasetRecord(
-        "fashion_mnist_full", "zalando-datasets/fashion_mnist", "image", "label", FASHION_CLASSES,
+        "fashion_mnist_full", "zalando-datasets/fashion_mnist", ("image", "label"), FASHION_CLASSES,
         {"train": 60_000, "test": 10_000}, FASHION_MEAN, FASHION_STD, pad=2,
     ),
 )  # fmt: skip

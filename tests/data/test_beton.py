@@ -355,14 +355,14 @@ def test_refuses_a_sidecar_with_another_count(tmp_path):
         read_beton(path)
 
 
-@pytest.mark.parametrize("step", ["src.data.beton._write_file", "src.data.beton.json.dumps", "src.files.os.replace"])
+@pytest.mark.parametrize("step", ["src.data.beton.write_file", "src.data.beton.json.dumps", "src.files.os.replace"])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step):
     path = tmp_path / "a.beton"
     write_beton(path, pictures(3, 8, 8), [0, 1, 2])
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
     def fail(*arguments, **options):
-        if step.endswith("_write_file"):
+        if step.endswith("write_file"):
             arguments[0].write_bytes(b"half")
         raise OSError("disk full")
 

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from src.data import ImageSet, load_images
 from src.data.augment import Augmentation
-from src.data.loaders import EncodedLoader, MemoryLoader, make_loader
+from src.data.loaders import DiskLoader, MemoryLoader, make_loader
 from src.data.on_disk import EncodedImages
 from src.models import build_model
 from src.models.predict import predict
@@ -105,7 +105,7 @@ def test_batches_are_those_of_the_decoded_set_for_any_number_of_workers(encoded,
     options = dict(batch_size=5, augment=augment, shuffle=True, seed=3)
     loader = make_loader(encoded, num_workers=num_workers, **options)
     reference = make_loader(decoded(encoded), **options)
-    assert type(loader) is EncodedLoader and type(reference) is MemoryLoader
+    assert type(loader) is DiskLoader and type(reference) is MemoryLoader
     for epoch in (0, 1):
         loader.epoch = reference.epoch = epoch
         for one, other in zip(loader, reference, strict=True):
@@ -172,6 +172,14 @@ def test_without_a_side_pictures_of_different_sizes_are_refused_with_the_way_out
         load_images(f"folder:{folder}@0", "test")
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_pass_leaves_torch_s_random_numbers_alone(encoded, num_workers):
+    """Dropout meets the same numbers as when the set is in memory."""
+    before = torch.get_rng_state()
+    list(make_loader(encoded, batch_size=5, num_workers=num_workers))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_stopping_early_leaves_no_worker(encoded):
     before = set(multiprocessing.active_children())
     batches = iter(make_loader(encoded, batch_size=2, num_workers=2))
@@ -197,13 +205,14 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     peaks = []
     for n in (80, 1600):
         code = (
-            "import sys, numpy as np, torch\n"
+            "import sys, numpy as np\n"
             "from pathlib import Path\n"
-            "from src.data import load_images\n"
-            "from src.data.loaders import in_workers\n"
+            "from src.data import ImageSet, load_images\n"
+            "from src.data.loaders import make_loader\n"
             "images = load_images(f'folder:{sys.argv[1]}@64', 'test').images\n"
-            "rows = torch.arange(int(sys.argv[2])) % 8\n"
-            "for pixels in in_workers(images, rows.split(20), 0): pass\n"
+            "ids = np.arange(int(sys.argv[2]))\n"
+            "many = ImageSet('many', 'test', images[ids % 8], ids % 2, ('a', 'b'), ids)\n"
+            "for batch in make_loader(many, batch_size=20, num_workers=0): pass\n"
             "line = [l for l in Path('/proc/self/status').read_text().splitlines() if l.startswith('VmHWM')][0]\n"
             "print(int(line.split()[1]) / 1024)"
         )

@@ -4,6 +4,7 @@ import torch
 
 from src.data.augment import Augmentation
 from src.data.loaders import make_loader
+from src.seeding import Stream, uniform
 
 CROPS = Augmentation(scale=(0.3, 0.9))
 
@@ -63,6 +64,16 @@ def test_shuffled_order_is_the_same_for_any_batch_size_and_repeats(few_clothes):
         for size in (1, 13, 100, 13)
     ]
     assert orders[0] == orders[1] == orders[2] == orders[3]
+
+
+@pytest.mark.parametrize("stream", [Stream.CROP, Stream.ATTACK_START, Stream.OCCLUSION])
+def test_the_order_meets_no_number_of_another_stream(few_clothes, stream):
+    """Without a stream of its own, the order of epoch 21 was drawn from the numbers of stream 21."""
+    loader = make_loader(few_clothes, batch_size=100, shuffle=True, seed=3)
+    loader.epoch = int(stream)
+    others = uniform(loader.sample_ids, 3, stream, draws=1)[:, 0]
+    assert not torch.equal(loader.order(), others.argsort())
+    assert abs(np.corrcoef(others[loader.order()].numpy(), range(100))[0, 1]) < 0.3
 
 
 def test_every_position_is_equally_likely_for_an_image(few_clothes):

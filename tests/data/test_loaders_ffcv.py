@@ -43,6 +43,8 @@ def test_a_pass_can_start_in_the_middle(image_set):
         assert torch.equal(whole.pixels, rest.pixels)
 
 
-def test_mixup_is_refused(image_set):
+def test_mixup_and_several_processes_are_refused(image_set):
+    with pytest.raises(ValueError, match='processes cannot share batches that FFCV reads; use backend="memory"'):
+        make_loader(image_set, batch_size=50, backend="ffcv").share_with(0, 2)
     with pytest.raises(ValueError, match='mixup needs images out of turn; use backend="memory"'):
         make_loader(image_set, batch_size=50, augment=Augmentation(mixup=0.2), backend="ffcv")

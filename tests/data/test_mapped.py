@@ -9,7 +9,7 @@ from src.data import load as data
 from src.data import load_images
 from src.data.augment import Augmentation
 from src.data.beton import write_beton
-from src.data.loaders import MappedLoader, MemoryLoader, make_loader
+from src.data.loaders import DiskLoader, MemoryLoader, make_loader
 from src.data.on_disk import MappedImages
 from src.models import PixelModel, build_model
 from src.models.predict import predict
@@ -54,7 +54,7 @@ def test_the_limit_is_on_bytes_of_pixels(both, monkeypatch):
 def test_batches_are_those_from_memory(both, augment):
     options = dict(batch_size=700, augment=augment, shuffle=True, seed=5)
     loaders = [make_loader(images, **options) for images in both]
-    assert type(loaders[0]) is MemoryLoader and type(loaders[1]) is MappedLoader
+    assert type(loaders[0]) is MemoryLoader and type(loaders[1]) is DiskLoader
     for one, other in zip(*loaders, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
