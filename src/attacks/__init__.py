@@ -7,7 +7,7 @@ transfer_table({"cnn": cnn, "vit": vit}, loader, eps=8 / 255)    # what fools on
 masking_report(model, loader)                                    # can these numbers be believed?
 """
 
-from src.attacks.audit import audit_predictions, judge_audit, masking_report
+from src.attacks.audit import audit_predictions, masking_report
 from src.attacks.curves import ATTACKS, attack_curve, worst_case
 from src.attacks.single import apgd, fgsm, mi_fgsm, pgd, random_noise, square
 from src.attacks.transfer import transfer_predictions, transfer_table
@@ -18,7 +18,6 @@ __all__ = [
     "attack_curve",
     "audit_predictions",
     "fgsm",
-    "judge_audit",
     "masking_report",
     "mi_fgsm",
     "pgd",
