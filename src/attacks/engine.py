@@ -1,52 +1,80 @@
 """Iterated attacks on a stream of images: an image that is fooled leaves the batch, the next one takes its place.
 
-An attack is a `Rule`: how to start, what to maximise, how to move. The engine holds a batch of rows, each an image at
-its own radius, start and step, and gives all of them one forward and one backward pass at a time. A row goes through
-the radii in ascending order. What breaks an image at one radius breaks it at every larger one, so the image is done;
-if it holds, it goes on from the point it reached (a warm start), whose gradient is known already.
+PGD itself is six lines. The rest of this module does them for a batch of rows, each at its own radius, start and step:
+
+    x = random_start(images, eps, norm, sample_ids, ...)
+    for _ in range(steps):
+        gradient = gradient of the loss at x
+        x = x + rel_step * eps * steepest(gradient, norm)
+        x = project(x, images, eps, norm)
+    return x
+
+An attack is a `Rule`: how to start, what to maximise, how to move. All rows share a forward and a backward pass, and of
+the points that a row visits the strongest counts. It goes through the radii in ascending order: what breaks an image at
+one radius breaks it at every larger one, so the image is done; if it holds, it goes on from the point it reached (a
+warm start), whose gradient is known already.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from inspect import signature
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from src.attacks.norms import distance
-from src.attacks.record import Record, Rows, facts_of
+from src.attacks.norms import distance, random_start, wide
+from src.attacks.record import Record, Rows, facts_of, rows_at
 from src.data.loaders import Batch
 from src.models.access import check_images, check_logits, frozen, input_gradient
+from src.seeding import Stream
 
 
-class Rule(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Rule:
     """One attack: `steps` moves from each of `n_starts` starts. Its methods see many rows at once, and change none."""
 
-    norm: str
-    steps: int
-    n_starts: int
-    uses_gradient: bool
+    norm: str = "Linf"
+    steps: int = 10
+    restarts: int = 1
+    seed: int = 0
+    uses_gradient = True
+
+    def __post_init__(self):
+        for name in ("steps", "restarts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def n_starts(self) -> int:
+        return self.restarts
 
     def prepare(self, rows: Rows, logits: Tensor) -> Rows:
         """State that lasts as long as the image is attacked; logits: of the clean images."""
+        return self.widen(rows)
 
     def start(self, rows: Rows) -> Rows:
-        """The state at the start numbered rows["start"], a new "x" among it."""
+        """The state at the start numbered rows["start"], a new "x" among it: by default random in the ball."""
+        keys = self.seed, Stream.ATTACK_START, rows["start"]
+        return {"x": random_start(rows["clean"], rows["eps"], self.norm, rows["id"], *keys)} | self.widen(rows)
 
     def widen(self, rows: Rows) -> Rows:
         """The state for a warm start: rows["eps"] has grown and "x" stays."""
+        return {}
 
     def loss(self, logits: Tensor, rows: Rows) -> Tensor:
-        """What to maximise, [n]."""
+        """What to maximise, [n]: by default the cross-entropy."""
+        return F.cross_entropy(logits, rows["y"], reduction="none")
 
     def move(self, rows: Rows, loss: Tensor, gradient: Tensor | None) -> Rows:
         """The state with "x" at the point to try next; loss and gradient are those at "x" as it is."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the engine is to do.
+    """Radii and the way through them.
 
     eps_grid: radii above 0, ascending.  k: an image is broken when its label is not among the top k.
     early_stop: stop at the first point that breaks an image, for this radius and all larger ones, and do not attack
@@ -72,6 +100,24 @@ class Plan:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose from float32, bfloat16")
         if self.batch_size < 1 or self.k < 1:
             raise ValueError(f"batch_size and k must be at least 1, not {self.batch_size} and {self.k}")
+
+
+OPTIONS = ("k", "early_stop", "continuous", "batch_size", "dtype")  # of a Plan, for a user to choose
+
+
+def check_options(attack: str, options: Iterable[str], choices: Iterable[str]) -> None:
+    """Raise ValueError for options that an attack does not take."""
+    choices = tuple(choices)
+    if unknown := [name for name in options if name not in choices]:
+        raise ValueError(f"{attack} takes no {', '.join(unknown)}; choose from {', '.join(choices)}")
+
+
+def set_up(attack: str, make_rule: Callable[..., Rule], eps_grid: Iterable[float], options: dict, **fixed):
+    """The rule and the plan of an attack: options are those of the rule and of OPTIONS; fixed: more of the plan."""
+    of_rule = signature(make_rule).parameters
+    check_options(attack, options, [*of_rule, *OPTIONS])
+    rule = make_rule(**{name: value for name, value in options.items() if name in of_rule})
+    return rule, Plan(tuple(eps_grid), **{name: options[name] for name in OPTIONS if name in options}, **fixed)
 
 
 def run(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan) -> Record:
@@ -108,8 +154,7 @@ class _Queue:
             self.waiting = _joined([self.waiting, chunk])
         if not self.n_waiting:
             return None
-        taken = {name: values[:n] for name, values in self.waiting.items()}
-        self.waiting = {name: values[n:] for name, values in self.waiting.items()}
+        taken, self.waiting = rows_at(self.waiting, slice(n)), rows_at(self.waiting, slice(n, None))
         return taken
 
 
@@ -137,8 +182,7 @@ def _victims(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, 
         } | {f"best_{name}": values for name, values in facts.items()}
         rows |= rule.prepare(rows, logits)
         if plan.early_stop:
-            standing = facts["label_rank"] < plan.k
-            rows = {name: values[standing] for name, values in rows.items()}
+            rows = rows_at(rows, facts["label_rank"] < plan.k)
         if len(rows["id"]):
             yield rows | rule.start(rows)
 
@@ -163,9 +207,9 @@ def _advance(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Recor
     broken = (rows["best_label_rank"] >= plan.k) & plan.early_stop
     ends = broken | radius_ends
     if bool(ends.any()):
-        _write_down(model, {name: values[ends] for name, values in rows.items()}, broken[ends], rule, plan, record)
+        _write_down(model, rows_at(rows, ends), broken[ends], rule, plan, record)
         stays = (~broken & ~(radius_ends & last_radius)).nonzero()[:, 0]
-        rows = {name: values[stays] for name, values in rows.items()}
+        rows = rows_at(rows, stays)
         loss, moves, widens, start_ends, radius_ends = (
             values[stays] for values in (loss, moves, widens, start_ends, radius_ends)
         )
@@ -186,8 +230,10 @@ def _evaluate(model, rows: Rows, rule: Rule, plan: Plan, moves: Tensor) -> tuple
         return _forward(model, rows, rule, plan)
     if bool(moves.all()):
         return _forward_backward(model, rows, rule, plan)
-    moving, ending = ({name: values[mask] for name, values in rows.items()} for mask in (moves, ~moves))
-    parts = _forward_backward(model, moving, rule, plan), _forward(model, ending, rule, plan)
+    parts = (
+        _forward_backward(model, rows_at(rows, moves), rule, plan),
+        _forward(model, rows_at(rows, ~moves), rule, plan),
+    )
     order = torch.cat([moves.nonzero()[:, 0], (~moves).nonzero()[:, 0]]).argsort()
     logits, loss = (torch.cat([part[i] for part in parts])[order] for i in (0, 1))
     gradient = torch.zeros_like(rows["x"])
@@ -236,7 +282,7 @@ def _keep_best(rows: Rows, facts: Rows, loss: Tensor, k: int) -> Rows:
     better = (broken & ~was_broken) | ((broken == was_broken) & (loss > rows["best_loss"]))
     new = {f"best_{name}": values for name, values in facts.items()} | {"best_loss": loss}
     chosen = {name: torch.where(better, values, rows[name]) for name, values in new.items()}
-    chosen["best"] = torch.where(better[:, None, None, None], rows["x"], rows["best"])
+    chosen["best"] = torch.where(wide(better), rows["x"], rows["best"])
     return rows | chosen | {"best_n_evaluations": rows["best_n_evaluations"] + 1}
 
 
@@ -258,9 +304,7 @@ def _changed(rows: Rows, mask: Tensor, function: Callable[..., Rows], *inputs: T
         return rows
     if bool(mask.all()):
         return rows | function(rows, *inputs)
-    some = function(
-        {name: values[mask] for name, values in rows.items()}, *(None if x is None else x[mask] for x in inputs)
-    )
+    some = function(rows_at(rows, mask), *(None if x is None else x[mask] for x in inputs))
     return rows | {name: rows[name].index_put((mask,), values) for name, values in some.items()}
 
 

@@ -1,4 +1,4 @@
-"""What an iterated attack has found so far, for every image and radius."""
+"""Rows of images under attack, and the record of the strongest point of each image at each radius."""
 
 import torch
 from torch import Tensor
@@ -9,6 +9,16 @@ from src.models.predict import label_rank
 Rows = dict[str, Tensor]  # name -> [n, …]: the state of each image under attack
 
 FACTS = ("prediction", "confidence", "label_rank", "distance", "n_evaluations")
+
+
+def rows_at(rows: Rows, chosen: Tensor | slice) -> Rows:
+    """The chosen rows: a mask, positions or a slice."""
+    return {name: values[chosen] for name, values in rows.items()}
+
+
+def in_chunks(batch: Batch, size: int) -> list[Batch]:
+    """The batch in pieces of at most `size` images."""
+    return [Batch(*part) for part in zip(*(values.split(size) for values in batch), strict=True)]
 
 
 def facts_of(logits: Tensor, labels: Tensor) -> Rows:
@@ -32,7 +42,7 @@ class Record:
         self.pixels: Tensor | None = None
 
     def append(self, batch: Batch, facts: Rows) -> Tensor:
-        """Take in clean images, standing at every radius until something better is written; return their positions."""
+        """Add clean images, which stand at every radius until something better is written; return their positions."""
         first = len(self.labels)
         self.labels = torch.cat([self.labels, batch.labels.cpu()])
         self.sample_ids = torch.cat([self.sample_ids, batch.sample_ids.cpu()])
@@ -46,7 +56,7 @@ class Record:
         return torch.arange(first, len(self.labels), device=batch.pixels.device)
 
     def write(self, rows: Rows, *, inherit: Tensor) -> None:
-        """Put down the best points of the rows at their radii; those of the mask `inherit` at all larger ones too."""
+        """Write the best points of the rows at their radii; those of the mask `inherit` at all larger ones too."""
         positions, radii, inherit = rows["position"].cpu(), rows["radius"].cpu()[:, None], inherit.cpu()[:, None]
         columns = torch.arange(1, self.n_radii + 1)
         own = columns == radii + 1
@@ -55,9 +65,9 @@ class Record:
             values = rows[f"best_{name}"].double().cpu()[:, None]
             if name == "n_evaluations":
                 values = values * own  # what is inherited costs nothing
-            found = self.facts[name][positions]
-            found[:, 1:] = torch.where(where, values, found[:, 1:])
-            self.facts[name][positions] = found
+            written = self.facts[name][positions]
+            written[:, 1:] = torch.where(where, values, written[:, 1:])
+            self.facts[name][positions] = written
         if self.keep_pixels:
             at_last = where[:, -1].to(rows["best"].device)
             self.pixels[rows["position"][at_last]] = rows["best"][at_last]

@@ -110,7 +110,8 @@ def compare_models(table: pd.DataFrame, *, by: str = "eps") -> pd.DataFrame:
     for value, part in table.groupby(by):
         of = dict(list(part.groupby("model", sort=False)))
         rows += [{by: value, "a": a, "b": b} | paired_test(of[a], of[b]) for a, b in combinations(of, 2)]
-    return with_holm(pd.DataFrame(rows))
+    columns = [by, "a", "b", "n", "only_a", "only_b", "difference", "p_value"]
+    return with_holm(pd.DataFrame(rows, columns=columns))
 
 
 def judge_audit(table: pd.DataFrame, *, tolerance: float = 0.01) -> pd.DataFrame:

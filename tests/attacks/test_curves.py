@@ -8,10 +8,13 @@ from torch import nn
 from victims import Linear, Spy, in_batches, robust_accuracy, rows_of, some_images, trained_conv, wrong
 
 from src.attacks import attack_curve, engine, fgsm, pgd, worst_case
+from src.attacks.norms import project, random_start, steepest, wide
 from src.attacks.rules import Apgd, Pgd
 from src.attacks.square import Square
 from src.data.loaders import Batch
+from src.models.access import input_gradient
 from src.models.predict import predict
+from src.seeding import Stream
 from src.tables.attacks import FGSM_GRID, breaking_radius, cumulative
 
 GRID = (2 / 255, 6 / 255, 10 / 255)
@@ -66,8 +69,8 @@ def reference(conv, images):
 
 
 OTHER_RUNS = {
-    "small batches": lambda conv, images, attack: curve_of(conv, images, attack, loader_batch=37, **batch(attack, 29)),
-    "one batch": lambda conv, images, attack: curve_of(conv, images, attack, loader_batch=150, **batch(attack, 500)),
+    "small batches": lambda conv, images, attack: curve_of(conv, images, attack, loader_batch=37, batch_size=29),
+    "one batch": lambda conv, images, attack: curve_of(conv, images, attack, loader_batch=150, batch_size=500),
     "shuffled": lambda conv, images, attack: curve_of(
         conv, rows_of(images, torch.randperm(150, generator=torch.Generator().manual_seed(0))), attack
     ),
@@ -76,10 +79,6 @@ OTHER_RUNS = {
         conv, images, attack, **({} if attack == "fgsm" else dict(continuous=False))
     ),
 }
-
-
-def batch(attack: str, size: int) -> dict:
-    return dict(batch_size=size) if attack != "fgsm" else {}
 
 
 @pytest.mark.parametrize("run", OTHER_RUNS)
@@ -110,6 +109,35 @@ def test_one_seed_one_result_another_seed_another(conv, few):
     a, b, c = (curve_of(conv, few, "pgd", seed=seed, **options) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(a, b)
     assert (a["confidence"] != c["confidence"]).mean() > 0.9
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "noise"])
+def test_no_batch_of_a_curve_is_larger_than_asked(conv, few, attack):
+    class Sizes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen = set()
+
+        def forward(self, pixels):
+            self.seen.add(len(pixels))
+            return conv(pixels)
+
+    sizes = Sizes()
+    attack_curve(sizes, [few], attack=attack, eps_grid=GRID, batch_size=25)
+    assert sizes.seen == {25, 10}
+
+
+@pytest.mark.parametrize("attack, k", [("fgsm", 1), ("fgsm", 3), ("noise", 1)])
+def test_one_direction_with_early_stop_is_cumulative_for_its_k(conv, images, attack, k):
+    shuffled = rows_of(images, torch.randperm(150, generator=torch.Generator().manual_seed(0)))
+    raw, stopped = (
+        attack_curve(conv, [shuffled], attack=attack, eps_grid=FGSM_GRID, **options)
+        for options in ({}, dict(early_stop=True, k=k))
+    )
+    assert stopped["sample_id"].tolist() == raw["sample_id"].tolist()  # still in the loader's order
+    keys = ["sample_id", "eps"]
+    pd.testing.assert_frame_equal(raw[keys].merge(cumulative(raw, k=k), on=keys)[raw.columns], stopped)
+    assert (stopped["label_rank"] != raw["label_rank"]).mean() > (0.05 if attack == "fgsm" else 0)
 
 
 # What it costs
@@ -556,8 +584,43 @@ def test_the_worst_case_in_l2_does_without_square(conv, few):
     assert (table["distance"] <= 1 + 1e-6).all() and 0.1 < robust_accuracy(table) < 0.9
 
 
+@pytest.mark.parametrize("norm, eps", [("Linf", 8 / 255), ("L2", 1.0)])
+def test_the_engine_does_the_loop_of_its_docstring(conv, few, norm, eps):
+    """The same points from the same start, whatever comes and goes in the batch, and the strongest of them."""
+    steps, rel_step, radii = 6, 0.25, torch.full((60,), eps)
+    x = random_start(few.pixels, radii, norm, few.sample_ids, 0, Stream.ATTACK_START, 0)
+    visited, best, best_loss = [x], few.pixels, torch.full((60,), -torch.inf)
+    for _ in range(steps):
+        _, loss, gradient = input_gradient(conv, x, lambda logits: cross_entropy(logits, few.labels))
+        x = x + rel_step * eps * steepest(gradient, norm)
+        x = project(x, few.pixels, radii, norm)
+        visited.append(x)
+    for point in visited:
+        logits = conv(point).detach()
+        loss, was_broken = cross_entropy(logits, few.labels), wrong(conv, best, few.labels)
+        broken = torch.from_numpy(wrong(conv, point, few.labels))
+        was_broken = torch.from_numpy(was_broken) & best_loss.isfinite()
+        better = (broken & ~was_broken) | ((broken == was_broken) & (loss > best_loss))
+        best = torch.where(wide(better), point, best)
+        best_loss = torch.where(better, loss, best_loss)
+
+    options = dict(eps=eps, norm=norm, steps=steps, rel_step=rel_step, sample_ids=few.sample_ids, early_stop=False)
+    spy = Spy(conv, keep=True)
+    ours = pgd(spy, few.pixels, few.labels, **options)
+    assert len(spy.seen) == 1 + len(visited)  # the clean images come first
+    for seen, expected in zip(spy.seen[1:], visited, strict=True):
+        assert ((seen - expected).abs() < 1e-5).float().mean() > 0.999  # a gradient of nearly 0 may lose its sign
+    assert ((ours - best).abs() < 1e-5).flatten(1).float().mean(1).gt(0.99).float().mean() > 0.95
+    in_turns = pgd(conv, few.pixels, few.labels, batch_size=7, **options)
+    assert ((ours - in_turns).abs() < 1e-5).flatten(1).float().mean(1).gt(0.99).float().mean() > 0.95
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
 def test_engine_rules_agree_with_the_functions(conv, few):
     """The names of the curves mean what the functions of these names do."""
-    record = engine.run(conv, [few], Pgd(steps=4, rel_step=2.5 / 4, n_starts=2), engine.Plan((GRID[0],)))
+    record = engine.run(conv, [few], Pgd(steps=4, restarts=2), engine.Plan((GRID[0],)))
     curve = curve_of(conv, few, "pgd", eps_grid=(GRID[0],))
     np.testing.assert_array_equal(record.facts["label_rank"][:, 1], curve["label_rank"])

@@ -10,7 +10,7 @@ from statsmodels.stats.proportion import proportion_confint
 from torch import nn
 from victims import Spy, in_batches, rows_of, some_images, trained_conv, wrong
 
-from src.attacks import attack_curve, fgsm, masking_report, mi_fgsm, pgd, transfer_predictions, transfer_table
+from src.attacks import attack_curve, fgsm, masking_report, mi_fgsm, pgd, transfer_predictions
 from src.data.loaders import Batch
 from src.models import build_model
 from src.models.predict import predict
@@ -147,11 +147,6 @@ def test_what_fools_a_network_fools_its_copy(predictions):
         assert table.loc[("conv", "mlp", attack), "fooled"] < own["fooled"]
 
 
-def test_the_table_is_the_summary_of_the_predictions(predictions, images):
-    again = transfer_table(models(), in_batches(images, 50), eps=EPS, steps=5)
-    pd.testing.assert_frame_equal(again, summarise_transfer(predictions))
-
-
 @pytest.mark.parametrize("attacks, some", [(["pdg"], True), (["pgd", "apgd"], True), (["pgd"], False)])
 def test_an_unknown_attack_or_no_model_is_refused(images, attacks, some):
     with pytest.raises(ValueError, match="expected models and attacks among fgsm, pgd, mi_fgsm"):
@@ -171,7 +166,7 @@ def test_transfer_refuses_what_attacks_refuse(images):
 
 
 def test_transfer_in_l2(images):
-    table = transfer_table(models(), [images], eps=1.0, norm="L2", attacks=["pgd"], steps=5)
+    table = summarise_transfer(transfer_predictions(models(), [images], eps=1.0, norm="L2", attacks=["pgd"], steps=5))
     success = table.set_index(["source", "target"])["success"]
     assert success["conv", "conv"] == success["conv", "copy"] > success["conv", "mlp"]
 
