@@ -11,14 +11,13 @@ from src.attacks.audit import audit_predictions, masking_report
 from src.attacks.curves import ATTACKS, attack_curve, worst_case
 from src.attacks.single import apgd, fgsm, mi_fgsm, pgd, random_noise, square
 from src.attacks.transfer import transfer_predictions
-from src.attacks.zoo import examples, measure_audits, measure_curves, measure_transfer, measure_worst_cases
+from src.attacks.zoo import measure_audits, measure_curves, measure_transfer, measure_worst_cases
 
 __all__ = [
     "ATTACKS",
     "apgd",
     "attack_curve",
     "audit_predictions",
-    "examples",
     "fgsm",
     "masking_report",
     "measure_audits",

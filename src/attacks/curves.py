@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from src.attacks import engine
 from src.attacks.norms import check_threat, distance, random_direction
-from src.attacks.record import FACTS, Record, facts_of, in_chunks
+from src.attacks.record import Record, facts_of, in_chunks
 from src.attacks.rules import Apgd, Pgd
 from src.attacks.single import along, fgsm_direction
 from src.attacks.square import with_queries
@@ -67,7 +67,7 @@ def attack_curve(
         plan = engine.Plan(tuple(above), **{"early_stop": False} | options, progress=progress)
         if plan.k > 1 and not plan.early_stop:
             raise ValueError(f"{attack} asks for k only with early_stop=True; its label_rank serves every k without it")
-        table = _table(_along_one_direction(model, loader, attack, plan, norm=norm, seed=seed), grid)
+        table = _along_one_direction(model, loader, attack, plan, norm=norm, seed=seed).table(grid)
         keys = ["sample_id", "eps"]
         return table[keys].merge(cumulative(table, k=plan.k), on=keys)[table.columns] if plan.early_stop else table
     if attack not in ATTACKS:
@@ -75,7 +75,7 @@ def attack_curve(
     warm_start = attack != "square" if warm_start is None else warm_start
     options |= dict(norm=norm, seed=seed)
     rule, plan = engine.set_up(attack, ATTACKS[attack], above, options, warm_start=warm_start, progress=progress)
-    return _table(engine.run(model, loader, rule, plan), grid)
+    return engine.run(model, loader, rule, plan).table(grid)
 
 
 def _checked_grid(eps_grid: Sequence[float], norm: str) -> list[float]:
@@ -91,7 +91,7 @@ def _along_one_direction(
     model: nn.Module, loader: Iterable[Batch], attack: str, plan: engine.Plan, *, norm: str, seed: int
 ) -> Record:
     """FGSM or noise at every radius, every time from the same direction: one backward pass an image, or none."""
-    record = Record(len(plan.eps_grid), keep_pixels=False)
+    record = Record()
     bar = tqdm(loader, desc=plan.progress, disable=plan.progress is None, leave=False)
     with frozen(model):
         for batch in (part for whole in bar for part in in_chunks(whole, plan.batch_size)):
@@ -101,15 +101,14 @@ def _along_one_direction(
                 check_images(batch.pixels, batch.labels)
                 direction = random_direction(batch.pixels, norm, batch.sample_ids, seed, Stream.SIGNS)
                 logits = _logits(model, batch.pixels, batch)
-            clean = facts_of(logits, batch.labels)
-            nothing = torch.zeros_like(clean["confidence"])
-            positions = record.append(batch, clean | {"distance": nothing, "n_evaluations": nothing + 1})
-            for column, eps in enumerate(plan.eps_grid, start=1):
+            position = record.add_clean(batch, facts_of(logits, batch.labels))
+            ids = dict(position=position, sample_id=batch.sample_ids, label=batch.labels)
+            once = torch.ones_like(position)
+            for radius, eps in enumerate(plan.eps_grid, start=1):
                 x = along(batch.pixels, direction, eps, norm)
                 facts = facts_of(_logits(model, x, batch), batch.labels)
-                facts |= {"distance": distance(x, batch.pixels, norm), "n_evaluations": nothing + 1}
-                for name in FACTS:
-                    record.facts[name][positions.cpu(), column] = facts[name].double().cpu()
+                reached = distance(x, batch.pixels, norm)
+                record.add(**ids, **facts, radius=radius * once, distance=reached, n_evaluations=once)
     return record
 
 
@@ -118,22 +117,6 @@ def _logits(model: nn.Module, pixels: Tensor, batch: Batch) -> Tensor:
     logits = model(pixels).float()
     check_logits(logits, batch.labels, batch.sample_ids)
     return logits
-
-
-def _table(record: Record, grid: list[float]) -> pd.DataFrame:
-    """The record in long form; column 0, the clean image, is there when the grid has radius 0."""
-    first, n = int(grid[0] > 0), len(record.labels)
-    columns = {name: values[:, first:].numpy().ravel() for name, values in record.facts.items()}
-    table = pd.DataFrame(
-        {
-            "sample_id": record.sample_ids.numpy().repeat(len(grid)),
-            "label": record.labels.numpy().repeat(len(grid)),
-            "eps": np.tile(grid, n),
-        }
-        | columns
-    )
-    whole = {"prediction": "int64", "label_rank": "int64", "n_evaluations": "int64"}
-    return table.astype(whole | {"confidence": "float32", "distance": "float32"})
 
 
 def worst_case(

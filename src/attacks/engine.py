@@ -122,7 +122,7 @@ def set_up(attack: str, make_rule: Callable[..., Rule], eps_grid: Iterable[float
 
 def run(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan) -> Record:
     """Attack every image of the loader at every radius of the plan."""
-    record = Record(len(plan.eps_grid), keep_pixels=plan.keep_pixels)
+    record = Record(keep_pixels=plan.keep_pixels)
     total = len(loader.labels) if hasattr(loader, "labels") else None
     bar = tqdm(desc=plan.progress, total=total, disable=plan.progress is None, leave=False, unit="image")
     with frozen(model), bar:
@@ -133,7 +133,7 @@ def run(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan) -> Re
             free = plan.batch_size - len(rows["x"])
             if free and (plan.continuous or free == plan.batch_size):
                 rows = _joined([rows, queue.take(free)])
-            done = len(record.labels) - queue.n_waiting - (len(rows["x"]) if rows else 0)
+            done = record.n_images - queue.n_waiting - (len(rows["x"]) if rows else 0)
             bar.update(done - bar.n)
     return record
 
@@ -168,7 +168,7 @@ def _victims(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, 
         zeros = torch.zeros_like(batch.labels)
         facts = facts_of(logits, batch.labels)
         rows = {
-            "position": record.append(batch, facts | {"distance": zeros, "n_evaluations": zeros + 1}),
+            "position": record.add_clean(batch, facts),
             "id": batch.sample_ids,
             "y": batch.labels,
             "clean": batch.pixels,
@@ -178,7 +178,7 @@ def _victims(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, 
             "radius": zeros,
             "start": zeros,
             "step": zeros,
-            "best_n_evaluations": zeros,
+            "n_evaluations": zeros,
         } | {f"best_{name}": values for name, values in facts.items()}
         rows |= rule.prepare(rows, logits)
         if plan.early_stop:
@@ -207,7 +207,7 @@ def _advance(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Recor
     broken = (rows["best_label_rank"] >= plan.k) & plan.early_stop
     ends = broken | radius_ends
     if bool(ends.any()):
-        _write_down(model, rows_at(rows, ends), broken[ends], rule, plan, record)
+        _write_down(model, rows_at(rows, ends), rule, plan, record)
         stays = (~broken & ~(radius_ends & last_radius)).nonzero()[:, 0]
         rows = rows_at(rows, stays)
         loss, moves, widens, start_ends, radius_ends = (
@@ -256,14 +256,17 @@ def _autocast(rows: Rows, plan: Plan) -> torch.autocast:
     return torch.autocast(rows["x"].device.type, torch.bfloat16, enabled=plan.dtype == "bfloat16")
 
 
-def _write_down(model: nn.Module, rows: Rows, broken: Tensor, rule: Rule, plan: Plan, record: Record) -> None:
-    """Put the best points of rows that end into the record; what is broken counts at all larger radii too."""
+def _write_down(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Record) -> None:
+    """Put the best points of rows that end into the record."""
+    facts = {name: rows[f"best_{name}"] for name in ("prediction", "confidence", "label_rank")}
     if not plan.early_stop and plan.dtype != "float32":
         with torch.no_grad():
             facts = facts_of(model(rows["best"]).float(), rows["y"])
-        rows = rows | {f"best_{name}": values for name, values in facts.items()}
-    rows = rows | {"best_distance": distance(rows["best"], rows["clean"], rule.norm)}
-    record.write(rows, inherit=broken)
+    reached = distance(rows["best"], rows["clean"], rule.norm)
+    ids = dict(position=rows["position"], radius=rows["radius"] + 1, sample_id=rows["id"], label=rows["y"])
+    record.add(**ids, **facts, distance=reached, n_evaluations=rows["n_evaluations"])
+    if plan.keep_pixels:
+        record.pixels[rows["position"]] = rows["best"]
 
 
 @torch.no_grad()
@@ -283,7 +286,7 @@ def _keep_best(rows: Rows, facts: Rows, loss: Tensor, k: int) -> Rows:
     new = {f"best_{name}": values for name, values in facts.items()} | {"best_loss": loss}
     chosen = {name: torch.where(better, values, rows[name]) for name, values in new.items()}
     chosen["best"] = torch.where(wide(better), rows["x"], rows["best"])
-    return rows | chosen | {"best_n_evaluations": rows["best_n_evaluations"] + 1}
+    return rows | chosen | {"n_evaluations": rows["n_evaluations"] + 1}
 
 
 def _begin_radius(rows: Rows, begins: Tensor, plan: Plan) -> Rows:
@@ -291,7 +294,7 @@ def _begin_radius(rows: Rows, begins: Tensor, plan: Plan) -> Rows:
     radius = rows["radius"] + begins
     eps = torch.tensor(plan.eps_grid, device=radius.device, dtype=rows["eps"].dtype)[radius]
     changed = {"radius": radius, "eps": eps}
-    changed["best_n_evaluations"] = torch.where(begins, 0, rows["best_n_evaluations"])
+    changed["n_evaluations"] = torch.where(begins, 0, rows["n_evaluations"])
     if not plan.warm_start:
         changed["best_loss"] = torch.where(begins, -torch.inf, rows["best_loss"])
         changed["best_label_rank"] = torch.where(begins, -1, rows["best_label_rank"])

@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
-import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from src.attacks.audit import audit_predictions
 from src.attacks.curves import attack_curve, worst_case
-from src.attacks.single import pgd
 from src.attacks.transfer import transfer_predictions
 from src.data.loaders import Batch
 from src.tables.attacks import FGSM_GRID, L2_GRID, LINF_GRID, PGD_GRID
@@ -42,10 +40,10 @@ def measure_curves(
 
 
 def measure_worst_cases(zoo: Zoo, loader: Iterable[Batch], *, eps_255: Sequence[float], **options) -> pd.DataFrame:
-    """`worst_case` of every model at every radius; columns model, model_seed, condition, norm and eps_255 too."""
+    """`worst_case` of every model at every radius; columns model, model_seed, condition and norm too."""
     return pd.concat(
         worst_case(model, loader, eps=radius / 255, **options).assign(
-            model=name, model_seed=model_seed, condition="worst case", norm="Linf", eps_255=round(float(radius), 3)
+            model=name, model_seed=model_seed, condition="worst case", norm="Linf"
         )
         for (name, model_seed), model in tqdm(zoo.items(), desc="worst case")
         for radius in eps_255
@@ -65,23 +63,6 @@ def measure_audits(zoo: Zoo, loader: Iterable[Batch], *, queries: int, seed: int
     return pd.concat(
         audit_predictions(model, loader, queries=queries, seed=seed).assign(model=name, model_seed=model_seed)
         for name, model in tqdm(first.items(), desc="audit")
-    )
-
-
-def examples(zoo: Zoo, batch: Batch, classes: Sequence[str], *, eps: float, steps: int, seed: int = 0) -> dict:
-    """Arguments of `plotting.attacks.attack_pictures`: the images as PGD changes them for each model's first seed."""
-    adversarial, captions = {}, {}
-    for name, model in _first_seeds(zoo)[0].items():
-        pixels = pgd(model, *batch[:2], eps=eps, steps=steps, sample_ids=batch.sample_ids, seed=seed)
-        with torch.no_grad():
-            confidence, seen = model(pixels).softmax(1).max(1)
-        adversarial[name] = pixels.permute(0, 2, 3, 1).cpu().numpy()
-        captions[name] = [
-            f"{classes[k]} {share:.0%}" for k, share in zip(seen.tolist(), confidence.tolist(), strict=True)
-        ]
-    titles = [classes[label] for label in batch.labels.tolist()]
-    return dict(
-        clean=batch.pixels.permute(0, 2, 3, 1).cpu().numpy(), adversarial=adversarial, captions=captions, titles=titles
     )
 
 

@@ -60,7 +60,7 @@ def radii(table: pd.DataFrame, *, pgd_steps: int, masked: Iterable[str] = ()) ->
     """
     figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.6), width_ratios=(2, 1))
     linf = first_seed(table[(table["condition"] == "pgd") & table["eps"].isin(LINF_GRID)])
-    breaking_radii(breaking_radius(linf), axes[0])
+    breaking_radii(breaking_radius(linf), axes[0], masked=masked)
     axes[0].set_title(f"PGD-{pgd_steps}, n = {linf['sample_id'].nunique():,}")
     axes[0].legend()
     robust_accuracy(_accuracy(table[table["condition"] == "pgd L2"]), axes[1], norm="L2", masked=masked)
@@ -121,7 +121,7 @@ def robust_accuracy(
         name = style.pop("label") + (" (masked gradients)" if model in masked else "")
         x = scale * rows["eps"]
         if alpha < 1:
-            ax.plot(x, 100 * rows["accuracy"], markersize=3, linewidth=1, alpha=alpha, **style)
+            ax.plot(x, 100 * rows["accuracy"], linewidth=1, alpha=alpha, **style | {"marker": ""})
             continue
         line_with_band(ax, x, rows, value="accuracy", scale=100, label="" if model in labelled else name, **style)
         labelled.add(model)
@@ -175,10 +175,10 @@ def transfer_heatmap(table: pd.DataFrame, ax: Axes, *, models: Sequence[str], co
     return ax
 
 
-def breaking_radii(radii: pd.DataFrame, ax: Axes, *, norm: str = "Linf") -> Axes:
+def breaking_radii(radii: pd.DataFrame, ax: Axes, *, norm: str = "Linf", masked: Iterable[str] = ()) -> Axes:
     """Share of the images by the smallest radius of the grid that breaks them, a group of bars for each radius.
 
-    radii: columns model, eps (0: misclassified as they are; inf: never broken).
+    radii: columns model, eps (0: misclassified as they are; inf: never broken).  masked: models that are hatched.
     """
     scale, label = SCALE[norm]
     grid = sorted(radii["eps"].unique())
@@ -188,7 +188,8 @@ def breaking_radii(radii: pd.DataFrame, ax: Axes, *, norm: str = "Linf") -> Axes
         share = radii.loc[radii["model"] == model, "eps"].value_counts(normalize=True).reindex(grid, fill_value=0)
         style = model_style(model)
         places = np.arange(len(grid)) + (i - (len(models) - 1) / 2) * width
-        ax.bar(places, 100 * share, width, color=style["color"], label=style["label"], edgecolor="white", linewidth=0.3)
+        look = dict(color=style["color"], edgecolor="white", linewidth=0.3, hatch="////" if model in masked else None)
+        ax.bar(places, 100 * share, width, label=style["label"], **look)
     names = ["wrong\nanyway" if eps == 0 else "never" if eps == np.inf else f"{scale * eps:.2g}" for eps in grid]
     ax.set_xticks(range(len(grid)), names)
     ax.set(xlabel=f"smallest breaking {label}", ylabel="images (%)")

@@ -305,9 +305,10 @@ class Brightness(nn.Module):
         return torch.stack([torch.zeros_like(mean), mean - 0.65], 1)
 
 
-def walk(places, losses, grid=(0.2,), **options) -> engine.Record:
+def walk(places, losses, grid=(0.2,), **options) -> tuple[pd.DataFrame, torch.Tensor]:
     one = Batch(torch.full((1, 3, 2, 2), 0.5), torch.tensor([0]), torch.tensor([7]))
-    return engine.run(Brightness(), [one], Walk(places, losses), engine.Plan(grid, keep_pixels=True, **options))
+    record = engine.run(Brightness(), [one], Walk(places, losses), engine.Plan(grid, keep_pixels=True, **options))
+    return record.table((0.0, *grid)), record.pixels
 
 
 @pytest.mark.parametrize("early_stop", [True, False])
@@ -320,29 +321,30 @@ def test_every_restart_counts(breaks, early_stop):
 
     one = Batch(torch.full((1, 3, 2, 2), 0.5), torch.tensor([0]), torch.tensor([7]))
     plan = engine.Plan((0.2,), early_stop=early_stop)
-    record = engine.run(Brightness(), [one], FromAnotherPlace((0.0, 0.0), (1.0, 1.0), n_starts=3), plan)
-    assert record.facts["label_rank"][0, 1] == 1
-    assert record.facts["n_evaluations"][0, 1] == (2 * breaks + 1 if early_stop else 6)
+    run = engine.run(Brightness(), [one], FromAnotherPlace((0.0, 0.0), (1.0, 1.0), n_starts=3), plan)
+    table = run.table((0.0, 0.2))
+    assert table["label_rank"][1] == 1
+    assert table["n_evaluations"][1] == (2 * breaks + 1 if early_stop else 6)
 
 
 @pytest.mark.parametrize("early_stop", [True, False])
 def test_the_strongest_point_is_kept_not_the_last(early_stop):
     # no point breaks it: the one of the highest loss, in the middle
-    record = walk((0.1, 0.5, 0.2), (1.0, 3.0, 2.0), early_stop=early_stop)
-    assert record.facts["distance"][0, 1] == pytest.approx(0.1)
-    torch.testing.assert_close(record.pixels, torch.full((1, 3, 2, 2), 0.6))
+    table, pixels = walk((0.1, 0.5, 0.2), (1.0, 3.0, 2.0), early_stop=early_stop)
+    assert table["distance"][1] == pytest.approx(0.1)
+    torch.testing.assert_close(pixels, torch.full((1, 3, 2, 2), 0.6))
     # only the second breaks it: it counts, whatever the losses
-    record = walk((0.1, 1.0, 0.2), (5.0, 1.0, 9.0), early_stop=early_stop)
-    assert record.facts["label_rank"][0].tolist() == [0, 1]
-    assert record.facts["distance"][0, 1] == pytest.approx(0.2)
-    assert record.facts["n_evaluations"][0, 1] == (2 if early_stop else 3)
+    table, pixels = walk((0.1, 1.0, 0.2), (5.0, 1.0, 9.0), early_stop=early_stop)
+    assert table["label_rank"].tolist() == [0, 1]
+    assert table["distance"][1] == pytest.approx(0.2)
+    assert table["n_evaluations"][1] == (2 if early_stop else 3)
 
 
 def test_the_first_that_breaks_is_kept_or_among_all_that_do_the_highest_loss():
-    record = walk((0.9, 1.0, 0.1), (1.0, 2.0, 3.0))
-    assert record.facts["distance"][0, 1] == pytest.approx(0.18) and record.facts["n_evaluations"][0, 1] == 1
-    record = walk((0.9, 1.0, 0.1), (1.0, 2.0, 3.0), early_stop=False)
-    assert record.facts["distance"][0, 1] == pytest.approx(0.2)
+    table, pixels = walk((0.9, 1.0, 0.1), (1.0, 2.0, 3.0))
+    assert table["distance"][1] == pytest.approx(0.18) and table["n_evaluations"][1] == 1
+    table, pixels = walk((0.9, 1.0, 0.1), (1.0, 2.0, 3.0), early_stop=False)
+    assert table["distance"][1] == pytest.approx(0.2)
 
 
 def test_a_warm_start_remembers_and_a_fresh_one_forgets():
@@ -350,13 +352,13 @@ def test_a_warm_start_remembers_and_a_fresh_one_forgets():
     places, losses = (0.1, 0.5, 0.1), (1.0, 3.0, 1.0)
     falling = dict(grid=(0.1, 0.2), early_stop=False)
     # warm, the second radius begins at its first step and meets places 0.5 and 0.1 of 0.2: a tie, the old one stays
-    warm = walk(places, losses, warm_start=True, **falling)
-    assert warm.facts["distance"][0].tolist() == pytest.approx([0, 0.05, 0.05])
-    fresh = walk(places, losses, warm_start=False, **falling)
-    assert fresh.facts["distance"][0].tolist() == pytest.approx([0, 0.05, 0.1])
+    warm, _ = walk(places, losses, warm_start=True, **falling)
+    assert warm["distance"].tolist() == pytest.approx([0, 0.05, 0.05])
+    fresh, _ = walk(places, losses, warm_start=False, **falling)
+    assert fresh["distance"].tolist() == pytest.approx([0, 0.05, 0.1])
     # an image that fell at the first radius does not stand up at the second, even if all steps are done
-    fallen = walk((1.6, 0.1, 0.1), losses, warm_start=True, **falling)
-    assert fallen.facts["label_rank"][0].tolist() == [0, 1, 1]
+    fallen, _ = walk((1.6, 0.1, 0.1), losses, warm_start=True, **falling)
+    assert fallen["label_rank"].tolist() == [0, 1, 1]
 
 
 def test_a_gradient_is_that_of_the_loss_it_is_climbed_for(conv, few):
@@ -623,4 +625,4 @@ def test_engine_rules_agree_with_the_functions(conv, few):
     """The names of the curves mean what the functions of these names do."""
     record = engine.run(conv, [few], Pgd(steps=4, restarts=2), engine.Plan((GRID[0],)))
     curve = curve_of(conv, few, "pgd", eps_grid=(GRID[0],))
-    np.testing.assert_array_equal(record.facts["label_rank"][:, 1], curve["label_rank"])
+    pd.testing.assert_frame_equal(record.table((GRID[0],)), curve)
