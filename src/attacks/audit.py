@@ -32,16 +32,16 @@ def audit_predictions(
     """
     check_threat(eps, norm)
     batches = reusable(loader)
-    options = dict(norm=norm, seed=seed)
-    noise = attack_curve(model, batches, attack="noise", eps_grid=(0.0, eps), **options).assign(holds=hits)
-    parts = {"clean": noise[noise["eps"] == 0], "noise": noise[noise["eps"] > 0]}
-    parts["fgsm"] = _withstood(model, batches, "fgsm", eps, **options)
-    for steps in AUDIT_STEPS:
-        parts[f"pgd{steps}"] = _withstood(model, batches, "pgd", eps, steps=steps, **options)
     large = 0.5 if norm == "Linf" else 0.5 * next(iter(batches)).pixels[0].numel() ** 0.5
-    parts["large"] = _withstood(model, batches, "pgd", large, steps=AUDIT_STEPS[-1], **options)
+    noise = attack_curve(model, batches, attack="noise", eps_grid=(0.0, eps), norm=norm, seed=seed).assign(holds=hits)
+    attacked = {"fgsm": ("fgsm", eps, {})} | {f"pgd{steps}": ("pgd", eps, dict(steps=steps)) for steps in AUDIT_STEPS}
+    attacked["large"] = ("pgd", large, dict(steps=AUDIT_STEPS[-1]))
     if norm == "Linf":
-        parts["square"] = _withstood(model, batches, "square", eps, queries=queries, **options)
+        attacked["square"] = ("square", eps, dict(queries=queries))
+    parts = {"clean": noise[noise["eps"] == 0], "noise": noise[noise["eps"] > 0]} | {
+        condition: _withstood(model, batches, attack, radius, norm=norm, seed=seed, **options)
+        for condition, (attack, radius, options) in attacked.items()
+    }
     parts["zero"] = pd.concat(_unchanged(model, batch, norm) for batch in batches)
     radii = dict.fromkeys(parts, eps) | {"clean": 0.0, "large": large, "zero": 0.0}
     rows = [

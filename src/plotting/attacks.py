@@ -143,7 +143,7 @@ def published_curves(table: pd.DataFrame, ax: Axes, *, column: str = "accuracy")
     return ax
 
 
-def transfer_heatmap(table: pd.DataFrame, ax: Axes, *, models: Sequence[str], colour_bar: bool = False) -> Axes:
+def transfer_heatmap(table: pd.DataFrame, ax: Axes, *, models: Sequence[str]) -> Axes:
     """Success of examples made on the model of a row against that of a column, in percent, above its interval.
 
     table: rows of `summarise_transfer` for one attack.  models: their order.
@@ -165,8 +165,7 @@ def transfer_heatmap(table: pd.DataFrame, ax: Axes, *, models: Sequence[str], co
         vmin=0,
         vmax=100,
         square=True,
-        cbar=colour_bar,
-        cbar_kws={"label": "fooled (%)", "shrink": 0.7},
+        cbar=False,
         xticklabels=names,
         yticklabels=names,
     )
