@@ -116,7 +116,9 @@ def robust_accuracy(
     """
     scale, label = SCALE[norm]
     labelled = set()
-    for (model, _), rows in curves.sort_values("eps").groupby(["model", "model_seed"], sort=False, observed=True):
+    for (model, _), rows in curves.sort_values("eps", kind="stable").groupby(
+        ["model", "model_seed"], sort=False, observed=True
+    ):
         style = dict(model_style(model))
         name = style.pop("label") + (" (masked gradients)" if model in masked else "")
         x = scale * rows["eps"]
