@@ -6,17 +6,17 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from src.attacks import engine
 from src.attacks.norms import check_threat, distance, random_direction
-from src.attacks.record import Record, facts_of, in_chunks
+from src.attacks.record import Record, facts_of, in_chunks, logits_of
 from src.attacks.rules import Apgd, Pgd
 from src.attacks.single import along, fgsm_direction
 from src.attacks.square import with_queries
 from src.data.loaders import Batch, reusable
-from src.models.access import check_images, check_logits, frozen
+from src.models.access import check_images, frozen
 from src.seeding import Stream
 from src.tables.attacks import cumulative
 
@@ -100,23 +100,16 @@ def _along_one_direction(
             else:
                 check_images(batch.pixels, batch.labels)
                 direction = random_direction(batch.pixels, norm, batch.sample_ids, seed, Stream.SIGNS)
-                logits = _logits(model, batch.pixels, batch)
+                logits = logits_of(model, batch.pixels, batch)
             position = record.add_clean(batch, facts_of(logits, batch.labels))
             ids = dict(position=position, sample_id=batch.sample_ids, label=batch.labels)
             once = torch.ones_like(position)
             for radius, eps in enumerate(plan.eps_grid, start=1):
                 x = along(batch.pixels, direction, eps, norm)
-                facts = facts_of(_logits(model, x, batch), batch.labels)
+                facts = facts_of(logits_of(model, x, batch), batch.labels)
                 reached = distance(x, batch.pixels, norm)
                 record.add(**ids, **facts, radius=radius * once, distance=reached, n_evaluations=once)
     return record
-
-
-@torch.no_grad()
-def _logits(model: nn.Module, pixels: Tensor, batch: Batch) -> Tensor:
-    logits = model(pixels).float()
-    check_logits(logits, batch.labels, batch.sample_ids)
-    return logits
 
 
 def worst_case(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from src.attacks.norms import distance, random_start, wide
-from src.attacks.record import Record, Rows, facts_of, rows_at
+from src.attacks.record import Record, Rows, facts_of, logits_of, rows_at
 from src.data.loaders import Batch
 from src.models.access import check_images, check_logits, frozen, input_gradient
 from src.seeding import Stream
@@ -162,9 +162,7 @@ def _victims(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, 
     """The images to attack, as rows at the first start of the first radius; their clean facts go into the record."""
     for batch in loader:
         check_images(batch.pixels, batch.labels)
-        with torch.no_grad():
-            logits = model(batch.pixels).float()
-        check_logits(logits, batch.labels, batch.sample_ids)
+        logits = logits_of(model, batch.pixels, batch)
         zeros = torch.zeros_like(batch.labels)
         facts = facts_of(logits, batch.labels)
         rows = {
@@ -226,14 +224,9 @@ def _advance(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Recor
 
 def _evaluate(model, rows: Rows, rule: Rule, plan: Plan, moves: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """Logits, loss and, where a move follows, the gradient at every row's "x"; those that end get no backward pass."""
-    if not rule.uses_gradient or not bool(moves.any()):
-        return _forward(model, rows, rule, plan)
-    if bool(moves.all()):
-        return _forward_backward(model, rows, rule, plan)
-    parts = (
-        _forward_backward(model, rows_at(rows, moves), rule, plan),
-        _forward(model, rows_at(rows, ~moves), rule, plan),
-    )
+    if not rule.uses_gradient or not bool(moves.any()) or bool(moves.all()):
+        return _pass(model, rows, rule, plan, backward=rule.uses_gradient and bool(moves.all()))
+    parts = [_pass(model, rows_at(rows, mask), rule, plan, backward=mask is moves) for mask in (moves, ~moves)]
     order = torch.cat([moves.nonzero()[:, 0], (~moves).nonzero()[:, 0]]).argsort()
     logits, loss = (torch.cat([part[i] for part in parts])[order] for i in (0, 1))
     gradient = torch.zeros_like(rows["x"])
@@ -241,19 +234,13 @@ def _evaluate(model, rows: Rows, rule: Rule, plan: Plan, moves: Tensor) -> tuple
     return logits, loss, gradient
 
 
-def _forward(model: nn.Module, rows: Rows, rule: Rule, plan: Plan) -> tuple[Tensor, Tensor, None]:
-    with torch.no_grad(), _autocast(rows, plan):
-        logits = model(rows["x"]).float()
-        return logits, rule.loss(logits, rows), None
-
-
-def _forward_backward(model: nn.Module, rows: Rows, rule: Rule, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-    with _autocast(rows, plan):
-        return input_gradient(model, rows["x"], lambda logits: rule.loss(logits, rows))
-
-
-def _autocast(rows: Rows, plan: Plan) -> torch.autocast:
-    return torch.autocast(rows["x"].device.type, torch.bfloat16, enabled=plan.dtype == "bfloat16")
+def _pass(model, rows: Rows, rule: Rule, plan: Plan, *, backward: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    with torch.autocast(rows["x"].device.type, torch.bfloat16, enabled=plan.dtype == "bfloat16"):
+        if backward:
+            return input_gradient(model, rows["x"], lambda logits: rule.loss(logits, rows))
+        with torch.no_grad():
+            logits = model(rows["x"]).float()
+            return logits, rule.loss(logits, rows), None
 
 
 def _write_down(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Record) -> None:

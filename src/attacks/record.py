@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.data.loaders import Batch
+from src.models.access import check_logits
 from src.models.predict import label_rank
 
 Rows = dict[str, Tensor]  # name -> [n, …]: the state of each image under attack
@@ -24,6 +25,14 @@ def rows_at(rows: Rows, chosen: Tensor | slice) -> Rows:
 def in_chunks(batch: Batch, size: int) -> list[Batch]:
     """The batch in pieces of at most `size` images."""
     return [Batch(*part) for part in zip(*(values.split(size) for values in batch), strict=True)]
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, pixels: Tensor, batch: Batch) -> Tensor:
+    """Checked logits of pixels that stand for the images of the batch."""
+    logits = model(pixels).float()
+    check_logits(logits, batch.labels, batch.sample_ids)
+    return logits
 
 
 def facts_of(logits: Tensor, labels: Tensor) -> Rows:

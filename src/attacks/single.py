@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from src.attacks import engine
 from src.attacks.norms import check_threat, project, random_direction, steepest
-from src.attacks.record import in_chunks
+from src.attacks.record import in_chunks, logits_of
 from src.attacks.rules import Apgd, Pgd
 from src.attacks.square import with_queries
 from src.data.loaders import Batch
@@ -133,10 +133,10 @@ def _run(
     batches = in_chunks(Batch(pixels, labels, sample_ids), plan.batch_size)
     if eps > 0:
         return engine.run(model, batches, rule, plan).pixels
-    with frozen(model), torch.no_grad():  # nothing to search, but wrong input is still refused
+    with frozen(model):  # nothing to search, but wrong input is still refused
         for part in batches:
             check_images(*part[:2])
-            check_logits(model(part.pixels).float(), *part[1:])
+            logits_of(model, part.pixels, part)
     return pixels.clone()
 
 

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from itertools import chain
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from src.attacks.norms import check_threat
+from src.attacks.record import logits_of
 from src.attacks.single import fgsm, mi_fgsm, pgd
 from src.data.loaders import Batch
-from src.models.access import check_logits, frozen
+from src.models.access import frozen
 from src.tables.attacks import TRANSFER_STEPS
 
 TRANSFER_ATTACKS = {"fgsm": fgsm, "pgd": pgd, "mi_fgsm": mi_fgsm}
@@ -66,9 +66,6 @@ def transfer_predictions(
     return pd.concat(chain.from_iterable(parts.values()), ignore_index=True)
 
 
-@torch.no_grad()
 def _predict(model: nn.Module, pixels: Tensor, batch: Batch) -> Tensor:
     with frozen(model):
-        logits = model(pixels).float()
-    check_logits(logits, batch.labels, batch.sample_ids)
-    return logits.argmax(1)
+        return logits_of(model, pixels, batch).argmax(1)

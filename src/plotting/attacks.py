@@ -138,7 +138,7 @@ def published_curves(table: pd.DataFrame, ax: Axes, *, column: str = "accuracy")
 
     table: rows of `load_published("adversarial")` for one data set and attack.  column: accuracy or top5_accuracy.
     """
-    for model, rows in table.sort_values("eps").groupby("model", sort=False):
+    for model, rows in table.sort_values("eps", kind="stable").groupby("model", sort=False):
         style = dict(model_style(model))
         style |= dict(label=f"{style['label']}, 2023 report", markerfacecolor="none", linewidth=0.5, alpha=0.8)
         ax.plot(255 * rows["eps"], 100 * rows[column], markersize=4, **style)
