@@ -23,7 +23,7 @@ def audit_predictions(
     queries: int = 300,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What `judge_audit` looks at, one row per image and condition, conditions one after the other.
+    """Whether each image holds under each condition of the audit: one row per image and condition, for `judge_audit`.
 
     Conditions: "clean", "noise", "fgsm", "pgd5", "pgd10", "pgd40", "large" (PGD-40 at half the pixel range, at which
     grey is in reach of any image), "square" (not for L2) and "zero": the attacks at radius 0.
@@ -57,14 +57,14 @@ def masking_report(model: nn.Module, loader: Iterable[Batch], *, tolerance: floa
 
 
 def _withstood(model: nn.Module, batches: Iterable[Batch], attack: str, eps: float, **options) -> pd.DataFrame:
-    """Which images are right as they are and under an attack, in the order of the batches."""
+    """Whether each image is right as it is and under an attack, in the order of the batches."""
     curve = attack_curve(model, batches, attack=attack, eps_grid=(0.0, eps), **options).assign(holds=hits)
     whole = curve.groupby("sample_id", sort=False, as_index=False)
     return whole.agg(label=("label", "first"), holds=("holds", "all"))
 
 
 def _unchanged(model: nn.Module, batch: Batch, norm: str) -> pd.DataFrame:
-    """Of which images every attack at radius 0 gives back the very pixels."""
+    """Whether every attack at radius 0 gives back the very pixels of an image."""
     attacked = (
         fgsm(model, batch.pixels, batch.labels, eps=0.0, norm=norm),
         pgd(model, batch.pixels, batch.labels, eps=0.0, norm=norm),

@@ -64,7 +64,7 @@ class Rule:
         return {}
 
     def loss(self, logits: Tensor, rows: Rows) -> Tensor:
-        """What to maximise, [n]: by default the cross-entropy."""
+        """Loss to maximise, [n]: by default the cross-entropy."""
         return F.cross_entropy(logits, rows["y"], reduction="none")
 
     def move(self, rows: Rows, loss: Tensor, gradient: Tensor | None) -> Rows:

@@ -36,14 +36,14 @@ def logits_of(model: nn.Module, pixels: Tensor, batch: Batch) -> Tensor:
 
 
 def facts_of(logits: Tensor, labels: Tensor) -> Rows:
-    """What a model says of images: predicted class, its softmax, and how many classes come before the label."""
+    """Predicted class of each image, its softmax, and how many classes come before the label."""
     prediction = logits.argmax(1)
     confidence = logits.softmax(1).gather(1, prediction[:, None])[:, 0]
     return {"prediction": prediction, "confidence": confidence, "label_rank": label_rank(logits, labels)}
 
 
 class Record:
-    """The strongest point of each image (position: the how-manieth) and radius (the how-manieth; 0: the clean image).
+    """Strongest points, a row for each image (position: its place in the loader) and radius (its place; 0: clean).
 
     n_evaluations: points tried for this image at this radius.  pixels: of each image the last point added, if kept.
     """

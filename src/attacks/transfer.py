@@ -28,7 +28,7 @@ def transfer_predictions(
     seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """What every target says of the adversarial examples of every source, one row per image, attack and ordered pair.
+    """Predictions of every target on the adversarial examples of every source: a row per image, attack, ordered pair.
 
     Examples are made with all their steps, not only until the source is fooled, as confident ones transfer better.
     Rows: source by source, for each the attacks, for each the targets, images in the order of the loader.
