@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from src.attacks import engine
 from src.attacks.norms import check_threat, distance, random_direction
 from src.attacks.record import Record, facts_of, in_chunks, logits_of
-from src.attacks.rules import Apgd, Pgd
+from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.single import along, fgsm_direction
 from src.attacks.square import with_queries
 from src.data.loaders import Batch, reusable
@@ -21,7 +21,7 @@ from src.seeding import Stream
 from src.tables.attacks import cumulative
 
 # iterated attacks by name -> what makes their rule of norm, seed and the attack's own options
-ATTACKS: dict[str, Callable[..., engine.Rule]] = {
+ATTACKS: dict[str, Callable[..., Rule]] = {
     "pgd": Pgd,
     "apgd": Apgd,
     "apgd-t": partial(Apgd, n_targets=9),

@@ -20,56 +20,14 @@ from dataclasses import dataclass
 from inspect import signature
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from src.attacks.norms import distance, random_start, wide
+from src.attacks.norms import distance, wide
 from src.attacks.record import Record, Rows, facts_of, logits_of, rows_at
+from src.attacks.rules import Rule
 from src.data.loaders import Batch
 from src.models.access import check_images, check_logits, frozen, input_gradient
-from src.seeding import Stream
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """One attack: `steps` moves from each of `n_starts` starts. Its methods see many rows at once, and change none."""
-
-    norm: str = "Linf"
-    steps: int = 10
-    restarts: int = 1
-    seed: int = 0
-    uses_gradient = True
-
-    def __post_init__(self):
-        for name in ("steps", "restarts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-
-    @property
-    def n_starts(self) -> int:
-        return self.restarts
-
-    def prepare(self, rows: Rows, logits: Tensor) -> Rows:
-        """State that lasts as long as the image is attacked; logits: of the clean images."""
-        return self.widen(rows)
-
-    def start(self, rows: Rows) -> Rows:
-        """The state at the start numbered rows["start"], a new "x" among it: by default random in the ball."""
-        keys = self.seed, Stream.ATTACK_START, rows["start"]
-        return {"x": random_start(rows["clean"], rows["eps"], self.norm, rows["id"], *keys)} | self.widen(rows)
-
-    def widen(self, rows: Rows) -> Rows:
-        """The state for a warm start: rows["eps"] has grown and "x" stays."""
-        return {}
-
-    def loss(self, logits: Tensor, rows: Rows) -> Tensor:
-        """Loss to maximise, [n]: by default the cross-entropy."""
-        return F.cross_entropy(logits, rows["y"], reduction="none")
-
-    def move(self, rows: Rows, loss: Tensor, gradient: Tensor | None) -> Rows:
-        """The state with "x" at the point to try next; loss and gradient are those at "x" as it is."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

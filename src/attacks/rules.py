@@ -1,15 +1,16 @@
-"""PGD, with momentum or without, and APGD as rules for the engine."""
+"""Rules for the engine: what every attack is, PGD with momentum or without, and APGD."""
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from src.attacks.engine import Rule
-from src.attacks.norms import project, steepest, wide
+from src.attacks.norms import project, random_start, steepest, wide
 from src.attacks.record import Rows
+from src.seeding import Stream
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -28,6 +29,47 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
         return gap
     top = logits.topk(4).values
     return gap / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One attack: `steps` moves from each of `n_starts` starts. Its methods see many rows at once, and change none."""
+
+    norm: str = "Linf"
+    steps: int = 10
+    restarts: int = 1
+    seed: int = 0
+    uses_gradient = True
+
+    def __post_init__(self):
+        for name in ("steps", "restarts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def n_starts(self) -> int:
+        return self.restarts
+
+    def prepare(self, rows: Rows, logits: Tensor) -> Rows:
+        """State that lasts as long as the image is attacked; logits: of the clean images."""
+        return self.widen(rows)
+
+    def start(self, rows: Rows) -> Rows:
+        """The state at the start numbered rows["start"], a new "x" among it: by default random in the ball."""
+        keys = self.seed, Stream.ATTACK_START, rows["start"]
+        return {"x": random_start(rows["clean"], rows["eps"], self.norm, rows["id"], *keys)} | self.widen(rows)
+
+    def widen(self, rows: Rows) -> Rows:
+        """The state for a warm start: rows["eps"] has grown and "x" stays."""
+        return {}
+
+    def loss(self, logits: Tensor, rows: Rows) -> Tensor:
+        """Loss to maximise, [n]: by default the cross-entropy."""
+        return F.cross_entropy(logits, rows["y"], reduction="none")
+
+    def move(self, rows: Rows, loss: Tensor, gradient: Tensor | None) -> Rows:
+        """The state with "x" at the point to try next; loss and gradient are those at "x" as it is."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from src.attacks import engine
 from src.attacks.norms import check_threat, project, random_direction, steepest
 from src.attacks.record import in_chunks, logits_of
-from src.attacks.rules import Apgd, Pgd
+from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.square import with_queries
 from src.data.loaders import Batch
 from src.models.access import check_images, check_logits, frozen, input_gradient
@@ -124,9 +124,7 @@ def square(model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, **op
     return _run("square", with_queries, model, pixels, labels, eps, options)
 
 
-def _run(
-    attack: str, make_rule: Callable[..., engine.Rule], model, pixels, labels, eps: float, options: dict
-) -> Pixels:
+def _run(attack: str, make_rule: Callable[..., Rule], model, pixels, labels, eps: float, options: dict) -> Pixels:
     sample_ids = _ids(pixels, options.pop("sample_ids", None))
     check_threat(eps, options.get("norm", "Linf"))
     rule, plan = engine.set_up(attack, make_rule, [eps or 1.0], options, keep_pixels=True)

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from src.attacks.engine import Rule
 from src.attacks.norms import wide
 from src.attacks.record import Rows
-from src.attacks.rules import margin
+from src.attacks.rules import Rule, margin
 from src.seeding import Stream, uniform
 
 # after these shares of all queries the square's area is halved (Andriushchenko et al. 2020, section 4.1)
