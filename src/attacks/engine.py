@@ -1,52 +1,38 @@
 """Iterated attacks on a stream of images: an image that is fooled leaves the batch, the next one takes its place.
 
-An attack is a `Rule`: how to start, what to maximise, how to move. The engine holds a batch of rows, each an image at
-its own radius, start and step, and gives all of them one forward and one backward pass at a time. A row goes through
-the radii in ascending order. What breaks an image at one radius breaks it at every larger one, so the image is done;
-if it holds, it goes on from the point it reached (a warm start), whose gradient is known already.
+PGD itself is six lines. The rest of this module does them for a batch of rows, each at its own radius, start and step:
+
+    x = random_start(images, eps, norm, sample_ids, ...)
+    for _ in range(steps):
+        gradient = gradient of the loss at x
+        x = x + rel_step * eps * steepest(gradient, norm)
+        x = project(x, images, eps, norm)
+    return x
+
+An attack is a `Rule`: how to start, what to maximise, how to move. All rows share a forward and a backward pass, and of
+the points that a row visits the strongest counts. It goes through the radii in ascending order: what breaks an image at
+one radius breaks it at every larger one, so the image is done; if it holds, it goes on from the point it reached (a
+warm start), whose gradient is known already.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from src.attacks.norms import distance
-from src.attacks.record import Record, Rows, facts_of
+from src.attacks.norms import distance, wide
+from src.attacks.record import Record, Rows, facts_of, logits_of, rows_at
+from src.attacks.rules import Rule
 from src.data.loaders import Batch
 from src.models.access import check_images, check_logits, frozen, input_gradient
 
 
-class Rule(Protocol):
-    """One attack: `steps` moves from each of `n_starts` starts. Its methods see many rows at once, and change none."""
-
-    norm: str
-    steps: int
-    n_starts: int
-    uses_gradient: bool
-
-    def prepare(self, rows: Rows, logits: Tensor) -> Rows:
-        """State that lasts as long as the image is attacked; logits: of the clean images."""
-
-    def start(self, rows: Rows) -> Rows:
-        """The state at the start numbered rows["start"], a new "x" among it."""
-
-    def widen(self, rows: Rows) -> Rows:
-        """The state for a warm start: rows["eps"] has grown and "x" stays."""
-
-    def loss(self, logits: Tensor, rows: Rows) -> Tensor:
-        """What to maximise, [n]."""
-
-    def move(self, rows: Rows, loss: Tensor, gradient: Tensor | None) -> Rows:
-        """The state with "x" at the point to try next; loss and gradient are those at "x" as it is."""
-
-
 @dataclass(frozen=True)
 class Plan:
-    """What the engine is to do.
+    """Radii and the way through them.
 
     eps_grid: radii above 0, ascending.  k: an image is broken when its label is not among the top k.
     early_stop: stop at the first point that breaks an image, for this radius and all larger ones, and do not attack
@@ -74,9 +60,27 @@ class Plan:
             raise ValueError(f"batch_size and k must be at least 1, not {self.batch_size} and {self.k}")
 
 
+OPTIONS = ("k", "early_stop", "continuous", "batch_size", "dtype")  # of a Plan, for a user to choose
+
+
+def check_options(attack: str, options: Iterable[str], choices: Iterable[str]) -> None:
+    """Raise ValueError for options that an attack does not take."""
+    choices = tuple(choices)
+    if unknown := [name for name in options if name not in choices]:
+        raise ValueError(f"{attack} takes no {', '.join(unknown)}; choose from {', '.join(choices)}")
+
+
+def set_up(attack: str, make_rule: Callable[..., Rule], eps_grid: Iterable[float], options: dict, **fixed):
+    """The rule and the plan of an attack: options are those of the rule and of OPTIONS; fixed: more of the plan."""
+    of_rule = signature(make_rule).parameters
+    check_options(attack, options, [*of_rule, *OPTIONS])
+    rule = make_rule(**{name: value for name, value in options.items() if name in of_rule})
+    return rule, Plan(tuple(eps_grid), **{name: options[name] for name in OPTIONS if name in options}, **fixed)
+
+
 def run(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan) -> Record:
     """Attack every image of the loader at every radius of the plan."""
-    record = Record(len(plan.eps_grid), keep_pixels=plan.keep_pixels)
+    record = Record(keep_pixels=plan.keep_pixels)
     total = len(loader.labels) if hasattr(loader, "labels") else None
     bar = tqdm(desc=plan.progress, total=total, disable=plan.progress is None, leave=False, unit="image")
     with frozen(model), bar:
@@ -87,7 +91,7 @@ def run(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan) -> Re
             free = plan.batch_size - len(rows["x"])
             if free and (plan.continuous or free == plan.batch_size):
                 rows = _joined([rows, queue.take(free)])
-            done = len(record.labels) - queue.n_waiting - (len(rows["x"]) if rows else 0)
+            done = record.n_images - queue.n_waiting - (len(rows["x"]) if rows else 0)
             bar.update(done - bar.n)
     return record
 
@@ -108,8 +112,7 @@ class _Queue:
             self.waiting = _joined([self.waiting, chunk])
         if not self.n_waiting:
             return None
-        taken = {name: values[:n] for name, values in self.waiting.items()}
-        self.waiting = {name: values[n:] for name, values in self.waiting.items()}
+        taken, self.waiting = rows_at(self.waiting, slice(n)), rows_at(self.waiting, slice(n, None))
         return taken
 
 
@@ -117,13 +120,11 @@ def _victims(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, 
     """The images to attack, as rows at the first start of the first radius; their clean facts go into the record."""
     for batch in loader:
         check_images(batch.pixels, batch.labels)
-        with torch.no_grad():
-            logits = model(batch.pixels).float()
-        check_logits(logits, batch.labels, batch.sample_ids)
+        logits = logits_of(model, batch.pixels, batch)
         zeros = torch.zeros_like(batch.labels)
         facts = facts_of(logits, batch.labels)
         rows = {
-            "position": record.append(batch, facts | {"distance": zeros, "n_evaluations": zeros + 1}),
+            "position": record.add_clean(batch, facts),
             "id": batch.sample_ids,
             "y": batch.labels,
             "clean": batch.pixels,
@@ -133,12 +134,11 @@ def _victims(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, 
             "radius": zeros,
             "start": zeros,
             "step": zeros,
-            "best_n_evaluations": zeros,
+            "n_evaluations": zeros,
         } | {f"best_{name}": values for name, values in facts.items()}
         rows |= rule.prepare(rows, logits)
         if plan.early_stop:
-            standing = facts["label_rank"] < plan.k
-            rows = {name: values[standing] for name, values in rows.items()}
+            rows = rows_at(rows, facts["label_rank"] < plan.k)
         if len(rows["id"]):
             yield rows | rule.start(rows)
 
@@ -163,9 +163,9 @@ def _advance(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Recor
     broken = (rows["best_label_rank"] >= plan.k) & plan.early_stop
     ends = broken | radius_ends
     if bool(ends.any()):
-        _write_down(model, {name: values[ends] for name, values in rows.items()}, broken[ends], rule, plan, record)
+        _write_down(model, rows_at(rows, ends), rule, plan, record)
         stays = (~broken & ~(radius_ends & last_radius)).nonzero()[:, 0]
-        rows = {name: values[stays] for name, values in rows.items()}
+        rows = rows_at(rows, stays)
         loss, moves, widens, start_ends, radius_ends = (
             values[stays] for values in (loss, moves, widens, start_ends, radius_ends)
         )
@@ -182,12 +182,9 @@ def _advance(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Recor
 
 def _evaluate(model, rows: Rows, rule: Rule, plan: Plan, moves: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """Logits, loss and, where a move follows, the gradient at every row's "x"; those that end get no backward pass."""
-    if not rule.uses_gradient or not bool(moves.any()):
-        return _forward(model, rows, rule, plan)
-    if bool(moves.all()):
-        return _forward_backward(model, rows, rule, plan)
-    moving, ending = ({name: values[mask] for name, values in rows.items()} for mask in (moves, ~moves))
-    parts = _forward_backward(model, moving, rule, plan), _forward(model, ending, rule, plan)
+    if not rule.uses_gradient or not bool(moves.any()) or bool(moves.all()):
+        return _pass(model, rows, rule, plan, backward=rule.uses_gradient and bool(moves.all()))
+    parts = [_pass(model, rows_at(rows, mask), rule, plan, backward=mask is moves) for mask in (moves, ~moves)]
     order = torch.cat([moves.nonzero()[:, 0], (~moves).nonzero()[:, 0]]).argsort()
     logits, loss = (torch.cat([part[i] for part in parts])[order] for i in (0, 1))
     gradient = torch.zeros_like(rows["x"])
@@ -195,29 +192,26 @@ def _evaluate(model, rows: Rows, rule: Rule, plan: Plan, moves: Tensor) -> tuple
     return logits, loss, gradient
 
 
-def _forward(model: nn.Module, rows: Rows, rule: Rule, plan: Plan) -> tuple[Tensor, Tensor, None]:
-    with torch.no_grad(), _autocast(rows, plan):
-        logits = model(rows["x"]).float()
-        return logits, rule.loss(logits, rows), None
+def _pass(model, rows: Rows, rule: Rule, plan: Plan, *, backward: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    with torch.autocast(rows["x"].device.type, torch.bfloat16, enabled=plan.dtype == "bfloat16"):
+        if backward:
+            return input_gradient(model, rows["x"], lambda logits: rule.loss(logits, rows))
+        with torch.no_grad():
+            logits = model(rows["x"]).float()
+            return logits, rule.loss(logits, rows), None
 
 
-def _forward_backward(model: nn.Module, rows: Rows, rule: Rule, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-    with _autocast(rows, plan):
-        return input_gradient(model, rows["x"], lambda logits: rule.loss(logits, rows))
-
-
-def _autocast(rows: Rows, plan: Plan) -> torch.autocast:
-    return torch.autocast(rows["x"].device.type, torch.bfloat16, enabled=plan.dtype == "bfloat16")
-
-
-def _write_down(model: nn.Module, rows: Rows, broken: Tensor, rule: Rule, plan: Plan, record: Record) -> None:
-    """Put the best points of rows that end into the record; what is broken counts at all larger radii too."""
+def _write_down(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Record) -> None:
+    """Put the best points of rows that end into the record."""
+    facts = {name: rows[f"best_{name}"] for name in ("prediction", "confidence", "label_rank")}
     if not plan.early_stop and plan.dtype != "float32":
         with torch.no_grad():
             facts = facts_of(model(rows["best"]).float(), rows["y"])
-        rows = rows | {f"best_{name}": values for name, values in facts.items()}
-    rows = rows | {"best_distance": distance(rows["best"], rows["clean"], rule.norm)}
-    record.write(rows, inherit=broken)
+    reached = distance(rows["best"], rows["clean"], rule.norm)
+    ids = dict(position=rows["position"], radius=rows["radius"] + 1, sample_id=rows["id"], label=rows["y"])
+    record.add(**ids, **facts, distance=reached, n_evaluations=rows["n_evaluations"])
+    if plan.keep_pixels:
+        record.pixels[rows["position"]] = rows["best"]
 
 
 @torch.no_grad()
@@ -236,8 +230,8 @@ def _keep_best(rows: Rows, facts: Rows, loss: Tensor, k: int) -> Rows:
     better = (broken & ~was_broken) | ((broken == was_broken) & (loss > rows["best_loss"]))
     new = {f"best_{name}": values for name, values in facts.items()} | {"best_loss": loss}
     chosen = {name: torch.where(better, values, rows[name]) for name, values in new.items()}
-    chosen["best"] = torch.where(better[:, None, None, None], rows["x"], rows["best"])
-    return rows | chosen | {"best_n_evaluations": rows["best_n_evaluations"] + 1}
+    chosen["best"] = torch.where(wide(better), rows["x"], rows["best"])
+    return rows | chosen | {"n_evaluations": rows["n_evaluations"] + 1}
 
 
 def _begin_radius(rows: Rows, begins: Tensor, plan: Plan) -> Rows:
@@ -245,7 +239,7 @@ def _begin_radius(rows: Rows, begins: Tensor, plan: Plan) -> Rows:
     radius = rows["radius"] + begins
     eps = torch.tensor(plan.eps_grid, device=radius.device, dtype=rows["eps"].dtype)[radius]
     changed = {"radius": radius, "eps": eps}
-    changed["best_n_evaluations"] = torch.where(begins, 0, rows["best_n_evaluations"])
+    changed["n_evaluations"] = torch.where(begins, 0, rows["n_evaluations"])
     if not plan.warm_start:
         changed["best_loss"] = torch.where(begins, -torch.inf, rows["best_loss"])
         changed["best_label_rank"] = torch.where(begins, -1, rows["best_label_rank"])
@@ -258,9 +252,7 @@ def _changed(rows: Rows, mask: Tensor, function: Callable[..., Rows], *inputs: T
         return rows
     if bool(mask.all()):
         return rows | function(rows, *inputs)
-    some = function(
-        {name: values[mask] for name, values in rows.items()}, *(None if x is None else x[mask] for x in inputs)
-    )
+    some = function(rows_at(rows, mask), *(None if x is None else x[mask] for x in inputs))
     return rows | {name: rows[name].index_put((mask,), values) for name, values in some.items()}
 
 

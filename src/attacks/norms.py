@@ -1,4 +1,4 @@
-"""What Linf and L2 mean for an attack: distances, projections, steepest directions and random starts, per example."""
+"""Linf and L2: distances, projections, steepest directions and random starts of each example."""
 
 import torch
 from jaxtyping import Float, Int
@@ -30,7 +30,7 @@ def project(
 
     An L2 ball is clipped after the scaling: the point stays inside, as both sets are convex and hold `centre`.
     """
-    eps = _column(eps)
+    eps = wide(eps)
     if norm == "Linf":
         return x.clamp((centre - eps).clamp_(min=0), (centre + eps).clamp_(max=1))
     delta = x - centre
@@ -42,7 +42,7 @@ def steepest(gradient: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, "n 
     if norm == "Linf":
         return gradient.sign()
     # scaled by the largest entry first: the squares of tiny gradients would underflow
-    gradient = gradient / gradient.abs().flatten(1).amax(1).clamp(min=1e-38)[:, None, None, None]
+    gradient = gradient / wide(gradient.abs().flatten(1).amax(1).clamp(min=1e-38))
     return gradient / _length(gradient).clamp(min=1e-12)
 
 
@@ -53,9 +53,9 @@ def random_start(
     n_values = centre[0].numel()
     draws = uniform(sample_ids, *keys, draws=n_values + 1)
     if norm == "Linf":
-        return project(centre + _column(eps) * (2 * draws[:, 1:] - 1).view_as(centre), centre, eps, norm)
+        return project(centre + wide(eps) * (2 * draws[:, 1:] - 1).view_as(centre), centre, eps, norm)
     length = draws[:, :1] ** (1 / n_values)
-    return project(centre + _column(eps * length[:, 0]) * _gaussian_direction(draws[:, 1:], centre), centre, eps, norm)
+    return project(centre + wide(eps * length[:, 0]) * _gaussian_direction(draws[:, 1:], centre), centre, eps, norm)
 
 
 def random_direction(
@@ -74,8 +74,9 @@ def _gaussian_direction(draws: Float[Tensor, "n d"], like: Float[Tensor, "n c h 
 
 
 def _length(delta: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 1 1"]:
-    return _column(delta.flatten(1).norm(dim=1))
+    return wide(delta.flatten(1).norm(dim=1))
 
 
-def _column(values: Float[Tensor, " n"]) -> Float[Tensor, "n 1 1 1"]:
+def wide(values: Float[Tensor, " n"]) -> Float[Tensor, "n 1 1 1"]:
+    """One value per example, in a shape that multiplies images."""
     return values[:, None, None, None]

@@ -1,63 +1,81 @@
-"""What an iterated attack has found so far, for every image and radius."""
+"""Rows of images under attack, and the record of the strongest point of each image at each radius."""
 
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.data.loaders import Batch
+from src.models.access import check_logits
 from src.models.predict import label_rank
 
 Rows = dict[str, Tensor]  # name -> [n, …]: the state of each image under attack
 
-FACTS = ("prediction", "confidence", "label_rank", "distance", "n_evaluations")
+COLUMNS = dict.fromkeys(("position", "radius", "sample_id", "label", "prediction"), "int64")
+COLUMNS |= {"confidence": "float32", "label_rank": "int64", "distance": "float32", "n_evaluations": "int64"}
+
+
+def rows_at(rows: Rows, chosen: Tensor | slice) -> Rows:
+    """The chosen rows: a mask, positions or a slice."""
+    return {name: values[chosen] for name, values in rows.items()}
+
+
+def in_chunks(batch: Batch, size: int) -> list[Batch]:
+    """The batch in pieces of at most `size` images."""
+    return [Batch(*part) for part in zip(*(values.split(size) for values in batch), strict=True)]
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, pixels: Tensor, batch: Batch) -> Tensor:
+    """Checked logits of pixels that stand for the images of the batch."""
+    logits = model(pixels).float()
+    check_logits(logits, batch.labels, batch.sample_ids)
+    return logits
 
 
 def facts_of(logits: Tensor, labels: Tensor) -> Rows:
-    """What a model says of images: predicted class, its softmax, and how many classes come before the label."""
+    """Predicted class of each image, its softmax, and how many classes come before the label."""
     prediction = logits.argmax(1)
     confidence = logits.softmax(1).gather(1, prediction[:, None])[:, 0]
     return {"prediction": prediction, "confidence": confidence, "label_rank": label_rank(logits, labels)}
 
 
 class Record:
-    """The strongest point found for each image (rows, as they came) and radius (columns); column 0 is the clean image.
+    """Strongest points, a row for each image (position: its place in the loader) and radius (its place; 0: clean).
 
-    Of each: FACTS, with n_evaluations the points tried for this image at this radius; and, if they are kept, the
-    pixels at the largest radius.
+    n_evaluations: points tried for this image at this radius.  pixels: of each image the last point added, if kept.
     """
 
-    def __init__(self, n_radii: int, *, keep_pixels: bool):
-        self.n_radii, self.keep_pixels = n_radii, keep_pixels
-        self.labels, self.sample_ids = torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
-        self.facts = {name: torch.empty(0, n_radii + 1, dtype=torch.float64) for name in FACTS}
-        self.pixels: Tensor | None = None
+    def __init__(self, *, keep_pixels: bool = False):
+        self.parts = [{name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}]
+        self.n_images, self.keep_pixels, self.pixels = 0, keep_pixels, None
 
-    def append(self, batch: Batch, facts: Rows) -> Tensor:
-        """Take in clean images, standing at every radius until something better is written; return their positions."""
-        first = len(self.labels)
-        self.labels = torch.cat([self.labels, batch.labels.cpu()])
-        self.sample_ids = torch.cat([self.sample_ids, batch.sample_ids.cpu()])
-        for name in FACTS:
-            columns = facts[name].double().cpu()[:, None].repeat(1, self.n_radii + 1)
-            if name == "n_evaluations":
-                columns[:, 1:] = 0
-            self.facts[name] = torch.cat([self.facts[name], columns])
+    def add(self, **columns: Tensor) -> None:
+        self.parts.append({name: columns[name].cpu().numpy() for name in COLUMNS})
+
+    def add_clean(self, batch: Batch, facts: Rows) -> Tensor:
+        """Add clean images; return their positions."""
+        none = torch.zeros_like(batch.labels)
+        position = torch.arange(self.n_images, self.n_images + len(none), device=none.device)
+        ids = dict(position=position, radius=none, sample_id=batch.sample_ids, label=batch.labels)
+        self.add(**ids, **facts, distance=none, n_evaluations=none + 1)
+        self.n_images += len(none)
         if self.keep_pixels:
             self.pixels = batch.pixels.clone() if self.pixels is None else torch.cat([self.pixels, batch.pixels])
-        return torch.arange(first, len(self.labels), device=batch.pixels.device)
+        return position
 
-    def write(self, rows: Rows, *, inherit: Tensor) -> None:
-        """Put down the best points of the rows at their radii; those of the mask `inherit` at all larger ones too."""
-        positions, radii, inherit = rows["position"].cpu(), rows["radius"].cpu()[:, None], inherit.cpu()[:, None]
-        columns = torch.arange(1, self.n_radii + 1)
-        own = columns == radii + 1
-        where = own | (inherit & (columns > radii))
-        for name in FACTS:
-            values = rows[f"best_{name}"].double().cpu()[:, None]
-            if name == "n_evaluations":
-                values = values * own  # what is inherited costs nothing
-            found = self.facts[name][positions]
-            found[:, 1:] = torch.where(where, values, found[:, 1:])
-            self.facts[name][positions] = found
-        if self.keep_pixels:
-            at_last = where[:, -1].to(rows["best"].device)
-            self.pixels[rows["position"][at_last]] = rows["best"][at_last]
+    def table(self, grid: Sequence[float]) -> pd.DataFrame:
+        """A row per image and radius, those of `grid`, ascending; the clean images are among them where 0 is.
+
+        A radius without a point of its own repeats that of the radius before, which broke the image, at no cost.
+        """
+        radii = [0.0, *(eps for eps in grid if eps > 0)]
+        whole = pd.MultiIndex.from_product([range(self.n_images), range(len(radii))], names=["position", "radius"])
+        columns = {name: np.concatenate([part[name] for part in self.parts]) for name in COLUMNS}
+        table = pd.DataFrame(columns).set_index(whole.names).reindex(whole)
+        table["n_evaluations"] = table["n_evaluations"].fillna(0)
+        table = table.ffill().astype({name: COLUMNS[name] for name in table})
+        table.insert(2, "eps", np.tile(radii, self.n_images))
+        return table[table["eps"] >= grid[0]].reset_index(drop=True)

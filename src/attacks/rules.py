@@ -1,4 +1,4 @@
-"""PGD with momentum or without, APGD and Square as rules for the engine; `src.attacks` wraps them as functions."""
+"""Rules for the engine: what every attack is, PGD with momentum or without, and APGD."""
 
 import math
 from dataclasses import dataclass
@@ -8,13 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.attacks.norms import check_threat, project, random_start, steepest
+from src.attacks.norms import project, random_start, steepest, wide
 from src.attacks.record import Rows
 from src.seeding import Stream
-
-
-def cross_entropy(logits: Tensor, rows: Rows) -> Tensor:
-    return F.cross_entropy(logits, rows["y"], reduction="none")
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -35,69 +31,90 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     return gap / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
 
 
-@dataclass(frozen=True)
-class Pgd:
-    """Projected gradient ascent, Madry et al. 2018.
-
-    rel_step: length of a step as a share of eps.  decay: of accumulated gradients to follow, as in Dong et al. 2018.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One attack: `steps` moves from each of `n_starts` starts. Its methods see many rows at once, and change none."""
 
     norm: str = "Linf"
     steps: int = 10
-    rel_step: float = 0.25
-    n_starts: int = 1
-    random_start: bool = True
-    decay: float | None = None
+    restarts: int = 1
     seed: int = 0
     uses_gradient = True
 
     def __post_init__(self):
-        check_threat(0, self.norm)
-        _check_counts(steps=self.steps, restarts=self.n_starts)
-        if not 0 < self.rel_step < math.inf:
-            raise ValueError(f"rel_step must be above 0, not {self.rel_step}")
+        for name in ("steps", "restarts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def n_starts(self) -> int:
+        return self.restarts
 
     def prepare(self, rows: Rows, logits: Tensor) -> Rows:
-        return {} if self.decay is None else {"momentum": torch.zeros_like(rows["clean"])}
+        """State that lasts as long as the image is attacked; logits: of the clean images."""
+        return self.widen(rows)
 
     def start(self, rows: Rows) -> Rows:
-        x = rows["clean"]
-        if self.random_start:
-            x = random_start(x, rows["eps"], self.norm, rows["id"], self.seed, Stream.ATTACK_START, rows["start"])
-        return {"x": x} | self.widen(rows)
+        """The state at the start numbered rows["start"], a new "x" among it: by default random in the ball."""
+        keys = self.seed, Stream.ATTACK_START, rows["start"]
+        return {"x": random_start(rows["clean"], rows["eps"], self.norm, rows["id"], *keys)} | self.widen(rows)
+
+    def widen(self, rows: Rows) -> Rows:
+        """The state for a warm start: rows["eps"] has grown and "x" stays."""
+        return {}
+
+    def loss(self, logits: Tensor, rows: Rows) -> Tensor:
+        """Loss to maximise, [n]: by default the cross-entropy."""
+        return F.cross_entropy(logits, rows["y"], reduction="none")
+
+    def move(self, rows: Rows, loss: Tensor, gradient: Tensor | None) -> Rows:
+        """The state with "x" at the point to try next; loss and gradient are those at "x" as it is."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pgd(Rule):
+    """Projected gradient ascent, Madry et al. 2018.
+
+    rel_step: length of a step as a share of eps, 2.5 / steps unless given.  random_start: begin at a random point of
+    the ball, not at the image.  decay: of the accumulated gradients that are followed (Dong et al. 2018); None for the
+    gradient alone.
+    """
+
+    rel_step: float | None = None
+    random_start: bool = True
+    decay: float | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.rel_step is not None and not 0 < self.rel_step < math.inf:
+            raise ValueError(f"rel_step must be above 0, not {self.rel_step}")
+
+    def start(self, rows: Rows) -> Rows:
+        return super().start(rows) if self.random_start else {"x": rows["clean"]} | self.widen(rows)
 
     def widen(self, rows: Rows) -> Rows:
         return {} if self.decay is None else {"momentum": torch.zeros_like(rows["clean"])}
 
-    def loss(self, logits: Tensor, rows: Rows) -> Tensor:
-        return cross_entropy(logits, rows)
-
     def move(self, rows: Rows, loss: Tensor, gradient: Tensor) -> Rows:
         changed = {}
         if self.decay is not None:
-            size = gradient.abs().flatten(1).sum(1).clamp(min=1e-38)[:, None, None, None]
+            size = wide(gradient.abs().flatten(1).sum(1).clamp(min=1e-38))
             gradient = changed["momentum"] = self.decay * rows["momentum"] + gradient / size
-        x = rows["x"] + (self.rel_step * rows["eps"])[:, None, None, None] * steepest(gradient, self.norm)
+        rel_step = 2.5 / self.steps if self.rel_step is None else self.rel_step
+        x = rows["x"] + wide(rel_step * rows["eps"]) * steepest(gradient, self.norm)
         return changed | {"x": project(x, rows["clean"], rows["eps"], self.norm)}
 
 
-@dataclass(frozen=True)
-class Apgd:
+@dataclass(frozen=True, kw_only=True)
+class Apgd(Rule):
     """Auto-PGD, Croce & Hein 2020, algorithm 1, with the constants of the paper.
 
     n_targets: 0 for cross-entropy; otherwise the targeted DLR loss, a start for each of the classes next in line.
     """
 
-    norm: str = "Linf"
     steps: int = 100
-    restarts: int = 1
     n_targets: int = 0
-    seed: int = 0
-    uses_gradient = True
-
-    def __post_init__(self):
-        check_threat(0, self.norm)
-        _check_counts(steps=self.steps, restarts=self.restarts)
 
     @property
     def n_starts(self) -> int:
@@ -123,21 +140,12 @@ class Apgd:
             state["targets"] = others.topk(min(self.n_targets, logits.shape[1] - 1)).indices
         return state
 
-    def start(self, rows: Rows) -> Rows:
-        x = random_start(
-            rows["clean"], rows["eps"], self.norm, rows["id"], self.seed, Stream.ATTACK_START, rows["start"]
-        )
-        return {"x": x} | self._fresh(rows)
-
     def widen(self, rows: Rows) -> Rows:
-        return self._fresh(rows)
-
-    def _fresh(self, rows: Rows) -> Rows:
         return {"length": 2 * rows["eps"], "loss_top": torch.full_like(rows["loss_top"], -torch.inf)}
 
     def loss(self, logits: Tensor, rows: Rows) -> Tensor:
         if not self.n_targets:
-            return cross_entropy(logits, rows)
+            return super().loss(logits, rows)
         # restarts come last: all targets once, then all again
         turn = rows["start"] % rows["targets"].shape[1]
         return targeted_dlr(logits, rows["y"], rows["targets"].gather(1, turn[:, None])[:, 0])
@@ -145,8 +153,8 @@ class Apgd:
     def move(self, rows: Rows, loss: Tensor, gradient: Tensor) -> Rows:
         first = rows["step"] == 0
         higher = loss > rows["loss_top"]
-        x_top = torch.where(_wide(higher), rows["x"], rows["x_top"])
-        gradient_top = torch.where(_wide(higher), gradient, rows["gradient_top"])
+        x_top = torch.where(wide(higher), rows["x"], rows["x_top"])
+        gradient_top = torch.where(wide(higher), gradient, rows["gradient_top"])
         loss_top = torch.where(higher, loss, rows["loss_top"])
         n_better = torch.where(first, 0, rows["n_better"] + (loss > rows["loss_last"]))
         loss_checked = torch.where(first, loss, rows["loss_checked"])
@@ -156,10 +164,10 @@ class Apgd:
         checked = window > 0
         halve = checked & ((n_better <= 0.75 * window) | (~halved & (loss_checked >= loss_top)))
         length = torch.where(halve, rows["length"] / 2, rows["length"])
-        x = torch.where(_wide(halve), x_top, rows["x"])
-        gradient = torch.where(_wide(halve), gradient_top, gradient)
+        x = torch.where(wide(halve), x_top, rows["x"])
+        gradient = torch.where(wide(halve), gradient_top, gradient)
         return {
-            "x": self._step(rows, x, gradient, length, torch.where(_wide(first), x, rows["x_last"]), first),
+            "x": self._step(rows, x, gradient, length, torch.where(wide(first), x, rows["x_last"]), first),
             "x_last": x,
             "x_top": x_top,
             "gradient_top": gradient_top,
@@ -173,18 +181,8 @@ class Apgd:
 
     def _step(self, rows: Rows, x: Tensor, gradient: Tensor, length: Tensor, x_last: Tensor, first: Tensor) -> Tensor:
         """Eq. 1 of the paper: a projected step, then three quarters of it and a quarter of the step before."""
-        stepped = x + _wide(length) * steepest(gradient, self.norm)
+        stepped = x + wide(length) * steepest(gradient, self.norm)
         stepped = project(stepped, rows["clean"], rows["eps"], self.norm)
-        share = _wide(torch.where(first, 1.0, 0.75))
+        share = wide(torch.where(first, 1.0, 0.75))
         mixed = x + share * (stepped - x) + (1 - share) * (x - x_last)
         return project(mixed, rows["clean"], rows["eps"], self.norm)
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values[:, None, None, None]
-
-
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")

@@ -1,21 +1,29 @@
 """Attacks at one radius: (model, pixels, labels, *, eps, …) -> adversarial pixels.
 
-Shared by all: model is any module from pixels in [0, 1] to logits, and comes back as it was.  pixels [n, c, h, w] and
-labels [n] lie on its device.  eps is a radius in pixels of [0, 1], norm "Linf" or "L2"; no result is further away or
-outside [0, 1], and eps = 0 gives the pixels back bit for bit.  Random numbers belong to (seed, sample id, restart);
-sample_ids are 0, 1, … unless given, so give those of the data set to be independent of batches.  Images that are
-misclassified anyway come back unchanged while `early_stop` is on.  ValueError for a radius below 0, an unknown norm,
-labels out of range, pixels outside [0, 1] and logits that are not finite.
+model: any module from pixels in [0, 1] to logits, which comes back as it was.  pixels [n, c, h, w] and labels [n] lie
+on its device.  eps: a radius in pixels of [0, 1].  norm: "Linf" or "L2".  No result is further away or outside [0, 1],
+and eps = 0 gives the pixels back bit for bit.
+seed, sample_ids: random numbers belong to (seed, sample id, restart); sample_ids are 0, 1, … unless given, so give
+those of the data set to be independent of batches.
+early_stop, batch_size, dtype, continuous, k: of iterated attacks, as in `engine.Plan`.  Images that are misclassified
+anyway come back unchanged while `early_stop` is on.
+ValueError for a radius below 0, an unknown norm or option, labels out of range, pixels outside [0, 1] and logits that
+are not finite.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from src.attacks import engine
 from src.attacks.norms import check_threat, project, random_direction, steepest
-from src.attacks.rules import Apgd, Pgd, cross_entropy
-from src.attacks.square import Square
+from src.attacks.record import in_chunks, logits_of
+from src.attacks.rules import Apgd, Pgd, Rule
+from src.attacks.square import with_queries
 from src.data.loaders import Batch
 from src.models.access import check_images, check_logits, frozen, input_gradient
 from src.seeding import Stream
@@ -23,15 +31,13 @@ from src.seeding import Stream
 Pixels = Float[Tensor, "n c h w"]
 Labels = Int[Tensor, " n"]
 
-_BATCH_SIZE = 128
-
 
 def fgsm(model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, norm: str = "Linf") -> Pixels:
     """Fast gradient sign method, Goodfellow, Shlens & Szegedy 2015: one step of length eps; L2 along the gradient."""
     check_threat(eps, norm)
-    batch, parts = Batch(pixels, labels, _ids(pixels, None)), []
+    parts = []
     with frozen(model):
-        for some in (Batch(*part) for part in zip(*(x.split(_BATCH_SIZE) for x in batch), strict=True)):
+        for some in in_chunks(Batch(pixels, labels, _ids(pixels, None)), engine.Plan.batch_size):
             _, direction = fgsm_direction(model, *some, norm=norm)
             parts.append(along(some.pixels, direction, eps, norm))
     return torch.cat(parts)
@@ -42,10 +48,11 @@ def fgsm_direction(
 ) -> tuple[Tensor, Pixels]:
     """Logits of the pixels, and the direction in which their loss grows fastest: all that FGSM needs at any radius."""
     check_images(pixels, labels)
-    classes_exist = labels.clamp(min=0)  # an impossible label is reported below, not by an index error in the loss
-    logits, _, gradient = input_gradient(
-        model, pixels, lambda logits: cross_entropy(logits, {"y": classes_exist.clamp(max=logits.shape[1] - 1)})
-    )
+
+    def loss(logits: Tensor) -> Tensor:  # an impossible label is reported below, not by an index error here
+        return F.cross_entropy(logits, labels.clamp(0, logits.shape[1] - 1), reduction="none")
+
+    logits, _, gradient = input_gradient(model, pixels, loss)
     check_logits(logits, labels, sample_ids)
     return logits, steepest(gradient, norm)
 
@@ -75,109 +82,59 @@ def random_noise(
     return along(pixels, random_direction(pixels, norm, sample_ids, seed, Stream.SIGNS), eps, norm)
 
 
-def pgd(
-    model: nn.Module,
-    pixels: Pixels,
-    labels: Labels,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    steps: int = 10,
-    rel_step: float | None = None,
-    restarts: int = 1,
-    random_start: bool = True,
-    seed: int = 0,
-    sample_ids: Labels | None = None,
-    **options,
-) -> Pixels:
+def pgd(model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, **options) -> Pixels:
     """Projected gradient descent, Madry et al. 2018, on the cross-entropy; the strongest iterate is returned.
 
-    rel_step: length of a step as a share of eps, 2.5 / steps unless given.  options: early_stop, batch_size, dtype,
-    continuous and k, as in `src.attacks.engine.Plan`.
+    options: steps (10), rel_step (length of a step as a share of eps, 2.5 / steps), restarts (1), random_start (True),
+    and those that all attacks share.
     """
-    rel_step = 2.5 / max(steps, 1) if rel_step is None else rel_step
-    rule = Pgd(norm, steps, rel_step, restarts, random_start, seed=seed)
-    return _run(rule, model, pixels, labels, eps, sample_ids, options)
+    return _run("pgd", Pgd, model, pixels, labels, eps, options)
 
 
 def mi_fgsm(
-    model: nn.Module,
-    pixels: Pixels,
-    labels: Labels,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    steps: int = 10,
-    decay: float = 1.0,
-    sample_ids: Labels | None = None,
-    **options,
+    model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, steps: int = 10, decay: float = 1.0, **options
 ) -> Pixels:
     """Momentum iterative FGSM, Dong et al. 2018: steps of eps / steps along accumulated gradients, which transfer well.
 
-    Other arguments are those of `pgd`.
+    options: those that all attacks share.
     """
-    rule = Pgd(norm, steps, 1 / max(steps, 1), random_start=False, decay=decay)
-    return _run(rule, model, pixels, labels, eps, sample_ids, options)
+    rule = partial(Pgd, steps=steps, rel_step=1 / max(steps, 1), random_start=False, decay=decay)
+    return _run("mi_fgsm", rule, model, pixels, labels, eps, options)
 
 
 def apgd(
-    model: nn.Module,
-    pixels: Pixels,
-    labels: Labels,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    loss: str = "ce",
-    steps: int = 100,
-    restarts: int = 1,
-    n_targets: int = 9,
-    seed: int = 0,
-    sample_ids: Labels | None = None,
-    **options,
+    model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, loss: str = "ce", n_targets: int = 9, **options
 ) -> Pixels:
     """Auto-PGD, Croce & Hein 2020: no step size to choose.
 
     loss: "ce", or "dlr" for the targeted difference of logits ratio towards each of the `n_targets` likeliest other
-    classes.  Other arguments are those of `pgd`.
+    classes.  options: steps (100), restarts (1), and those that all attacks share.
     """
     if loss not in ("ce", "dlr"):
         raise ValueError(f"unknown loss {loss!r} of apgd; choose from ce, dlr")
-    rule = Apgd(norm, steps, restarts, n_targets if loss == "dlr" else 0, seed)
-    return _run(rule, model, pixels, labels, eps, sample_ids, options)
+    rule = partial(Apgd, n_targets=n_targets if loss == "dlr" else 0)
+    return _run("apgd", rule, model, pixels, labels, eps, options)
 
 
-def square(
-    model: nn.Module,
-    pixels: Pixels,
-    labels: Labels,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    queries: int = 1000,
-    restarts: int = 1,
-    seed: int = 0,
-    sample_ids: Labels | None = None,
-    **options,
-) -> Pixels:
+def square(model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, **options) -> Pixels:
     """Square attack, Andriushchenko et al. 2020: random search with logits alone; Linf.
 
-    Other arguments are those of `pgd`.
+    options: queries (1000), restarts (1), p_init (0.8), and those that all attacks share.
     """
-    rule = Square(norm, queries, restarts, seed=seed)
-    return _run(rule, model, pixels, labels, eps, sample_ids, options)
+    return _run("square", with_queries, model, pixels, labels, eps, options)
 
 
-def _run(rule: engine.Rule, model, pixels, labels, eps: float, sample_ids, options: dict) -> Pixels:
-    check_threat(eps, rule.norm)
-    plan = engine.Plan((eps or 1.0,), keep_pixels=True, **{"batch_size": _BATCH_SIZE} | options)
-    batch = Batch(pixels, labels, _ids(pixels, sample_ids))
-    batches = [Batch(*part) for part in zip(*(x.split(plan.batch_size) for x in batch), strict=True)]
+def _run(attack: str, make_rule: Callable[..., Rule], model, pixels, labels, eps: float, options: dict) -> Pixels:
+    sample_ids = _ids(pixels, options.pop("sample_ids", None))
+    check_threat(eps, options.get("norm", "Linf"))
+    rule, plan = engine.set_up(attack, make_rule, [eps or 1.0], options, keep_pixels=True)
+    batches = in_chunks(Batch(pixels, labels, sample_ids), plan.batch_size)
     if eps > 0:
         return engine.run(model, batches, rule, plan).pixels
-    with frozen(model), torch.no_grad():  # nothing to search, but wrong input is still refused
+    with frozen(model):  # nothing to search, but wrong input is still refused
         for part in batches:
             check_images(*part[:2])
-            check_logits(model(part.pixels).float(), *part[1:])
+            logits_of(model, part.pixels, part)
     return pixels.clone()
 
 

@@ -4,17 +4,17 @@ from collections.abc import Iterable
 from itertools import chain
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from src.attacks.norms import check_threat
+from src.attacks.record import logits_of
 from src.attacks.single import fgsm, mi_fgsm, pgd
 from src.data.loaders import Batch
-from src.models.access import check_logits, frozen
-from src.tables.attacks import summarise_transfer
+from src.models.access import frozen
+from src.tables.attacks import TRANSFER_STEPS
 
-TRANSFER_ATTACKS = ("fgsm", "pgd", "mi_fgsm")
+TRANSFER_ATTACKS = {"fgsm": fgsm, "pgd": pgd, "mi_fgsm": mi_fgsm}
 
 
 def transfer_predictions(
@@ -23,17 +23,18 @@ def transfer_predictions(
     *,
     eps: float,
     norm: str = "Linf",
-    attacks: Iterable[str] = TRANSFER_ATTACKS,
-    steps: int = 10,
+    attacks: Iterable[str] = tuple(TRANSFER_ATTACKS),
+    steps: int = TRANSFER_STEPS,
     seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """What every target says of the adversarial examples of every source, one row per image, attack and ordered pair.
+    """Predictions of every target on the adversarial examples of every source: a row per image, attack, ordered pair.
 
     Examples are made with all their steps, not only until the source is fooled, as confident ones transfer better.
     Rows: source by source, for each the attacks, for each the targets, images in the order of the loader.
     Columns: sample_id, label, attack, eps, source, target, source_clean, target_clean (predictions of the clean image),
-    prediction (the target's, of the source's example).  Raises ValueError for an unknown attack.
+    prediction (the target's, of the source's example); `tables.attacks.summarise_transfer` counts them.
+    Raises ValueError for an unknown attack.
     """
     check_threat(eps, norm)
     attacks = tuple(attacks)
@@ -45,9 +46,12 @@ def transfer_predictions(
     parts = {(source, attack, target): [] for source in models for attack in attacks for target in models}
     for batch in tqdm(loader, desc="transfer", disable=not progress, leave=False):
         clean = {name: _predict(model, batch.pixels, batch) for name, model in models.items()}
+        iterated = dict(steps=steps, seed=seed, sample_ids=batch.sample_ids, early_stop=False)
+        iterated["batch_size"] = len(batch.labels)
         for source, model in models.items():
             for attack in attacks:
-                x = _craft(attack, model, batch, eps=eps, norm=norm, steps=steps, seed=seed)
+                options = {} if attack == "fgsm" else iterated
+                x = TRANSFER_ATTACKS[attack](model, batch.pixels, batch.labels, eps=eps, norm=norm, **options)
                 for target, judge in models.items():
                     columns = {
                         "sample_id": batch.sample_ids,
@@ -62,27 +66,6 @@ def transfer_predictions(
     return pd.concat(chain.from_iterable(parts.values()), ignore_index=True)
 
 
-def _craft(attack: str, model: nn.Module, batch: Batch, *, eps: float, norm: str, steps: int, seed: int) -> Tensor:
-    if attack == "fgsm":
-        return fgsm(model, batch.pixels, batch.labels, eps=eps, norm=norm)
-    options = dict(eps=eps, norm=norm, steps=steps, sample_ids=batch.sample_ids, early_stop=False)
-    options["batch_size"] = len(batch.labels)
-    if attack == "pgd":
-        return pgd(model, batch.pixels, batch.labels, seed=seed, **options)
-    return mi_fgsm(model, batch.pixels, batch.labels, **options)
-
-
-@torch.no_grad()
 def _predict(model: nn.Module, pixels: Tensor, batch: Batch) -> Tensor:
     with frozen(model):
-        logits = model(pixels).float()
-    check_logits(logits, batch.labels, batch.sample_ids)
-    return logits.argmax(1)
-
-
-def transfer_table(models: dict[str, nn.Module], loader: Iterable[Batch], **options) -> pd.DataFrame:
-    """Source × target success of FGSM, PGD and MI-FGSM over all ordered pairs of models, a model on itself among them.
-
-    Arguments are those of `transfer_predictions`, columns those of `summarise_transfer`.
-    """
-    return summarise_transfer(transfer_predictions(models, loader, **options))
+        return logits_of(model, pixels, batch).argmax(1)

@@ -1,6 +1,6 @@
-"""Figures of notebook 02."""
+"""Figures of notebook 02, from its tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,101 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.plotting.style import PAGE_WIDTH, model_style
+from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
+from src.tables.attacks import (
+    LINF_GRID,
+    TRANSFER_STEPS,
+    breaking_radius,
+    cumulative,
+    first_seed,
+    summarise_transfer,
+)
+from src.tables.statistics import accuracy
 
 SCALE = {"Linf": (255, "radius, Linf (1/255)"), "L2": (1, "radius, L2 (pixels of [0, 1])")}
+BY = ["model", "model_seed", "eps"]
+
+
+def curves(
+    table: pd.DataFrame, *, pgd_steps: int, masked: Iterable[str] = (), published: pd.DataFrame | None = None
+) -> Figure:
+    """Accuracy against the radius under FGSM and PGD, top-1 and top-5, a line for each model and training seed.
+
+    table: curves of one data set, as notebook 02 stores them (`tables.attacks.stored_curves`).  pgd_steps: as in the
+    parameters beside that table.  masked: models that failed the audit, hatched.  published:
+    `load_published("adversarial")`, whose curves of this data set are drawn hollow.
+    """
+    (dataset,), n = table["dataset"].unique(), table["sample_id"].nunique()
+    figure, axes = plt.subplots(2, 2, figsize=(PAGE_WIDTH, 4.8), sharey=True)
+    for row, (attack, top_5) in enumerate((("fgsm", "fgsm"), ("pgd", "pgd top-5"))):
+        for ax, condition, k in ((axes[row, 0], attack, 1), (axes[row, 1], top_5, 5)):
+            raw = table[table["condition"] == condition]
+            robust_accuracy(_accuracy(raw, k=k), ax, masked=masked)
+            if attack == "fgsm":
+                robust_accuracy(_accuracy(cumulative(raw, k=k), k=k), ax, alpha=0.3)
+            if published is not None:
+                rows = published[(published["dataset"] == dataset) & (published["condition"] == attack)]
+                published_curves(rows, ax, column="accuracy" if k == 1 else "top5_accuracy")
+            name = "FGSM" if attack == "fgsm" else f"PGD-{pgd_steps}"
+            ax.set(title=f"{name}, top-{k}", ylabel="accuracy (%)" if k == 1 else "")
+    handles, labels = axes[1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=4, loc="outside upper center")
+    report = "" if published is None else "; hollow: the 2023 report's networks, PGD-5, 10,000 images"
+    figure.supxlabel(f"{dataset}, n = {n:,} test images; pale: worst over all smaller radii{report}", fontsize=7)
+    return figure
+
+
+def radii(table: pd.DataFrame, *, pgd_steps: int, masked: Iterable[str] = ()) -> Figure:
+    """Smallest breaking radius (of each model's first training seed) and accuracy in the L2 norm, both of PGD.
+
+    Arguments are those of `curves`.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.6), width_ratios=(2, 1))
+    linf = first_seed(table[(table["condition"] == "pgd") & table["eps"].isin(LINF_GRID)])
+    breaking_radii(breaking_radius(linf), axes[0], masked=masked)
+    axes[0].set_title(f"PGD-{pgd_steps}, n = {linf['sample_id'].nunique():,}")
+    axes[0].legend()
+    robust_accuracy(_accuracy(table[table["condition"] == "pgd L2"]), axes[1], norm="L2", masked=masked)
+    axes[1].set(title=f"PGD-{pgd_steps}", ylabel="accuracy (%)")
+    return figure
+
+
+def transfer(predictions: pd.DataFrame) -> Figure:
+    """Success of examples made on one model and judged by another, a heatmap for each attack.
+
+    predictions: of `attacks.transfer_predictions`, as notebook 02 stores them.
+    """
+    table = summarise_transfer(predictions)
+    models, attacks = list(table["source"].unique()), list(table["attack"].unique())
+    width = PAGE_WIDTH / len(attacks)
+    figure, axes = plt.subplots(1, len(attacks), figsize=(PAGE_WIDTH, width + 0.4), sharey=True, squeeze=False)
+    names = {"fgsm": "FGSM", "pgd": f"PGD-{TRANSFER_STEPS}", "mi_fgsm": f"MI-FGSM-{TRANSFER_STEPS}"}
+    for ax, attack in zip(axes[0], attacks, strict=True):
+        part = table[table["attack"] == attack]
+        transfer_heatmap(part, ax, models=models)
+        ax.set(
+            title=f"{names[attack]}, {255 * part['eps'].iloc[0]:g}/255",
+            ylabel="" if attack != attacks[0] else "made on",
+        )
+    return figure
+
+
+def report_2023(published: pd.DataFrame) -> Figure:
+    """The 2023 report's own curves, top-1, by data set and attack: `load_published("adversarial")`."""
+    figure, axes = plt.subplots(2, 2, figsize=(PAGE_WIDTH, 4.4), sharey=True)
+    for row, dataset in zip(axes, ("cifar10", "cifar100"), strict=True):
+        for ax, attack in zip(row, ("fgsm", "pgd"), strict=True):
+            published_curves(published[(published["dataset"] == dataset) & (published["condition"] == attack)], ax)
+            ax.set(title=f"{dataset}, {'FGSM' if attack == 'fgsm' else 'PGD-5'}, 2023 report", ylim=(0, 100))
+            ax.set(xlabel=SCALE["Linf"][1], ylabel="accuracy (%)" if attack == "fgsm" else "")
+    axes[0, 0].legend()
+    return figure
+
+
+def _accuracy(table: pd.DataFrame, *, k: int = 1) -> pd.DataFrame:
+    """Accuracy by model, training seed and radius, models in the order of the table."""
+    ordered = table.assign(model=pd.Categorical(table["model"], table["model"].unique()))
+    return accuracy(ordered, by=BY, k=k)
 
 
 def robust_accuracy(
@@ -24,24 +116,36 @@ def robust_accuracy(
     """
     scale, label = SCALE[norm]
     labelled = set()
-    for (model, _), rows in curves.sort_values("eps").groupby(["model", "model_seed"], sort=False):
+    for (model, _), rows in curves.sort_values("eps", kind="stable").groupby(
+        ["model", "model_seed"], sort=False, observed=True
+    ):
         style = dict(model_style(model))
         name = style.pop("label") + (" (masked gradients)" if model in masked else "")
-        first = alpha == 1 and model not in labelled
-        labelled.add(model)
         x = scale * rows["eps"]
-        ax.plot(
-            x, 100 * rows["accuracy"], markersize=3, linewidth=1, alpha=alpha, label=name if first else None, **style
-        )
-        if alpha == 1:
-            hatch = dict(hatch="////", facecolor="none", edgecolor=style["color"], alpha=0.6)
-            look = hatch if model in masked else dict(color=style["color"], alpha=0.15)
-            ax.fill_between(x, 100 * rows["low"], 100 * rows["high"], linewidth=0, **look)
+        if alpha < 1:
+            ax.plot(x, 100 * rows["accuracy"], linewidth=1, alpha=alpha, **style | {"marker": ""})
+            continue
+        line_with_band(ax, x, rows, value="accuracy", scale=100, label="" if model in labelled else name, **style)
+        labelled.add(model)
+        if model in masked:
+            ax.collections[-1].set(hatch="////", facecolor="none", edgecolor=style["color"], alpha=0.6)
     ax.set(xlabel=label, ylim=(0, 100))
     return ax
 
 
-def transfer_heatmap(table: pd.DataFrame, ax: Axes, *, models: list[str], colour_bar: bool = False) -> Axes:
+def published_curves(table: pd.DataFrame, ax: Axes, *, column: str = "accuracy") -> Axes:
+    """The 2023 report's accuracies against the radius: hollow markers on thin lines, for its own three networks.
+
+    table: rows of `load_published("adversarial")` for one data set and attack.  column: accuracy or top5_accuracy.
+    """
+    for model, rows in table.sort_values("eps", kind="stable").groupby("model", sort=False):
+        style = dict(model_style(model))
+        style |= dict(label=f"{style['label']}, 2023 report", markerfacecolor="none", linewidth=0.5, alpha=0.8)
+        ax.plot(255 * rows["eps"], 100 * rows[column], markersize=4, **style)
+    return ax
+
+
+def transfer_heatmap(table: pd.DataFrame, ax: Axes, *, models: Sequence[str]) -> Axes:
     """Success of examples made on the model of a row against that of a column, in percent, above its interval.
 
     table: rows of `summarise_transfer` for one attack.  models: their order.
@@ -63,8 +167,7 @@ def transfer_heatmap(table: pd.DataFrame, ax: Axes, *, models: list[str], colour
         vmin=0,
         vmax=100,
         square=True,
-        cbar=colour_bar,
-        cbar_kws={"label": "fooled (%)", "shrink": 0.7},
+        cbar=False,
         xticklabels=names,
         yticklabels=names,
     )
@@ -73,10 +176,10 @@ def transfer_heatmap(table: pd.DataFrame, ax: Axes, *, models: list[str], colour
     return ax
 
 
-def breaking_radii(radii: pd.DataFrame, ax: Axes, *, norm: str = "Linf") -> Axes:
+def breaking_radii(radii: pd.DataFrame, ax: Axes, *, norm: str = "Linf", masked: Iterable[str] = ()) -> Axes:
     """Share of the images by the smallest radius of the grid that breaks them, a group of bars for each radius.
 
-    radii: columns model, eps (0: misclassified as they are; inf: never broken).
+    radii: columns model, eps (0: misclassified as they are; inf: never broken).  masked: models that are hatched.
     """
     scale, label = SCALE[norm]
     grid = sorted(radii["eps"].unique())
@@ -86,7 +189,8 @@ def breaking_radii(radii: pd.DataFrame, ax: Axes, *, norm: str = "Linf") -> Axes
         share = radii.loc[radii["model"] == model, "eps"].value_counts(normalize=True).reindex(grid, fill_value=0)
         style = model_style(model)
         places = np.arange(len(grid)) + (i - (len(models) - 1) / 2) * width
-        ax.bar(places, 100 * share, width, color=style["color"], label=style["label"], edgecolor="white", linewidth=0.3)
+        look = dict(color=style["color"], edgecolor="white", linewidth=0.3, hatch="////" if model in masked else None)
+        ax.bar(places, 100 * share, width, label=style["label"], **look)
     names = ["wrong\nanyway" if eps == 0 else "never" if eps == np.inf else f"{scale * eps:.2g}" for eps in grid]
     ax.set_xticks(range(len(grid)), names)
     ax.set(xlabel=f"smallest breaking {label}", ylabel="images (%)")

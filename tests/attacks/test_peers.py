@@ -65,7 +65,7 @@ def test_fgsm_is_theirs(conv, images, name):
     report(f"FGSM {name}", *verdicts)
     assert 0.2 < verdicts[0].mean() < 0.9
     for other in verdicts[1:]:
-        assert (verdicts[0] != other).mean() <= 0.002
+        assert (verdicts[0] != other).mean() <= 0.01
 
 
 def test_fgsm_in_l2_is_theirs(conv, images):
@@ -77,7 +77,7 @@ def test_fgsm_in_l2_is_theirs(conv, images):
     report("FGSM L2", *verdicts)
     # foolbox clips to the pixel range as we do
     assert (distances(ours, theirs, "L2") < 1e-4).mean() > 0.99
-    assert (verdicts[0] != verdicts[1]).mean() <= 0.002
+    assert (verdicts[0] != verdicts[1]).mean() <= 0.01
 
 
 @pytest.mark.parametrize("random_start", [False, True])
@@ -92,7 +92,7 @@ def test_pgd_is_theirs(conv, images, random_start):
     for theirs in (a, b):
         assert abs(ours.sum() - theirs.sum()) <= 10  # a point
         if not random_start:  # their last point is one of ours
-            assert (theirs & ~ours).mean() <= 0.002
+            assert (theirs & ~ours).mean() <= 0.01
 
 
 def test_pgd_ends_where_theirs_does(conv, images):
@@ -118,7 +118,7 @@ def test_pgd_in_l2_is_theirs(conv, images, random_start):
     for theirs in (a, b):
         assert abs(ours.sum() - theirs.sum()) <= 10  # a point
         if not random_start:
-            assert (theirs & ~ours).mean() <= 0.002
+            assert (theirs & ~ours).mean() <= 0.01
 
 
 @pytest.mark.parametrize("norm, eps", [("Linf", LINF), ("L2", L2)])
