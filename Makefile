@@ -44,6 +44,7 @@ betons: setup  ## fetch the 2023 report's CIFAR-10 and CIFAR-100 as .beton files
 	$(RUN) python -m src.data.download
 
 gallery: setup  ## draw the README's figures again and write its numbers, from the tables of CIFAR-10
+	@mkdir -p report
 	$(RUN) python -m papermill 07_plots.ipynb report/gallery.ipynb -p dataset cifar10 --cwd . --kernel python3 --no-progress-bar
 	$(RUN) python -m workflow.gallery
 

@@ -15,10 +15,9 @@ from src.tables.attacks import (
     TRANSFER_STEPS,
     breaking_radius,
     cumulative,
-    first_seed,
     summarise_transfer,
 )
-from src.tables.statistics import accuracy
+from src.tables.statistics import accuracy, first_seed
 
 SCALE = {"Linf": (255, "radius, Linf (1/255)"), "L2": (1, "radius, L2 (pixels of [0, 1])")}
 BY = ["model", "model_seed", "eps"]

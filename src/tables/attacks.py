@@ -9,8 +9,8 @@ from statsmodels.stats.contingency_tables import Table2x2
 from statsmodels.stats.weightstats import DescrStatsW
 
 from src import paths
-from src.results import load_table
-from src.tables.statistics import paired_test, wilson_interval, with_holm
+from src.results import load_tables
+from src.tables.statistics import accuracy, paired_test, wilson_interval, with_holm
 
 # radii of the 2023 report, and those that the field compares at
 FGSM_GRID = tuple(np.linspace(0, 0.25, 21).round(6).tolist())
@@ -29,18 +29,7 @@ def stored_curves(dataset: str, models: Sequence[str]) -> pd.DataFrame:
     Raises FileNotFoundError, which names the notebook to run, for a model without a table.
     """
     robust = ["cnn_robust"] if (paths.RESULTS / dataset / "02_attacks" / "cnn_robust.parquet").exists() else []
-    return pd.concat(
-        [load_table(dataset, "02_attacks", name) for name in dict.fromkeys([*models, *robust])], ignore_index=True
-    )
-
-
-def first_seed(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of each model's first training seed, by order of appearance.
-
-    >>> first_seed(pd.DataFrame(dict(model=["cnn", "cnn", "mlp"], model_seed=[2, 0, 1])))["model_seed"].tolist()
-    [2, 1]
-    """
-    return table[table["model_seed"] == table.groupby("model")["model_seed"].transform("first")]
+    return load_tables(dataset, "02_attacks", dict.fromkeys([*models, *robust]))
 
 
 def _images(curve: pd.DataFrame) -> list[str]:
@@ -112,6 +101,19 @@ def compare_models(table: pd.DataFrame, *, by: str = "eps") -> pd.DataFrame:
         rows += [{by: value, "a": a, "b": b} | paired_test(of[a], of[b]) for a, b in combinations(of, 2)]
     columns = [by, "a", "b", "n", "only_a", "only_b", "difference", "p_value"]
     return with_holm(pd.DataFrame(rows, columns=columns))
+
+
+def less_printed(curves: pd.DataFrame, printed: pd.DataFrame, *, model: str) -> pd.DataFrame:
+    """Accuracies of a network that the 2023 report has too, less those that it printed: condition, eps, n, difference.
+
+    curves: stored curves of that network on one data set.  printed: `load_published("adversarial")`.  model: the name
+    that the report gives it.  Radii that one of the two lacks are left out.
+    """
+    measured = accuracy(curves, by=["dataset", "condition", "eps"]).round({"eps": 6})
+    theirs = printed[printed["model"] == model].round({"eps": 6})
+    both = measured.merge(theirs, on=["dataset", "condition", "eps"], suffixes=("", "_printed"))
+    both["difference"] = both["accuracy"] - both["accuracy_printed"]
+    return both[["condition", "eps", "n", "difference"]]
 
 
 def judge_audit(table: pd.DataFrame, *, tolerance: float = 0.01) -> pd.DataFrame:

@@ -8,8 +8,8 @@ from matplotlib import pyplot as plt
 
 from src import plotting, tables
 from src.results import load_published, load_table
-from src.tables.attacks import compare_models, first_seed, stored_curves
-from src.tables.statistics import accuracy, paired_test
+from src.tables.attacks import compare_models, less_printed, stored_curves
+from src.tables.statistics import accuracy, first_seed, paired_test
 
 mpl.use("Agg")
 MODELS = ["mlp", "cnn_robust", "cnn", "vit"]
@@ -151,3 +151,16 @@ def test_every_two_models_are_compared_on_the_same_images():
     assert {name: row[name] for name in expected} == expected
     alone = compare_models(worst[worst["model"] == "mlp"], by="eps_255")
     assert alone.empty and {"a", "b", "difference", "p_holm"} <= set(alone.columns)
+
+
+def test_measured_less_printed_by_hand():
+    """Of four images two hold at one radius of the report; radii and attacks that it lacks are left out."""
+    rows = dict(dataset="cifar10", condition="fgsm", label=0, prediction=[0, 0, 1, 1], eps=0.0125)
+    curves = pd.concat(
+        [pd.DataFrame(rows), pd.DataFrame(rows | dict(eps=0.2)), pd.DataFrame(rows | dict(condition="x"))]
+    )
+    printed = load_published("adversarial")
+    (row,) = less_printed(curves.query("eps < 0.1"), printed, model="mlp").itertuples(index=False)
+    theirs = printed.query("dataset == 'cifar10' and model == 'mlp' and condition == 'fgsm' and eps == 0.0125")
+    assert row == ("fgsm", 0.0125, 4, pytest.approx(0.5 - theirs["accuracy"].iloc[0]))
+    assert len(less_printed(curves, printed, model="mlp")) == 2 and less_printed(curves, printed, model="x").empty
