@@ -65,7 +65,7 @@ class Square(Rule):
         return torch.where(inside, edge, kept).clamp(0, 1)
 
     def _sides(self, step: Tensor, height: int, width: int) -> Tensor:
-        share = (step + 1) / self.steps
+        share = step / self.steps  # of the queries before this one, as in the authors' code
         thresholds = torch.tensor(_HALVINGS, device=step.device)
         area = self.p_init * 0.5 ** (share[:, None] > thresholds).sum(1)
         return (area * height * width).sqrt().round().long().clamp(1, min(height, width) - 1)

@@ -138,10 +138,10 @@ def test_targeted_apgd_is_no_weaker_than_theirs(conv, images):
 
 
 def test_square_is_no_weaker_than_theirs(conv, images):
+    """Against the mean over seeds: the peer draws one square for all images, so that its counts differ by a hundred."""
     eps, queries = 0.1, 60
     ours = broken_by(square, conv, images, eps=eps, queries=queries, sample_ids=images.sample_ids)
-    theirs = broken_by_torchattacks(
-        torchattacks.Square, conv, images, eps=eps, n_queries=queries, n_restarts=1, loss="margin"
-    )
-    report("Square", ours, theirs)
-    assert 0.3 < ours.mean() < 0.8 and ours.sum() >= theirs.sum() - 20
+    options = dict(eps=eps, n_queries=queries, n_restarts=1, loss="margin")
+    theirs = [broken_by_torchattacks(torchattacks.Square, conv, images, seed=seed, **options) for seed in range(12)]
+    report("Square", ours, *theirs)
+    assert 0.3 < ours.mean() < 0.8 and ours.mean() >= np.mean(theirs) - 0.04
