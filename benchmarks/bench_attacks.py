@@ -1,4 +1,4 @@
-"""What attacks cost, on an undefended and on a robust model: this study's, torchattacks', foolbox' and a plain loop.
+"""Cost of attacks on an undefended and on a robust model: this study's, torchattacks', foolbox' and a plain loop.
 
     python -m benchmarks.bench_attacks            # CIFAR-10's test set; writes results/benchmarks/attacks.csv
 

@@ -1,4 +1,4 @@
-"""How time and memory of each experiment grow: with images, layers, classes and shards.
+"""Growth of time and memory of each experiment: with images, layers, classes and shards.
 
     python -m benchmarks.bench_growth        # writes growth.csv and growth_laws.csv into results/benchmarks, 15 minutes
 

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
+
 
 @contextmanager
 def written_whole(path: Path | str) -> Iterator[Path]:
@@ -24,6 +27,20 @@ def written_whole(path: Path | str) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_images(path: Path | str, images: UInt8[np.ndarray, "n h w 3"], **beside: np.ndarray) -> None:
+    """Write images as a compressed .npz, of grey ones a single channel, with the arrays that belong beside them."""
+    grey = (images == images[..., :1]).all()
+    with written_whole(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, images=images[..., :1] if grey else images, **beside)
+
+
+def read_images(path: Path | str) -> dict[str, np.ndarray]:
+    """The arrays of such a file, `images` in three channels again."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    return arrays | {"images": np.broadcast_to(arrays["images"], (*arrays["images"].shape[:3], 3))}
 
 
 def sha256(path: Path | str) -> str:

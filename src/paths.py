@@ -1,4 +1,4 @@
-"""Where things lie in the repository. Importing this creates nothing."""
+"""Places in the repository; importing this creates nothing."""
 
 from pathlib import Path
 

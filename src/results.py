@@ -45,8 +45,8 @@ def table_path(dataset: str, experiment: str, name: str, shard: str = WHOLE) -> 
 
 def parse_shard(shard: str) -> tuple[int, int]:
     """(k, n) of "k/n", the k-th of n parts counted from 1; ValueError for anything else."""
-    found = re.fullmatch(r"(\d+)/(\d+)", str(shard))
-    k, n = (int(number) for number in found.groups()) if found else (0, 0)
+    match = re.fullmatch(r"(\d+)/(\d+)", str(shard))
+    k, n = (int(number) for number in match.groups()) if match else (0, 0)
     if not 1 <= k <= n:
         raise ValueError(f'shard must be "k/n" with k from 1 to n, such as "2/3", or "{GATHER}", not {shard!r}')
     return k, n
@@ -201,13 +201,13 @@ def load_parts(
 def _find_parts(dataset: str, experiment: str, name: str) -> dict[Path, tuple[int, int]]:
     """path -> (k, n) of the parts that are there, in order."""
     whole = table_path(dataset, experiment, name)
-    found = {
+    parts = {
         path: (int(part[1]), int(part[2]))
         for path in whole.parent.glob(f"{whole.stem}.*of*.parquet")
         if (part := re.fullmatch(re.escape(whole.stem) + r"\.(\d+)of(\d+)\.parquet", path.name))
         and path.with_suffix(".json").exists()
     }
-    return dict(sorted(found.items(), key=lambda item: item[1]))
+    return dict(sorted(parts.items(), key=lambda item: item[1]))
 
 
 def _facts(path: Path) -> dict:
@@ -220,10 +220,10 @@ def _read_checked(path: Path, parameters: dict | None, weights: dict | None, rem
     if sha256(path) != facts["sha256"]:
         raise ValueError(f"{path} is not the table its JSON describes: half-written or altered. {remedy}")
     for kind, asked in (("parameters", parameters), ("weights", weights)):
-        found = facts[kind]
-        other = [key for key in asked or {} if found.get(key) != asked[key]]
+        recorded = facts[kind]
+        other = [key for key in asked or {} if recorded.get(key) != asked[key]]
         if other:
-            differences = "; ".join(f"{key} is {found.get(key)!r}, asked {asked[key]!r}" for key in other)
+            differences = "; ".join(f"{key} is {recorded.get(key)!r}, asked {asked[key]!r}" for key in other)
             raise ValueError(f"{path} was made with other {kind} ({differences}). {remedy}")
     return pd.read_parquet(path)
 

@@ -30,13 +30,13 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, is_here in here.items() if is_here))
+        return torch.device(next(kind for kind, there in here.items() if there))
     kind, _, index = name.partition(":")
-    found = here.get(kind, False)
-    if found and index:
-        found = index.isdecimal() and int(index) < (torch.cuda.device_count() if kind == "cuda" else 1)
-    if not found:
-        choices = ", ".join(kind for kind, is_here in here.items() if is_here)
+    is_here = here.get(kind, False)
+    if is_here and index:
+        is_here = index.isdecimal() and int(index) < (torch.cuda.device_count() if kind == "cuda" else 1)
+    if not is_here:
+        choices = ", ".join(kind for kind, there in here.items() if there)
         raise ValueError(f"device {name!r} is not on this machine; choose from auto, {choices}")
     return torch.device(name)
 

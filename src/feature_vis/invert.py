@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from src.feature_vis.layers import respond
 from src.feature_vis.measures import feature_distance
 from src.feature_vis.optimise import Pictures, optimise
-from src.feature_vis.parameterisations import ImageStatistics, check_pixels, parameterise
-from src.models.access import frozen
+from src.feature_vis.parameterisations import ImageStatistics, parameterise
+from src.models.access import check_images, frozen
 
 
 def invert_features(
@@ -37,7 +37,7 @@ def invert_features(
     the layer does not respond at all, and for what is not finite.
     Source: Mahendran & Vedaldi 2015, equations 1 to 4; the parameterisations are later than that.
     """
-    check_pixels(images)
+    check_images(images, colour=True)
     if not len(images):
         raise ValueError("there are no images to invert")
     if min(alpha_norm, tv) < 0 or min(alpha, beta) <= 0:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from src.models.access import check_images
 from src.seeding import Stream, uniform
 
 Pixels = Float[Tensor, "n 3 h w"]
@@ -32,7 +33,7 @@ class ImageStatistics:
 
 def image_statistics(pixels: Pixels) -> ImageStatistics:
     """The statistics of pixels in [0, 1]; some hundred images will do.  ValueError for fewer than 2 or a blank set."""
-    check_pixels(pixels)
+    check_images(pixels, colour=True)
     if len(pixels) < 2:
         raise ValueError(f"statistics of a data set need at least 2 images, not {len(pixels)}")
     pixels = pixels.double()
@@ -161,7 +162,7 @@ def parameterise(
     if name not in PARAMETERISATIONS:
         raise ValueError(f"unknown parameterisation {name!r}; choose from {', '.join(PARAMETERISATIONS)}")
     if start is not None:
-        check_pixels(start)
+        check_images(start, colour=True)
         if len(start) != len(sample_ids) or tuple(start.shape[-2:]) != tuple(size):
             expected = (len(sample_ids), 3, *size)
             raise ValueError(f"the start is {tuple(start.shape)}, expected an image for each picture, {expected}")
@@ -170,14 +171,6 @@ def parameterise(
         raise ValueError(f"the statistics are of images of {statistics.size}, the pictures are {tuple(size)}")
     draws = uniform(sample_ids, seed, Stream.FREQUENCIES, draws=6 * size[0] * (size[1] // 2 + 1))
     return PARAMETERISATIONS[name](start, draws, statistics, tuple(size))
-
-
-def check_pixels(images: Tensor) -> None:
-    """Raise ValueError unless these are colour images in [0, 1]."""
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"expected pixels [n, 3, h, w], not {tuple(images.shape)}")
-    if len(images) and not (0 <= images.min() and images.max() <= 1):  # also catches NaN
-        raise ValueError(f"pixels must lie in [0, 1], not [{images.min():.3g}, {images.max():.3g}]")
 
 
 def _cycles(n: int, like: Tensor) -> Float[Tensor, " n"]:

@@ -47,11 +47,16 @@ def hooked(model: nn.Module, layers: Iterable[str], note: Callable[[str, object]
 
 
 def check_images(
-    pixels: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"] | None = None, *, what="labels", square: bool = False
+    pixels: Float[Tensor, "n c h w"],
+    labels: Int[Tensor, " n"] | None = None,
+    *,
+    what: str = "labels",
+    square: bool = False,
+    colour: bool = False,
 ) -> None:
     """Raise ValueError unless these are float images in [0, 1], with one whole number each where labels are given.
 
-    what: the labels' name in the message.  square: also refuse images that are not.
+    what: the labels' name in the message.  square, colour: also refuse images that are not, or have not 3 channels.
     """
     ids = () if labels is None else (labels,)
     fits = pixels.ndim == 4 and pixels.is_floating_point()
@@ -59,6 +64,8 @@ def check_images(
         expected = "pixels [n, c, h, w]" + (f" with {what} [n]" if ids else "")
         given = " and ".join(f"{each.dtype} {tuple(each.shape)}" for each in (pixels, *ids))
         raise ValueError(f"expected {expected}, floats and whole numbers, not {given}")
+    if colour and pixels.shape[1] != 3:
+        raise ValueError(f"expected 3 channels, red, green and blue, not {pixels.shape[1]}")
     height, width = pixels.shape[2:]
     if square and height != width:
         raise ValueError(f"images of {width}x{height} pixels are not square; cut or resize them to one side")

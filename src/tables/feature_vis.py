@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float, UInt8
 from scipy.stats import t, wilcoxon
 
-from src.files import sha256, written_whole
+from src.files import read_images, sha256, write_images
 from src.results import load_facts, table_path
 from src.tables.statistics import percentile_interval, with_holm
 
@@ -30,10 +30,8 @@ def save_pictures(images: UInt8[np.ndarray, "n h w 3"], dataset: str, experiment
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(f"pictures are kept as uint8 [n, h, w, 3], not {images.dtype} {images.shape}")
-    grey = (images == images[..., :1]).all()
     path = table_path(dataset, experiment, name).with_suffix(".npz")
-    with written_whole(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, images=images[..., :1] if grey else images)
+    write_images(path, images)
     return sha256(path)
 
 
@@ -47,9 +45,7 @@ def load_pictures(dataset: str, experiment: str, name: str) -> UInt8[np.ndarray,
     wanted = load_facts(dataset, experiment, name)["parameters"].get("pictures_sha256")
     if not path.exists() or sha256(path) != wanted:
         raise ValueError(f"{path} does not hold the pictures of the table beside it; run the notebook again")
-    with np.load(path, allow_pickle=False) as file:
-        images = file["images"]
-    return np.broadcast_to(images, (*images.shape[:3], 3))
+    return read_images(path)["images"]
 
 
 def mean_over_seeds(

@@ -70,8 +70,8 @@ def calibration_error(dataset: str, models: Sequence[str], *, seed: int = 0) -> 
         for model_seed, part in table[table["half"] == "judged"].groupby("model_seed"):
             probs = calibration.softmax(part.filter(regex=r"^logit_\d+$").to_numpy())
             sure = calibration.confidence_and_correct(probs, part["label"].to_numpy())
-            found = calibration.verdict(*sure, n_resamples=1000, seed=seed)
-            rows.append((model, model_seed, found["ece"], found["low"], found["high"], len(part)))
+            told = calibration.verdict(*sure, n_resamples=1000, seed=seed)
+            rows.append((model, model_seed, told["ece"], told["low"], told["high"], len(part)))
     return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n"])
 
 

@@ -3,35 +3,18 @@
 from importlib import import_module
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from src.models.access import check_images
 
 Pixels = Float[Tensor, "n c s s"]
 
 
-def check_images(pixels: Pixels, sample_ids: Int[Tensor, " n"] | None = None) -> None:
-    """Raise unless pixels are square float images in [0, 1] of any channels, with one sample id each where given."""
-    if pixels.ndim != 4 or not pixels.is_floating_point():
-        raise ValueError(f"expected float pixels [n, c, side, side], not {pixels.dtype} {tuple(pixels.shape)}")
-    height, width = pixels.shape[2:]
-    if height != width:
-        raise ValueError(f"images of {width}x{height} pixels are not square; cut or resize them to one side")
-    if sample_ids is not None and (sample_ids.shape != pixels.shape[:1] or sample_ids.is_floating_point()):
-        raise ValueError(
-            f"{len(pixels)} images need as many whole numbers as sample_ids, not "
-            f"{sample_ids.dtype} {tuple(sample_ids.shape)}"
-        )
-    if len(pixels) and not (0 <= pixels.min() and pixels.max() <= 1):  # also catches NaN
-        raise ValueError(
-            f"pixels must lie in [0, 1], not [{pixels.min():.3g}, {pixels.max():.3g}]; "
-            "manipulations work on pixels, normalisation belongs into the model"
-        )
-
-
 def check_pairs(shape: Pixels, texture: Pixels) -> None:
     """Raise unless both are square images in [0, 1], each with one partner of its size."""
-    check_images(shape)
-    check_images(texture)
+    check_images(shape, square=True)
+    check_images(texture, square=True)
     if shape.shape != texture.shape:
         raise ValueError(
             f"each image needs one partner of its own size, not {tuple(shape.shape)} and {tuple(texture.shape)}"

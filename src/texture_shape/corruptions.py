@@ -5,8 +5,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from src.models.access import check_images
 from src.tables.texture_shape import CORRUPTIONS
-from src.texture_shape.checks import check_colour, check_images, installed
+from src.texture_shape.checks import check_colour, installed
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _SEEDED_BY_ARGUMENT = ("impulse_noise", "glass_blur")  # the others take numpy's global generator
@@ -28,7 +29,7 @@ def corrupt(
     Raises ImportError where the package is not installed, ValueError for other names and levels, and for images below
     32 pixels, which it refuses.
     """
-    check_images(pixels, sample_ids)
+    check_images(pixels, sample_ids, what="sample_ids", square=True)
     check_colour(pixels, name)
     if name not in CORRUPTIONS:
         raise ValueError(f"unknown corruption {name!r}; choose from {', '.join(CORRUPTIONS)}")

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from src.models.access import check_images
 from src.seeding import Stream, uniform
 from src.tables.texture_shape import UNITS
-from src.texture_shape.checks import check_colour, check_images, check_patch, check_range, is_grey
+from src.texture_shape.checks import check_colour, check_patch, check_range, is_grey
 from src.texture_shape.frequency import high_pass, low_pass, phase_scramble
 
 Pixels = Float[Tensor, "n c s s"]
@@ -119,7 +120,7 @@ def manipulate(name: str, pixels: Pixels, sample_ids: Ids, *, seed: int = 0, lev
     """
     if name not in MANIPULATIONS:
         raise ValueError(f"unknown manipulation {name!r}; choose from {', '.join(MANIPULATIONS)}")
-    check_images(pixels, sample_ids)
+    check_images(pixels, sample_ids, what="sample_ids", square=True)
     if name in ("grayscale", "edges"):
         check_colour(pixels, name)
     if name == "patch_shuffle":

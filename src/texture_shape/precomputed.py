@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from src.data.image_set import ImageSet
 from src.data.pixels import pixels_of
-from src.files import written_whole
+from src.files import read_images, write_images
 from src.models.build import PixelModel
 from src.results import GATHER, WHOLE, table_path
 from src.texture_shape import textures
@@ -128,19 +128,16 @@ def _read(paths: list[Path], n_keys: int) -> Kept:
     """What those of the files hold that are there."""
     kept: Kept = {}
     for path in filter(Path.exists, paths):
-        with np.load(path, allow_pickle=False) as file:
-            keys, images = file["sample_ids"], file["images"]
+        arrays = read_images(path)
+        keys, images = arrays["sample_ids"], arrays["images"]
         if keys.shape != (len(images), n_keys) or images.dtype != np.uint8:
             raise ValueError(f"{path} is not a file of precomputed images; delete it, and it is made again")
-        kept |= dict(zip(map(tuple, keys.tolist()), np.broadcast_to(images, (*images.shape[:3], 3)), strict=True))
+        kept |= dict(zip(map(tuple, keys.tolist()), images, strict=True))
     return kept
 
 
 def _write(path: Path, images: Kept, facts: dict) -> None:
-    """Sorted by key, of grey images one channel, with the facts as text."""
+    """Sorted by key, with the facts as text."""
     keys = sorted(images)
-    stack = np.stack([images[key] for key in keys])
-    if (stack == stack[..., :1]).all():
-        stack = stack[..., :1]
-    with written_whole(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, sample_ids=np.array(keys), images=stack, facts=np.array(json.dumps(facts)))
+    beside = dict(sample_ids=np.array(keys), facts=np.array(json.dumps(facts)))
+    write_images(path, np.stack([images[key] for key in keys]), **beside)

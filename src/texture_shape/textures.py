@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from src.models.access import check_images
 from src.seeding import Stream, uniform
-from src.texture_shape.checks import check_images, check_range, in_float64, installed
+from src.texture_shape.checks import check_range, in_float64, installed
 
 Pixels = Float[Tensor, "n c s s"]
 
@@ -37,7 +38,7 @@ def synthesise_texture(
     batch that an image comes in changes it by 1e-6 at most.
     Raises ImportError where plenoptic is not installed, ValueError for wrong images or levels.
     """
-    check_images(pixels, sample_ids)
+    check_images(pixels, sample_ids, what="sample_ids", square=True)
     if level not in (0, 1):
         check_range(level, 1, what="the level of a texture")
         raise ValueError(f"the level of a texture is 0 or 1, not {level:g}")
