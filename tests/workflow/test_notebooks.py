@@ -77,7 +77,7 @@ def test_plots_names_what_is_missing_and_draws_the_rest(scratch_copy, monkeypatc
     text = "".join(output.get("text", "") for cell in done.cells for output in cell.get("outputs", []))
     for notebook in NOTEBOOKS:
         assert notebook == "07_plots" or f"Run {notebook}.ipynb on fashion_mnist to make it." in text
-    assert (scratch_copy / "figures" / "07_report2023_adversarial.pdf").exists()
+    assert (scratch_copy / "figures" / "07_report2023_attacks.pdf").exists()
 
 
 def test_plots_needs_no_torch():
@@ -98,7 +98,7 @@ def test_plots_needs_no_torch():
 def test_notebook_is_thin(notebook):
     cells = nbformat.read(ROOT / f"{notebook}.ipynb", as_version=4).cells
     tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
-    assert tags.count("parameters") == 1 and 10 <= len(cells) <= 22
+    assert tags.count("parameters") == 1 and 12 <= len(cells) <= 20
     for cell in cells:
         lines = cell.source.splitlines()
         assert len(lines) <= 40
