@@ -35,7 +35,8 @@ from torch import Tensor, nn
 
 from src.attacks import attack_curve
 from src.data import load_images
-from src.data.loaders import Batch, make_loader
+from src.data.batches import Batch
+from src.data.loaders import make_loader
 from src.files import written_whole
 from src.models import PixelModel, build_model
 from src.models.access import frozen

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from src.cka import cka_matrix, linear_cka
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.files import written_whole
 from src.models import build_model
 from src.models.access import hooked, layer_names

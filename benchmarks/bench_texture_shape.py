@@ -28,7 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from src.data import load_images
-from src.data.loaders import Batch, make_loader
+from src.data.batches import Batch
+from src.data.loaders import make_loader
 from src.files import written_whole
 from src.models import build_model
 from src.paths import RESULTS

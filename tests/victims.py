@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.data import load_images
-from src.data.loaders import Batch, make_loader
+from src.data.batches import Batch
+from src.data.loaders import make_loader
 
 
 @cache

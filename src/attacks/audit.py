@@ -9,7 +9,7 @@ from torch import nn
 from src.attacks.curves import attack_curve
 from src.attacks.norms import check_threat
 from src.attacks.single import fgsm, pgd, random_noise
-from src.data.loaders import Batch, reusable
+from src.data.batches import Batch, reusable
 from src.tables.attacks import AUDIT_STEPS, judge_audit
 from src.tables.statistics import hits
 

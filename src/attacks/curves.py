@@ -15,7 +15,7 @@ from src.attacks.record import Record, facts_of, in_chunks, logits_of
 from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.single import along, fgsm_direction
 from src.attacks.square import with_queries
-from src.data.loaders import Batch, reusable
+from src.data.batches import Batch, reusable
 from src.models.access import check_images, frozen
 from src.seeding import Stream
 from src.tables.attacks import cumulative

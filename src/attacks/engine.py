@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from src.attacks.norms import distance, wide
 from src.attacks.record import Record, Rows, facts_of, logits_of, rows_at
 from src.attacks.rules import Rule
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.models.access import check_images, check_logits, frozen, input_gradient
 
 

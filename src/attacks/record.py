@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.models.access import check_logits
 from src.models.predict import label_rank
 

@@ -24,7 +24,7 @@ from src.attacks.norms import check_threat, project, random_direction, steepest
 from src.attacks.record import in_chunks, logits_of
 from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.square import with_queries
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.models.access import check_images, check_logits, frozen, input_gradient
 from src.seeding import Stream
 

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from src.attacks.norms import check_threat
 from src.attacks.record import logits_of
 from src.attacks.single import fgsm, mi_fgsm, pgd
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.models.access import frozen
 from src.tables.attacks import TRANSFER_STEPS
 

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from src.attacks.audit import audit_predictions
 from src.attacks.curves import attack_curve, worst_case
 from src.attacks.transfer import transfer_predictions
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.tables.attacks import FGSM_GRID, L2_GRID, LINF_GRID, PGD_GRID
 
 Zoo = dict[tuple[str, int], nn.Module]

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from src.data.batches import MemoryLoader
 from src.data.beton import write_beton
 from src.data.image_set import ImageSet
-from src.data.loaders import MemoryLoader
 from src.files import fingerprint
 from src.paths import DATA
 

@@ -10,13 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
-from src.tables.attacks import (
-    LINF_GRID,
-    TRANSFER_STEPS,
-    breaking_radius,
-    cumulative,
-    summarise_transfer,
-)
+from src.tables.attacks import LINF_GRID, TRANSFER_STEPS, breaking_radius, cumulative, summarise_transfer
 from src.tables.statistics import accuracy, first_seed
 
 SCALE = {"Linf": (255, "radius, Linf (1/255)"), "L2": (1, "radius, L2 (pixels of [0, 1])")}

@@ -9,8 +9,8 @@ from jaxtyping import Bool
 from torch import nn
 from tqdm.auto import tqdm
 
+from src.data.batches import Batch
 from src.data.image_set import ImageSet
-from src.data.loaders import Batch
 from src.data.pixels import pixels_of, to_pixels
 from src.models.predict import predict
 from src.tables.statistics import without_logits

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from src.data.batches import MemoryLoader
 from src.data.image_set import ImageSet
-from src.data.loaders import MemoryLoader, make_loader
+from src.data.loaders import make_loader
 from src.files import fingerprint
 from src.models.access import INPUT, hooked
 from src.models.build import PixelModel, classifier_name

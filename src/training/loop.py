@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
+from src.data.batches import Batch, MemoryLoader
 from src.data.image_set import ImageSet
-from src.data.loaders import Batch, MemoryLoader, make_loader
+from src.data.loaders import make_loader
 from src.files import fingerprint
 from src.models.predict import logits_of, predict
 from src.tables.statistics import hits

@@ -18,7 +18,7 @@ from src.attacks import (
     transfer_predictions,
     worst_case,
 )
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.models.predict import predict
 
 ATTACKS = {

@@ -11,7 +11,7 @@ from src.attacks import attack_curve, engine, fgsm, pgd, worst_case
 from src.attacks.norms import project, random_start, steepest, wide
 from src.attacks.rules import Apgd, Pgd
 from src.attacks.square import Square
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.models.access import input_gradient
 from src.models.predict import predict
 from src.seeding import Stream

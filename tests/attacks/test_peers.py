@@ -9,7 +9,7 @@ from torch import nn
 from victims import distances, some_images, trained_conv, wrong
 
 from src.attacks import apgd, fgsm, pgd, square
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.models import build_model
 
 LINF, L2 = 8 / 255, 1.0  # about half of the images hold

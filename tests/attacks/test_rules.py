@@ -14,7 +14,7 @@ from src.attacks import apgd, engine, pgd, random_noise, square
 from src.attacks.norms import project, random_direction, random_start, steepest
 from src.attacks.rules import Apgd, margin, targeted_dlr
 from src.attacks.square import Square
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.seeding import uniform
 
 IDS = torch.arange(3000)

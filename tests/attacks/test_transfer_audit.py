@@ -11,7 +11,7 @@ from torch import nn
 from victims import Spy, in_batches, rows_of, some_images, trained_conv, wrong
 
 from src.attacks import attack_curve, fgsm, masking_report, mi_fgsm, pgd, transfer_predictions
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.models import build_model
 from src.models.predict import predict
 from src.results import load_table

@@ -9,7 +9,7 @@ from torch import nn
 
 from src.cka import cka_matrix, cosine_cka, hsic_table, linear_cka, merge, rbf_cka
 from src.cka.direct import KERNELS, Pieces
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.models import build_model
 from src.models.access import choose_layers, layer_names
 from src.tables.cka import between, cka_table

@@ -16,7 +16,8 @@ from torchvision.transforms import v2
 
 from src.data import ImageSet, load_images
 from src.data.augment import Augmentation
-from src.data.loaders import DiskLoader, MemoryLoader, make_loader
+from src.data.batches import DiskLoader, MemoryLoader
+from src.data.loaders import make_loader
 from src.data.on_disk import EncodedImages
 from src.models import build_model
 from src.models.predict import predict

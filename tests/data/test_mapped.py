@@ -8,8 +8,9 @@ from torch import nn
 from src.data import load as data
 from src.data import load_images
 from src.data.augment import Augmentation
+from src.data.batches import DiskLoader, MemoryLoader
 from src.data.beton import write_beton
-from src.data.loaders import DiskLoader, MemoryLoader, make_loader
+from src.data.loaders import make_loader
 from src.data.on_disk import MappedImages
 from src.models import PixelModel, build_model
 from src.models.predict import predict

@@ -11,7 +11,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 from torch import nn
 
 from src.data.augment import Augmentation
-from src.data.loaders import Batch, make_loader
+from src.data.batches import Batch
+from src.data.loaders import make_loader
 from src.models.predict import logits_of, predict
 from src.tables.statistics import accuracy, hits, paired_test, seed_spread, wilson_interval, without_logits
 

@@ -12,7 +12,7 @@ from victims import Spy, in_batches, some_images, trained_conv
 
 from src import paths
 from src.data import load_images
-from src.data.loaders import Batch
+from src.data.batches import Batch
 from src.data.pixels import pixels_of, to_arrays
 from src.models import build_model
 from src.results import NOTEBOOKS
