@@ -110,6 +110,18 @@ def test_of_equal_logits_the_first_class_wins_for_every_k():
     assert table["prediction"].item() == 1 and table["label_rank"].item() == 0
 
 
+def test_the_interval_ends_at_none_and_all_and_holds_the_share():
+    """Rounding left the upper end of all successes just below 1, so that error bars were negative."""
+    n = np.arange(1, 3000)
+    for level in (0.9, 0.95, 0.99):
+        low, high = wilson_interval(np.zeros_like(n), n, level=level)
+        assert (low == 0).all() and (high > 0).all()
+        low, high = wilson_interval(n, n, level=level)
+        assert (high == 1).all() and (low < 1).all()
+        low, high = wilson_interval(n // 2, n, level=level)
+        assert (low <= (n // 2) / n).all() and ((n // 2) / n <= high).all()
+
+
 def wilson_by_hand(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
     share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
