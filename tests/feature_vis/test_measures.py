@@ -72,7 +72,7 @@ def test_statistics_of_nothing_are_refused():
     for pixels, message in (
         (torch.zeros(1, 3, 8, 8), "at least 2 images"),
         (torch.full((3, 3, 8, 8), 0.5), "all pixels of these images are alike"),
-        (torch.zeros(3, 1, 8, 8), "expected pixels"),
+        (torch.zeros(3, 1, 8, 8), "expected 3 channels"),
         (torch.full((3, 3, 8, 8), torch.nan), "must lie in"),
     ):
         with pytest.raises(ValueError, match=message):
