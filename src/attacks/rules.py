@@ -1,6 +1,7 @@
 """Rules for the engine: what every attack is, PGD with momentum or without, and APGD."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,7 +33,7 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class Rule(ABC):
     """One attack: `steps` moves from each of `n_starts` starts. Its methods see many rows at once, and change none."""
 
     norm: str = "Linf"
@@ -67,9 +68,9 @@ class Rule:
         """Loss to maximise, [n]: by default the cross-entropy."""
         return F.cross_entropy(logits, rows["y"], reduction="none")
 
+    @abstractmethod
     def move(self, rows: Rows, loss: Tensor, gradient: Tensor | None) -> Rows:
         """The state with "x" at the point to try next; loss and gradient are those at "x" as it is."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,13 +144,14 @@ def read_sidecar(path: str | Path) -> dict | None:
     kinds = {"n": int, "classes": list | None, "sha256": str}
     try:
         sidecar = json.loads(sidecar_path(path).read_bytes())
-        if all(isinstance(sidecar[name], kind) for name, kind in kinds.items()):
-            return sidecar
+        whole = all(isinstance(sidecar[name], kind) for name, kind in kinds.items())
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError):  # not text, not JSON, not a table with these names
-        pass
-    raise ValueError(f"{sidecar_path(path)} is not JSON with {', '.join(kinds)}; write the beton again")
+        whole = False
+    if not whole:
+        raise ValueError(f"{sidecar_path(path)} is not JSON with {', '.join(kinds)}; write the beton again")
+    return sidecar
 
 
 def _check_arguments(images: np.ndarray, labels: np.ndarray, classes, page_size: int) -> None:

@@ -14,6 +14,7 @@ from src.runtime import pick_device
 
 
 def main(name: str, dataset: str, weights: str, device: str, side: str) -> None:
+    """Print the milliseconds, as JSON: of building the model, then of each of three images of `side` pixels."""
     device, times = pick_device(device), [time.perf_counter()]
     model = build_model(name, dataset, weights=weights or None).to(device)
     times.append(time.perf_counter())

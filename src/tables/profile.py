@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from src.results import load_table, noting_missing
-from src.tables import calibration, cka, texture_shape
+from src.results import load_table, load_tables, noting_missing
+from src.tables import calibration, cka, efficiency, texture_shape
 from src.tables.statistics import accuracy
 
 MODELS = ("mlp", "cnn", "vit")  # the three architectures
@@ -21,7 +21,7 @@ COLUMNS = ["axis", *KEYS, "value", "low", "high", "n"]
 
 def top1(dataset: str, models: Sequence[str]) -> pd.DataFrame:
     """Share of the test images classified right, with Wilson's interval."""
-    table = pd.concat(load_table(dataset, "05_calibration", model) for model in models)
+    table = load_tables(dataset, "05_calibration", models)
     return accuracy(table, by=KEYS).rename(columns={"accuracy": "value"})
 
 
@@ -82,9 +82,8 @@ def likeness(dataset: str, models: Sequence[str]) -> pd.DataFrame:
 
 def latency(dataset: str, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
     """Median milliseconds for one image on the most threads that were timed; bootstrap over repeats."""
-    table = load_table(dataset, "06_efficiency", "timings")
-    table = table[(table["sweep"] == "latency") & table["model"].isin(models)]
-    table = table[table["threads"] == table["threads"].max()]
+    table = efficiency.one_image(load_table(dataset, "06_efficiency", "timings"))
+    table = table[table["model"].isin(models)]
     rows = []
     for (model, model_seed), part in table.groupby(KEYS, sort=False):
         times = part["ms"].to_numpy()

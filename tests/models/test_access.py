@@ -58,6 +58,7 @@ def test_a_frozen_model_need_not_give_itself_back_from_train():
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), {}, "expected pixels .* not torch.uint8"),
         (torch.rand(2, 3, 8, 8), dict(labels=torch.zeros(3).long()), r"with labels \[n\].* and torch.int64 \(3,\)"),
         (torch.rand(2, 3, 8, 8), dict(labels=torch.zeros(2), what="sample_ids"), r"with sample_ids \[n\]"),
+        (torch.rand(2, 1, 8, 8), dict(colour=True), "expected 3 channels, red, green and blue, not 1"),
         (torch.rand(2, 3, 8, 6), dict(square=True), "images of 6x8 pixels are not square"),
         (torch.rand(2, 3, 8, 8) + 1, {}, r"pixels must lie in \[0, 1\], not \[1"),
         (torch.full((2, 3, 8, 8), torch.nan), {}, r"pixels must lie in \[0, 1\]"),
@@ -69,6 +70,6 @@ def test_what_is_no_image_is_refused(pixels, options, message):
 
 
 def test_images_pass():
-    check_images(torch.rand(2, 1, 8, 6))
-    check_images(torch.rand(2, 3, 8, 8), torch.arange(2), square=True)
-    check_images(torch.rand(0, 3, 8, 8))
+    assert check_images(torch.rand(2, 1, 8, 6)) is None
+    assert check_images(torch.rand(2, 3, 8, 8), torch.arange(2), square=True, colour=True) is None
+    assert check_images(torch.rand(0, 3, 8, 8)) is None
