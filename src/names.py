@@ -1,0 +1,118 @@
+"""Names as users write them: of models, data sets and runs. They are taken apart, checked, and made fit for files.
+
+    cnn    cnn@seed1    cnn@untrained    timm:resnet10t@runs/mine/weights/….safetensors    mine.py:build@weights.pt
+    mixer=mine.py:build@weights.pt    pictures=folder:/my/pictures@64
+
+What stands before "=" is the label, by which tables and figures call a model or a data set.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+UNTRAINED = "untrained"
+DEFAULT = "default"
+FILES = (".safetensors", ".pt", ".pth")  # endings of weight files; other weights are labels
+_LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+@-]*"
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model's name, taken apart.
+
+    label: what tables and figures call it.  reference: what `build_model` builds, such as cnn, timm:resnet10t or
+    mine.py:build.  weights: "default", another label, "untrained", or the path of a file.
+    """
+
+    label: str
+    reference: str
+    weights: str = DEFAULT
+
+    @property
+    def file(self) -> str:
+        """The label as part of a file's name."""
+        return slug(self.label)
+
+    @property
+    def full(self) -> str:
+        """The name without a label in front."""
+        return self.reference if self.weights == DEFAULT else f"{self.reference}@{self.weights}"
+
+    def with_seed(self, seed: int) -> "ModelName":
+        """The same model with the weights of another training seed: label seed1 for default, w8_seed1 for w8.
+
+        Raises ValueError for weights that have one training seed: a file, or a label that names a seed.
+        """
+        if seed == 0 or self.weights == UNTRAINED:
+            return self
+        if self.weights.endswith(FILES) or re.search(r"(^|_)seed\d+$", self.weights):
+            raise ValueError(f"{self.label} has the one training seed that its weights name; model_seeds must be [0]")
+        return replace(self, weights=f"seed{seed}" if self.weights == DEFAULT else f"{self.weights}_seed{seed}")
+
+
+def parse_model(name: str) -> ModelName:
+    """The parts of "[label=]reference[@weights]"; a label that is not given is the name itself.
+
+    Raises ValueError for a name with an empty part, or a label that is no plain word.
+
+    >>> parse_model("mixer=mine.py:build@runs/mine/weights/mixer.safetensors")
+    ModelName(label='mixer', reference='mine.py:build', weights='runs/mine/weights/mixer.safetensors')
+    >>> parse_model("cnn@seed1").weights
+    'seed1'
+    """
+    label, rest = _split_label(name, "model", "cnn, cnn@seed1, timm:resnet18@untrained or mixer=mine.py:build")
+    found = re.fullmatch(r"(?P<reference>.+?\.py:\w+|[^@]+?)(?:@(?P<weights>.+))?", rest)
+    if found is None:
+        raise ValueError(f"{name!r} is no model's name; write it as cnn@seed1: the model, @, its weights")
+    return ModelName(label or rest, found["reference"], found["weights"] or DEFAULT)
+
+
+def parse_models(names: Sequence[str]) -> list[ModelName]:
+    """The parts of several names; ValueError for none, for a text, and for two that tables could not tell apart."""
+    if isinstance(names, str) or not names:
+        raise ValueError(f"models must be a list of at least one name, such as ['mlp', 'cnn'], not {names!r}")
+    models: dict[str, ModelName] = {}
+    for model in map(parse_model, names):
+        other = models.setdefault(model.file, model)
+        if other is not model:
+            again = "is named twice" if other == model else f"and {other.label!r} have the same name in files"
+            raise ValueError(f"model {model.label!r} {again}; give one a label of its own, as in b={model.full}")
+    return list(models.values())
+
+
+def parse_dataset(name: str) -> tuple[str, str]:
+    """(label, name as `load_images` takes it) of "[label=]name".
+
+    >>> parse_dataset("pictures=folder:/my/pictures@64")
+    ('pictures', 'folder:/my/pictures@64')
+    """
+    label, rest = _split_label(name, "data set", "cifar10, folder:/my/pictures@64 or pictures=folder:/my/pictures@64")
+    return label or rest, rest
+
+
+def slug(name: str) -> str:
+    """A name made fit for a file or a folder: what is not a letter, a digit or one of _.+@- becomes -.
+
+    >>> slug("folder:/my pictures@64")
+    'folder-my-pictures@64'
+    """
+    fit = re.sub(r"[^A-Za-z0-9_.+@-]+", "-", name).strip("-.")
+    if not fit:
+        raise ValueError(f"{name!r} leaves no letter for a file's name; give it a label in front, as in mine={name}")
+    return fit
+
+
+def check_run(name: str) -> str:
+    """The name of a run, one folder's; ValueError for anything else, such as a path."""
+    if not isinstance(name, str) or not re.fullmatch(_LABEL, name):
+        raise ValueError(f"run must be a flat name of letters, digits and _.+@-, such as mine, not {name!r}")
+    return name
+
+
+def _split_label(name: str, what: str, examples: str) -> tuple[str, str]:
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{name!r} is no {what}'s name; write one such as {examples}")
+    found = re.fullmatch(rf"({_LABEL})=(.+)", name)
+    if name.startswith("=") or (found is None and re.match(r"[^:/]*=", name)):
+        raise ValueError(f"{name!r} has a label that is no plain word of letters, digits and _.+@-; write {examples}")
+    return (found[1], found[2]) if found else ("", name)
