@@ -3,10 +3,10 @@ PYTHON ?= python3
 CONFIG ?= embedded
 PROFILE ?= local
 VENV := .venv
-RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+PATHS := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report notebook train betons gallery test test-cluster lint ffcv cluster texture clean
+.PHONY: help setup report publish compare notebook train betons gallery test test-cluster lint ffcv cluster texture clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,38 +25,39 @@ $(VENV)/.installed-dev: requirements-dev.txt requirements-peers.txt $(VENV)/.ins
 	$(VENV)/bin/pip install --quiet --no-deps -r requirements-peers.txt
 	@touch $@
 
-report: setup  ## run the study: CONFIG=embedded (default), cifar10 or cifar100; PROFILE=slurm on a cluster
+report: setup  ## run the study into runs/: CONFIG=embedded (default), cifar10, cifar100 or your own; PROFILE=slurm
 	@test -f workflow/config/$(CONFIG).yaml || \
 		{ echo "no CONFIG=$(CONFIG); choose from: $(basename $(notdir $(wildcard workflow/config/*.yaml)))"; exit 1; }
 	@test -d workflow/profiles/$(PROFILE) || \
 		{ echo "no PROFILE=$(PROFILE); choose from: $(notdir $(wildcard workflow/profiles/*))"; exit 1; }
-	$(RUN) python -m workflow.run --profile workflow/profiles/$(PROFILE) --snakefile workflow/Snakefile \
+	$(PATHS) python -m workflow.run --profile workflow/profiles/$(PROFILE) --snakefile workflow/Snakefile \
 		--configfile workflow/config/$(CONFIG).yaml $(if $(CORES),--cores $(CORES)) $(ARGS)
-	@echo "Done. Open report/$(CONFIG).html"
+
+publish: setup  ## put the tables of a run into results/, which nothing else writes: RUN=cifar10
+	$(PATHS) python -m workflow.publish $(RUN)
 
 notebook: setup  ## open the notebooks in JupyterLab
-	$(RUN) jupyter lab
+	$(PATHS) jupyter lab
 
 train: setup  ## train a compact model again: MODEL=cnn DATASET=cifar10 [ARGS="--seed 1 --label seed1"] [PROCESSES=2]
-	$(RUN) $(if $(PROCESSES),torchrun --standalone --nproc-per-node $(PROCESSES),python) -m src.training $(MODEL) $(DATASET) $(ARGS)
+	$(PATHS) $(if $(PROCESSES),torchrun --standalone --nproc-per-node $(PROCESSES),python) -m src.training $(MODEL) $(DATASET) $(ARGS)
 
 betons: setup  ## fetch the 2023 report's CIFAR-10 and CIFAR-100 as .beton files
-	$(RUN) python -m src.data.download
+	$(PATHS) python -m src.data.download
 
-gallery: setup  ## draw the README's figures again and write its numbers, from the tables of CIFAR-10
-	@mkdir -p report
-	$(RUN) python -m papermill 07_plots.ipynb report/gallery.ipynb -p dataset cifar10 --cwd . --kernel python3 --no-progress-bar
-	$(RUN) python -m workflow.gallery
+gallery: setup  ## draw the README's figures again and write its numbers, from the published tables of CIFAR-10
+	$(PATHS) python -m papermill 07_plots.ipynb /dev/null -p dataset cifar10 --cwd . --kernel python3 --no-progress-bar
+	$(PATHS) python -m workflow.gallery
 
 test: $(VENV)/.installed-dev  ## run the tests
-	$(RUN) python -m pytest
+	$(PATHS) python -m pytest
 
 test-cluster: $(VENV)/.installed-dev cluster  ## run the graph on a private one-node Slurm (needs root, slurm-wlm, munge)
-	$(RUN) REQUIRE_SLURM=1 python -m pytest tests/test_cluster.py
+	$(PATHS) REQUIRE_SLURM=1 python -m pytest tests/test_cluster.py
 
 lint: $(VENV)/.installed-dev  ## check style, and that notebooks hold no stray output
-	$(RUN) ruff check . && $(RUN) ruff format --check .
-	$(RUN) nbstripout --verify --keep-id *.ipynb
+	$(PATHS) ruff check . && $(PATHS) ruff format --check .
+	$(PATHS) nbstripout --verify --keep-id *.ipynb
 
 ffcv: $(VENV)/.installed  ## add FFCV, the optional fast loader (needs three system packages, see requirements-ffcv.txt)
 	$(VENV)/bin/pip install --quiet -r requirements-ffcv.txt -c constraints.txt
@@ -67,5 +68,5 @@ cluster: $(VENV)/.installed  ## add what submits jobs to Slurm, for `make report
 texture: $(VENV)/.installed  ## add what makes the corruptions and the images of texture alone, for notebook 03
 	$(VENV)/bin/pip install --quiet -r requirements-texture.txt -c constraints.txt
 
-clean:  ## remove what runs have written, but no results and no weights
-	rm -rf report .snakemake checkpoints
+clean:  ## remove unfinished training and Snakemake's records, but no run, no results and no weights
+	rm -rf .snakemake checkpoints

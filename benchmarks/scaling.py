@@ -78,7 +78,7 @@ def paper() -> str:
     """Hours, jobs and bytes of the worst case on ImageNet, by how soon images break."""
     total = 2 * macs().sum()
     most = 3 * POINTS["gradient"] + POINTS["queries"]  # in forward passes
-    worst = load_table("cifar10", "02_attacks", "worst_case")
+    worst = load_table("results/cifar10", "02_attacks", "worst_case")
     used = load_facts("cifar10", "02_attacks", "worst_case")["parameters"]
     budget = used["apgd_steps"] * (1 + used["n_targets"]) + used["queries"]
     share = worst.groupby(["model", "eps_255"])["n_evaluations"].mean() / budget

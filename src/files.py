@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and their checksums."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,14 @@ def read_images(path: Path | str) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     return arrays | {"images": np.broadcast_to(arrays["images"], (*arrays["images"].shape[:3], 3))}
+
+
+def read_json(path: Path | str) -> dict:
+    """The content of a JSON file; ValueError with the file's name for a damaged one."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it, or delete it to have it made again") from None
 
 
 def sha256(path: Path | str) -> str:

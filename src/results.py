@@ -1,9 +1,13 @@
 """Result tables: parquet beside a JSON that says what made them, written whole and checked on reading.
 
-results/<dataset>/<experiment>/<name>.parquet    one row per example and condition
-results/<dataset>/<experiment>/<name>.json       parameters, weights, provenance, checksum of the parquet
-results/<dataset>/<experiment>/<name>.2of3.…     the same of a part of the images, until the parts are put together
-results/published/<name>.csv                     the 2023 report's numbers, as printed
+A folder of tables is runs/<run>, which a run writes, or results/<data set>, which `make publish` alone writes:
+
+<folder>/run.json                       the run and its data
+<folder>/<experiment>/<name>.parquet    one row per example and condition
+<folder>/<experiment>/<name>.json       parameters, weights, provenance, checksum of the parquet
+<folder>/<experiment>/<name>.2of3.…     the same of a part of the images, until the parts are put together
+
+results/published/<name>.csv holds the 2023 report's numbers, as printed.
 """
 
 import json
@@ -15,7 +19,8 @@ from pathlib import Path
 import pandas as pd
 
 from src import paths
-from src.files import sha256, written_whole
+from src.files import read_json, sha256, written_whole
+from src.names import slug
 
 # notebook -> the word of its experiment
 WORDS = {
@@ -36,11 +41,11 @@ KEY_COLUMNS = ("model", "model_seed", "dataset", "condition")  # in every table,
 IMAGES = ("sample_id", "pair")  # columns that say of which image, or pair of images, a row speaks
 
 
-def table_path(dataset: str, experiment: str, name: str, shard: str = WHOLE) -> Path:
+def table_path(folder: str | Path, experiment: str, name: str, shard: str = WHOLE) -> Path:
     """Where a table lies, or the part of it that a shard has measured."""
     if experiment not in NOTEBOOKS:
         raise ValueError(f"unknown experiment {experiment!r}; choose from {', '.join(NOTEBOOKS)}")
-    return paths.RESULTS / dataset / experiment / f"{name}{part_suffix(shard)}.parquet"
+    return paths.ROOT / folder / experiment / f"{slug(name)}{part_suffix(shard)}.parquet"
 
 
 def parse_shard(shard: str) -> tuple[int, int]:
@@ -60,35 +65,37 @@ def part_suffix(shard: str) -> str:
 
 def save_table(
     table: pd.DataFrame,
-    dataset: str,
+    folder: str | Path,
     experiment: str,
     name: str,
     *,
     parameters: dict,
     provenance: dict,
     weights: dict[str, str] | None = None,
+    data: dict | None = None,
     shard: str = WHOLE,
     loops: Sequence[str] = (),
 ) -> Path:
     """Write a result table and the facts about it; return the parquet's path.
 
-    parameters: the notebook's.  weights: file -> sha256 of the weights that were measured.  provenance: of
-    `runtime.provenance`.  shard: of the images that were measured; of "gather" the facts name the parts' provenance.
-    loops: the columns whose values the measuring went through, each time over all images, for `load_parts`.
+    parameters: the notebook's.  weights: file -> sha256 of the weights that were measured.  data: name, note and
+    checksum of the images.  provenance: of `runtime.provenance`.  shard: of the images that were measured; of "gather"
+    the facts name the parts' provenance.  loops: the columns whose values the measuring went through, each time over
+    all images, for `load_parts`.
     Both files are written aside and renamed, the JSON last: it holds the parquet's checksum, so a run that dies between
     the two is seen by `load_table`.  Raises ValueError for an empty table or one without KEY_COLUMNS, and for a part
     that does not say which image a row is of.
     """
-    path = table_path(dataset, experiment, name, shard)
+    path = table_path(folder, experiment, name, shard)
     if table.empty:
-        raise ValueError(f"the table {dataset}/{experiment}/{name} is empty; nothing was saved")
+        raise ValueError(f"the table {experiment}/{name} is empty; nothing was saved")
     missing = [column for column in (*KEY_COLUMNS, *loops) if column not in table.columns]
-    if path != table_path(dataset, experiment, name) and not set(IMAGES) & set(table.columns):
+    if path != table_path(folder, experiment, name) and not set(IMAGES) & set(table.columns):
         missing.append(" or ".join(IMAGES))
     if missing:
-        raise ValueError(f"the table {dataset}/{experiment}/{name} lacks the columns {', '.join(missing)}")
+        raise ValueError(f"the table {experiment}/{name} lacks the columns {', '.join(missing)}")
     if shard == GATHER:
-        made = [_facts(part)["provenance"] for part in _find_parts(dataset, experiment, name)]
+        made = [_facts(part)["provenance"] for part in _find_parts(folder, experiment, name)]
         provenance = provenance | {"parts": made}
     with written_whole(path.with_suffix(".json")) as facts_file, written_whole(path) as table_file:
         table.to_parquet(table_file, index=False)
@@ -97,6 +104,7 @@ def save_table(
             "columns": {column: str(kind) for column, kind in table.dtypes.items()},
             "parameters": parameters,
             "weights": weights or {},
+            "data": data or {},
             "provenance": provenance,
             "loops": list(loops),
             "sha256": sha256(table_file),
@@ -105,16 +113,16 @@ def save_table(
     return path
 
 
-def load_facts(dataset: str, experiment: str, name: str) -> dict:
+def load_facts(folder: str | Path, experiment: str, name: str) -> dict:
     """The JSON beside a table; FileNotFoundError names the notebook to run."""
-    path = table_path(dataset, experiment, name)
+    path = table_path(folder, experiment, name)
     if not (path.exists() and path.with_suffix(".json").exists()):
-        raise FileNotFoundError(f"there is no table {path}. {_remedy(dataset, experiment)}")
+        raise FileNotFoundError(f"there is no table {path}. {_remedy(folder, experiment)}")
     return _facts(path)
 
 
 def load_table(
-    dataset: str,
+    folder: str | Path,
     experiment: str,
     name: str,
     *,
@@ -128,11 +136,11 @@ def load_table(
     looked at.  Raises FileNotFoundError for a missing table and ValueError for one that is half-written, was made with
     other parameters or weights, or lacks a column; each names the notebook to run.
     """
-    path, remedy = table_path(dataset, experiment, name), _remedy(dataset, experiment)
-    if not path.exists() and _find_parts(dataset, experiment, name):
-        table = load_parts(dataset, experiment, name, parameters=parameters, weights=weights)
+    path, remedy = table_path(folder, experiment, name), _remedy(folder, experiment)
+    if not path.exists() and _find_parts(folder, experiment, name):
+        table = load_parts(folder, experiment, name, parameters=parameters, weights=weights)
     else:
-        load_facts(dataset, experiment, name)
+        load_facts(folder, experiment, name)
         table = _read_checked(path, parameters, weights, remedy)
     missing = [column for column in columns if column not in table.columns]
     if missing:
@@ -140,13 +148,13 @@ def load_table(
     return table
 
 
-def load_tables(dataset: str, experiment: str, names: Sequence[str], **asked) -> pd.DataFrame:
+def load_tables(folder: str | Path, experiment: str, names: Sequence[str], **asked) -> pd.DataFrame:
     """Several tables of one experiment, one below the other; asked: as of `load_table`."""
-    return pd.concat([load_table(dataset, experiment, name, **asked) for name in names], ignore_index=True)
+    return pd.concat([load_table(folder, experiment, name, **asked) for name in names], ignore_index=True)
 
 
 def load_parts(
-    dataset: str,
+    folder: str | Path,
     experiment: str,
     name: str,
     *,
@@ -159,7 +167,7 @@ def load_parts(
     are parts of two divisions, two that measured the same images or were made with different parameters or weights, or
     one that `load_table` would refuse.
     """
-    files, remedy = _find_parts(dataset, experiment, name), _remedy(dataset, experiment)
+    files, remedy = _find_parts(folder, experiment, name), _remedy(folder, experiment)
     counts = sorted({n for _, n in files.values()})
     if len(counts) > 1:
         listed = ", ".join(path.name for path in files)
@@ -170,7 +178,7 @@ def load_parts(
     there = {k for k, _ in files.values()}
     if missing := [f"{k}/{n}" for k in range(1, n + 1) if k not in there] or ["1/n to n/n"] * (not files):
         raise FileNotFoundError(
-            f"of {table_path(dataset, experiment, name).with_suffix('')} the parts {', '.join(missing)} are missing. "
+            f"of {table_path(folder, experiment, name).with_suffix('')} the parts {', '.join(missing)} are missing. "
             f"{remedy.removesuffix('.')}, with `shard` set to each."
         )
     facts = [_facts(path) for path in files]
@@ -198,9 +206,9 @@ def load_parts(
     return whole
 
 
-def _find_parts(dataset: str, experiment: str, name: str) -> dict[Path, tuple[int, int]]:
+def _find_parts(folder: str | Path, experiment: str, name: str) -> dict[Path, tuple[int, int]]:
     """path -> (k, n) of the parts that are there, in order."""
-    whole = table_path(dataset, experiment, name)
+    whole = table_path(folder, experiment, name)
     parts = {
         path: (int(part[1]), int(part[2]))
         for path in whole.parent.glob(f"{whole.stem}.*of*.parquet")
@@ -211,7 +219,7 @@ def _find_parts(dataset: str, experiment: str, name: str) -> dict[Path, tuple[in
 
 
 def _facts(path: Path) -> dict:
-    return json.loads(path.with_suffix(".json").read_text())
+    return read_json(path.with_suffix(".json"))
 
 
 def _read_checked(path: Path, parameters: dict | None, weights: dict | None, remedy: str) -> pd.DataFrame:
@@ -248,5 +256,8 @@ def noting_missing(notes: list[str]) -> Iterator[None]:
             notes.append(str(missing))
 
 
-def _remedy(dataset: str, experiment: str) -> str:
-    return f"Run {NOTEBOOKS[experiment]} on {dataset} to make it."
+def _remedy(folder: str | Path, experiment: str) -> str:
+    folder = paths.ROOT / folder
+    if folder.parent == paths.RUNS:
+        return f'Run {NOTEBOOKS[experiment]} with run = "{folder.name}" to make it.'
+    return f"Run {NOTEBOOKS[experiment]} to make it, and `make publish` to have it in {folder.name}."

@@ -74,11 +74,9 @@ def _version(package: str) -> str | None:
 
 def provenance(device: torch.device | str = "cpu") -> dict:
     """What a reader needs to know where a number comes from: time, commit, machine, threads and versions."""
-    changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": None if changes is None else bool(changes),
         "device": device_label(torch.device(device)),
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),

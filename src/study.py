@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import nbformat
@@ -15,11 +16,13 @@ from src import plotting
 from src.data import ImageSet, load_images
 from src.data.loaders import make_loader
 from src.models import PixelModel, build_model
+from src.names import UNTRAINED, parse_dataset, parse_model, parse_models, slug
 from src.paths import ROOT
 from src.results import GATHER, NOTEBOOKS, WHOLE, load_parts, parse_shard, save_table
+from src.runs import code_hash, load_run, open_run
 from src.runtime import pick_device, provenance, seed_everything
 
-PLACE = ("dataset", "device", "shard")  # parameters that say where a run is, not how it measures
+PLACE = ("dataset", "run", "device", "shard")  # parameters that say where a run is, not how it measures
 
 Items = TypeVar("Items")  # with a length and `take(positions)`: an ImageSet, a DataFrame
 
@@ -28,15 +31,23 @@ Items = TypeVar("Items")  # with a length and `take(positions)`: an ImageSet, a 
 class Study:
     """A run of one notebook on one data set.
 
-    parameters: of the notebook, without those of PLACE.  sources: file -> sha256 of the weights built so far.
+    dataset: label of the data set.  dataset_name: as `load_images` takes it.  folder: of the run, for tables, figures
+    and weights.  models: label -> name, of the parameter `models`.  parameters: without those of PLACE.  code: hash of
+    what makes the tables.  splits: images loaded so far.
+    sources: file -> sha256 of the weights built so far.
     """
 
     experiment: str
     dataset: str
+    dataset_name: str
+    folder: Path
+    models: dict[str, str]
     seed: int
     device: torch.device
     shard: str
     parameters: dict
+    code: str
+    splits: dict[str, ImageSet]
     sources: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -44,10 +55,25 @@ class Study:
         """Whether nothing is measured, and tables come from the parts that shards have left."""
         return self.shard == GATHER
 
+    @property
+    def data(self) -> dict:
+        """What tables record of the images."""
+        return load_run(self.folder)["data"] | {"classes": len(self.classes)}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.splits["test"].classes
+
     def images(self, split: str, n: int = 0) -> ImageSet:
-        """n images of a split, even over the classes; 0 for all."""
-        images = load_images(self.dataset, split)
-        return images.subset(n, self.seed) if n else images
+        """n images of a split, even over the classes; all of them for 0, and for more than there are."""
+        if split not in self.splits:
+            self.splits[split] = load_images(self.dataset_name, split)
+        images = self.splits[split]
+        if n < 0:
+            raise ValueError(f"cannot take {n} images; name a number from 1, or 0 for all {len(images):,}")
+        if n > len(images):
+            print(f"asked for {n:,} {split} images; {self.dataset} has {len(images):,}, and all are taken")
+        return images.subset(n, self.seed) if 0 < n < len(images) else images
 
     def part(self, items: Items) -> Items:
         """The images, or rows, of this run's shard."""
@@ -57,15 +83,27 @@ class Study:
         return make_loader(images, batch_size=batch_size, device=self.device)
 
     def model(self, name: str, model_seed: int = 0, **options) -> PixelModel:
-        """A model on the device, by default with the weights of that training seed; options: of `build_model`."""
-        options = {"weights": f"seed{model_seed}" if model_seed else "default"} | options
-        model = build_model(name, self.dataset, **options).to(self.device)
+        """A trained model on the device, by name; options: of `build_model`.
+
+        model_seed: of the training, other than that of the weights named.  Raises ValueError for a network whose
+        classifier is untrained, unless the name says so, as in cnn@untrained.
+        """
+        asked = parse_model(name).with_seed(model_seed)
+        own = {"weights": None if asked.weights == UNTRAINED else asked.weights} | options
+        model = build_model(asked.reference, self.splits["test"], **own).to(self.device)
+        if not getattr(model, "trained", True) and asked.weights != UNTRAINED:
+            raise ValueError(
+                f"the classifier of {name} is untrained; fine-tune it with notebook 01 or `make train` and name the "
+                f"weights, {asked.reference}@FILE, or measure it as it is: {asked.reference}@{UNTRAINED}"
+            )
         self.sources.update(model.source)
         return model
 
-    def zoo(self, models: Sequence[str], model_seeds: Sequence[int] = (0,)) -> dict[tuple[str, int], PixelModel]:
-        """(name, training seed) -> model, for all names and seeds."""
-        return {(name, seed): self.model(name, seed) for name in models for seed in model_seeds}
+    def zoo(self, model_seeds: Sequence[int] = (0,)) -> dict[tuple[str, int], PixelModel]:
+        """(label, training seed) -> model, for all models of the notebook and all seeds."""
+        if not model_seeds or len(set(model_seeds)) < len(model_seeds):
+            raise ValueError(f"model_seeds must name at least one training seed, each once, not {model_seeds}")
+        return {(label, seed): self.model(name, seed) for label, name in self.models.items() for seed in model_seeds}
 
     def measured(self, names: str | Sequence[str], measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """The table that `measure` gives, with the columns dataset and seed; where shards are gathered, their parts.
@@ -77,7 +115,7 @@ class Study:
         made_with = dict(parameters=self.parameters, weights=self.sources)
         names = [names] if isinstance(names, str) else names
         return pd.concat(
-            [load_parts(self.dataset, self.experiment, name, **made_with) for name in names], ignore_index=True
+            [load_parts(self.folder, self.experiment, name, **made_with) for name in names], ignore_index=True
         )
 
     def save(self, table: pd.DataFrame, name: str, *, loops: Sequence[str] = (), whole: bool = False, **more) -> None:
@@ -87,43 +125,62 @@ class Study:
         """
         path = save_table(
             table,
-            self.dataset,
+            self.folder,
             self.experiment,
             name,
             parameters=self.parameters | more,
-            provenance=provenance(self.device),
+            provenance=provenance(self.device) | {"code": self.code},
             weights=self.sources,
+            data=self.data,
             shard=WHOLE if whole else self.shard,
             loops=loops,
         )
-        print(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+        print(shown_path(path))
 
-    def save_by_model(self, table: pd.DataFrame, models: Sequence[str], *, loops: Sequence[str] = ()) -> None:
-        """Write the rows of each model as a table of its own, under its name."""
-        for name in models:
-            self.save(table[table["model"] == name], name, loops=loops)
+    def save_by_model(self, table: pd.DataFrame, *, loops: Sequence[str] = ()) -> None:
+        """Write the rows of each model as a table of its own, under its label."""
+        for label in self.models:
+            self.save(table[table["model"] == label], label, loops=loops)
 
     def save_figure(self, figure: Figure, name: str = "") -> None:
-        """Write a figure as figures/<experiment>[_<name>]_<data set>, in all formats."""
-        plotting.save_figure(figure, "_".join(part for part in (self.experiment, name, self.dataset) if part))
+        """Write a figure as <run>/figures/<experiment>[_<name>], in all formats."""
+        name = "_".join(part for part in (self.experiment, name) if part)
+        plotting.save_figure(figure, name, folder=self.folder / "figures")
 
 
 def begin(experiment: str, variables: dict) -> Study:
-    """Set style, seed and device, and take up the parameters: what the notebook's parameters cell assigns.
+    """Set style, seed and device, load the test images, open the run, and take up the notebook's parameters.
 
-    experiment: a key of NOTEBOOKS.  variables: the notebook's `globals()`.
+    experiment: a key of NOTEBOOKS.  variables: the notebook's `globals()`.  A run without a name is called by_hand and
+    the data set; its folder is printed.
     """
     parameters = {name: variables[name] for name in parameter_names(experiment)}
     plotting.use_style()
     seed_everything(parameters["seed"])
+    labels = [model.label for model in parse_models(parameters["models"])] if "models" in parameters else []
+    label, dataset_name = parse_dataset(parameters["dataset"])
+    test_set = load_images(parameters["dataset"], "test")
+    data = {"name": dataset_name, "classes": list(test_set.classes)}
+    folder = open_run(parameters["run"] or f"by_hand_{slug(label)}", label, data)
+    print(f"run {folder.name}: tables, figures and weights go to {shown_path(folder)}")
     return Study(
         experiment,
+        label,
         parameters["dataset"],
+        folder,
+        dict(zip(labels, parameters["models"], strict=True)) if labels else {},
         parameters["seed"],
         pick_device(parameters["device"]),
         parameters.get("shard", WHOLE),
         {name: value for name, value in parameters.items() if name not in PLACE},
+        code_hash(NOTEBOOKS[experiment]),
+        {"test": test_set},
     )
+
+
+def shown_path(path: Path) -> Path:
+    """A path from the repository on, where it lies in it."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def parameter_names(experiment: str) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from src import paths
 from src.paths import ROOT
 from src.results import load_table
 
@@ -23,7 +22,7 @@ SMALL_CKA = dict(
     measured_batch_size=16,
 )
 CONFIG = {
-    "study": "killed",
+    "run": "killed",
     "dataset": "fashion_mnist",
     "notebooks": ["04a_cka", "05_model_calibration"],
     "04a_cka": SMALL_CKA,
@@ -35,15 +34,12 @@ TABLES = [("04a_cka", "hsic"), ("04a_cka", "null"), ("04a_cka", "measures"), ("0
 def link_repository(folder: Path) -> Path:
     """The repository as links in a new folder, which has its own of what runs write."""
     folder.mkdir()
-    own = ("results", "figures", "checkpoints", "report", ".git", ".snakemake", "src", "workflow", "vit_models")
+    own = ("results", "runs", "figures", "checkpoints", ".git", ".snakemake", "src", "workflow")
     for entry in ROOT.iterdir():
         if entry.name not in own:
             (folder / entry.name).symlink_to(entry)
     for name in ("src", "workflow"):  # paths are anchored on the modules' own place
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "vit_models").mkdir()  # notebook 01 writes a head
-    for weights in (ROOT / "vit_models").iterdir():
-        (folder / "vit_models" / weights.name).symlink_to(weights)
     return folder
 
 
@@ -56,7 +52,7 @@ def make_copy(folder: Path, config: dict = CONFIG) -> Path:
 def start(folder: Path, *, profile: str = "local", more: tuple[str, ...] = ()) -> subprocess.Popen:
     """The graph, as `make report` runs it."""
     command = ["-m", "workflow.run", "--profile", f"workflow/profiles/{profile}", "--snakefile", "workflow/Snakefile"]
-    command += ["--configfile", "killed.yaml", "--cores", "1", "--quiet", "host", *more]
+    command += ["--configfile", "killed.yaml", "--cores", "1", *more]
     path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"  # the rules call `python`
     return subprocess.Popen(
         [sys.executable, *command],
@@ -76,6 +72,5 @@ def finish(folder: Path, **options) -> str:
     return said
 
 
-def tables_of(folder: Path, monkeypatch) -> dict[tuple[str, str], pd.DataFrame]:
-    monkeypatch.setattr(paths, "RESULTS", folder / "results")
-    return {key: load_table("fashion_mnist", *key) for key in TABLES}
+def tables_of(folder: Path) -> dict[tuple[str, str], pd.DataFrame]:
+    return {key: load_table(folder / "runs" / "killed", *key) for key in TABLES}

@@ -12,7 +12,7 @@ from src.data import load_images
 from src.paths import ROOT
 from src.results import GATHER, load_facts, load_parts, load_table, save_table, table_path
 from src.study import part_of
-from workflow.part import as_far_as_tables
+from workflow.notebook import as_far_as_tables
 
 # notebook -> its experiment, and parameters that make it small; 3 shards of uneven length
 SHARDED = {
@@ -29,7 +29,7 @@ SHARDED = {
 SHARDS = ["1/3", "2/3", "3/3"]
 
 
-def measure(notebook: str, shard: str) -> None:
+def measure(notebook: str, shard: str, run: str) -> None:
     """What a shard's job does, in this process: the notebook's own cells, as far as its tables."""
     cells = as_far_as_tables(nbformat.read(ROOT / f"{notebook}.ipynb", as_version=4)).cells
     names: dict = {}
@@ -38,28 +38,25 @@ def measure(notebook: str, shard: str) -> None:
             exec(cell.source, names)  # noqa: S102
         if "parameters" in cell.metadata.get("tags", []):
             assert "shard" in names
-            names |= SHARDED[notebook][1] | dict(device="cpu", texture_steps=2, shard=shard)
+            names |= SHARDED[notebook][1] | dict(device="cpu", texture_steps=2, shard=shard, run=run)
 
 
 @pytest.mark.parametrize("notebook", SHARDED)
 def test_three_shards_are_row_for_row_one_run(notebook, tmp_path, monkeypatch):
     experiment = SHARDED[notebook][0]
     whole, parted = tmp_path / "whole", tmp_path / "parted"
-    monkeypatch.setattr(paths, "RESULTS", whole)
-    measure(notebook, "1/1")
-    names = [path.stem for path in (whole / "fashion_mnist" / experiment).glob("*.parquet")]
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    measure(notebook, "1/1", "whole")
+    names = [path.stem for path in (whole / experiment).glob("*.parquet")]
     assert names
-    monkeypatch.setattr(paths, "RESULTS", parted)
     for shard in reversed(SHARDS):
-        measure(notebook, shard)
-    assert not any(table_path("fashion_mnist", experiment, name).exists() for name in names)
-    before = {name: load_table("fashion_mnist", experiment, name) for name in names}  # of the parts
-    measure(notebook, GATHER)
+        measure(notebook, shard, "parted")
+    assert not any(table_path(parted, experiment, name).exists() for name in names)
+    before = {name: load_table(parted, experiment, name) for name in names}  # of the parts
+    measure(notebook, GATHER, "parted")
     for name in names:
-        monkeypatch.setattr(paths, "RESULTS", whole)
-        expected, alone = load_table("fashion_mnist", experiment, name), load_facts("fashion_mnist", experiment, name)
-        monkeypatch.setattr(paths, "RESULTS", parted)
-        found, facts = load_table("fashion_mnist", experiment, name), load_facts("fashion_mnist", experiment, name)
+        expected, alone = load_table(whole, experiment, name), load_facts(whole, experiment, name)
+        found, facts = load_table(parted, experiment, name), load_facts(parted, experiment, name)
         close = dict(check_exact=False, rtol=0, atol=2e-6)  # a product of another length sums in another order
         pd.testing.assert_frame_equal(found, expected, **close)
         pd.testing.assert_frame_equal(found, before[name])
@@ -92,9 +89,8 @@ def test_more_shards_than_images_are_refused():
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    return tmp_path / "d" / "05_calibration"
+def place(tmp_path):
+    return tmp_path / "05_calibration"
 
 
 def rows_of(ids, conditions=("b", "a")) -> pd.DataFrame:
@@ -102,106 +98,106 @@ def rows_of(ids, conditions=("b", "a")) -> pd.DataFrame:
     return table.assign(model="m", model_seed=0, dataset="d")
 
 
-def save_part(shard: str, ids, *, parameters=None, **more) -> None:
+def save_part(place, shard: str, ids, *, parameters=None, **more) -> None:
     facts = dict(parameters=parameters or {"seed": 0}, provenance={"device": shard}, weights={"w": "0"})
-    save_table(rows_of(ids, **more), "d", "05_calibration", "m", shard=shard, loops=["condition"], **facts)
+    save_table(rows_of(ids, **more), place.parent, "05_calibration", "m", shard=shard, loops=["condition"], **facts)
 
 
 def test_parts_come_back_in_the_order_of_one_run(place):
-    save_part("2/2", [3, 4])
-    save_part("1/2", [7, 1])  # the order of the images is theirs, not of their numbers
+    save_part(place, "2/2", [3, 4])
+    save_part(place, "1/2", [7, 1])  # the order of the images is theirs, not of their numbers
     expected = rows_of([7, 1, 3, 4])
-    pd.testing.assert_frame_equal(load_parts("d", "05_calibration", "m"), expected)
-    pd.testing.assert_frame_equal(load_table("d", "05_calibration", "m", columns=["value"]), expected)
+    pd.testing.assert_frame_equal(load_parts(place.parent, "05_calibration", "m"), expected)
+    pd.testing.assert_frame_equal(load_table(place.parent, "05_calibration", "m", columns=["value"]), expected)
     with pytest.raises(ValueError, match="lacks the columns nothing"):
-        load_table("d", "05_calibration", "m", columns=["nothing"])
+        load_table(place.parent, "05_calibration", "m", columns=["nothing"])
 
 
 def test_a_whole_table_is_read_before_parts_that_are_being_made(place):
-    save_table(rows_of([1, 2]), "d", "05_calibration", "m", parameters={}, provenance={})
-    save_part("1/2", [7])
-    assert load_table("d", "05_calibration", "m")["sample_id"].tolist() == [1, 2, 1, 2]
+    save_table(rows_of([1, 2]), place.parent, "05_calibration", "m", parameters={}, provenance={})
+    save_part(place, "1/2", [7])
+    assert load_table(place.parent, "05_calibration", "m")["sample_id"].tolist() == [1, 2, 1, 2]
 
 
 def test_a_missing_part_is_named(place):
-    save_part("1/4", [1])
-    save_part("3/4", [3])
+    save_part(place, "1/4", [1])
+    save_part(place, "3/4", [3])
     for load in (load_parts, load_table):
         with pytest.raises(FileNotFoundError, match=r"the parts 2/4, 4/4 are missing.*05_model_calibration.*`shard`"):
-            load("d", "05_calibration", "m")
+            load(place.parent, "05_calibration", "m")
     with pytest.raises(FileNotFoundError, match="the parts 1/n to n/n are missing"):
-        load_parts("d", "05_calibration", "other")
+        load_parts(place.parent, "05_calibration", "other")
 
 
 def test_a_part_whose_facts_were_not_written_is_missing(place):
-    save_part("1/2", [1])
-    save_part("2/2", [2])
+    save_part(place, "1/2", [1])
+    save_part(place, "2/2", [2])
     (place / "m.2of2.json").unlink()
     with pytest.raises(FileNotFoundError, match="the parts 2/2 are missing"):
-        load_parts("d", "05_calibration", "m")
+        load_parts(place.parent, "05_calibration", "m")
 
 
 def test_parts_of_two_divisions_are_refused(place):
-    save_part("1/2", [1])
-    save_part("2/2", [2])
-    save_part("3/3", [3])
+    save_part(place, "1/2", [1])
+    save_part(place, "2/2", [2])
+    save_part(place, "3/3", [3])
     with pytest.raises(ValueError, match="parts of 2 and of 3 shards"):
-        load_parts("d", "05_calibration", "m")
+        load_parts(place.parent, "05_calibration", "m")
 
 
 def test_an_image_in_two_parts_is_refused_and_named(place):
-    save_part("1/2", [1, 2])
-    save_part("2/2", [2, 3])
+    save_part(place, "1/2", [1, 2])
+    save_part(place, "2/2", [2, 3])
     with pytest.raises(ValueError, match=r"m\.2of2\.parquet measured what another part has too: .*sample_id 2"):
-        load_parts("d", "05_calibration", "m")
+        load_parts(place.parent, "05_calibration", "m")
 
 
 @pytest.mark.parametrize("other", ["parameters", "columns"])
 def test_parts_made_in_different_ways_are_refused(place, other):
-    save_part("1/2", [1])
+    save_part(place, "1/2", [1])
     if other == "columns":
-        save_table(rows_of([2]).drop(columns="value"), "d", "05_calibration", "m", shard="2/2", loops=["condition"],
-                   parameters={"seed": 0}, provenance={}, weights={"w": "0"})  # fmt: skip
+        facts = dict(loops=["condition"], parameters={"seed": 0}, provenance={}, weights={"w": "0"})
+        save_table(rows_of([2]).drop(columns="value"), place.parent, "05_calibration", "m", shard="2/2", **facts)
     else:
-        save_part("2/2", [2], parameters={"seed": 1})
+        save_part(place, "2/2", [2], parameters={"seed": 1})
     with pytest.raises(ValueError, match="were made in different ways"):
-        load_parts("d", "05_calibration", "m")
+        load_parts(place.parent, "05_calibration", "m")
 
 
 def test_a_part_that_left_a_condition_out_is_refused(place):
-    save_part("1/2", [1])
-    save_part("2/2", [2], conditions=("b",))
+    save_part(place, "1/2", [1])
+    save_part(place, "2/2", [2], conditions=("b",))
     with pytest.raises(ValueError, match=r"m\.2of2\.parquet went through other values of condition than m\.1of2"):
-        load_parts("d", "05_calibration", "m")
+        load_parts(place.parent, "05_calibration", "m")
 
 
 def test_parts_are_held_to_what_is_asked_and_to_their_checksums(place):
-    save_part("1/2", [1])
-    save_part("2/2", [2])
+    save_part(place, "1/2", [1])
+    save_part(place, "2/2", [2])
     with pytest.raises(ValueError, match=r"m\.1of2\.parquet was made with other parameters \(seed is 0, asked 5\)"):
-        load_parts("d", "05_calibration", "m", parameters={"seed": 5})
+        load_parts(place.parent, "05_calibration", "m", parameters={"seed": 5})
     with pytest.raises(ValueError, match=r"made with other weights"):
-        load_table("d", "05_calibration", "m", weights={"w": "1"})
+        load_table(place.parent, "05_calibration", "m", weights={"w": "1"})
     with open(place / "m.2of2.parquet", "r+b") as file:
         file.truncate(100)
     with pytest.raises(ValueError, match=r"m\.2of2\.parquet is not the table its JSON describes"):
-        load_parts("d", "05_calibration", "m")
+        load_parts(place.parent, "05_calibration", "m")
 
 
 def test_a_part_must_say_of_which_image_a_row_is(place):
     rows = rows_of([1]).drop(columns="sample_id")
     with pytest.raises(ValueError, match="lacks the columns sample_id or pair"):
-        save_table(rows, "d", "05_calibration", "m", shard="1/2", parameters={}, provenance={})
+        save_table(rows, place.parent, "05_calibration", "m", shard="1/2", parameters={}, provenance={})
     assert not place.exists()
     with pytest.raises(ValueError, match="lacks the columns nothing"):
-        save_table(rows_of([1]), "d", "05_calibration", "m", loops=["nothing"], parameters={}, provenance={})
+        save_table(rows_of([1]), place.parent, "05_calibration", "m", loops=["nothing"], parameters={}, provenance={})
 
 
 def test_a_gathered_table_says_what_measured_its_parts(place):
-    save_part("1/2", [1])
-    save_part("2/2", [2])
-    whole = load_parts("d", "05_calibration", "m")
-    path = save_table(whole, "d", "05_calibration", "m", shard=GATHER, loops=["condition"],
+    save_part(place, "1/2", [1])
+    save_part(place, "2/2", [2])
+    whole = load_parts(place.parent, "05_calibration", "m")
+    path = save_table(whole, place.parent, "05_calibration", "m", shard=GATHER, loops=["condition"],
                       parameters={"seed": 0}, provenance={"device": "here"})  # fmt: skip
     facts = json.loads(path.with_suffix(".json").read_text())
     assert path.name == "m.parquet" and facts["provenance"]["device"] == "here"

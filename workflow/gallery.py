@@ -20,6 +20,7 @@ from src.tables.statistics import accuracy
 from src.tables.texture_shape import shape_bias
 
 DATASET = "cifar10"
+TABLES = f"results/{DATASET}"
 WIDTH = 1400  # pixels: twice what a README shows
 MARKS = "<!-- gallery: written by `make gallery` -->", "<!-- end of the gallery -->"
 README = paths.ROOT / "README.md"
@@ -38,7 +39,7 @@ def listed(parts: list[str]) -> str:
 
 
 def profile_sentence() -> str:
-    summary = summarise(profile(DATASET, MODELS)[0], MODELS)
+    summary = summarise(profile(TABLES, MODELS)[0], MODELS)
     first = summary[summary["rank"] == 1].groupby("axis", sort=False)["model"].agg(list)
     leads = {model: [name for name, best in first.items() if best == [model]] for model in MODELS}
     parts = [
@@ -53,7 +54,7 @@ def profile_sentence() -> str:
 
 
 def finetuning_sentence() -> str:
-    table = accuracy(load_table(DATASET, "01_finetuning", "vit"), by="condition").set_index("condition")
+    table = accuracy(load_table(TABLES, "01_finetuning", "vit"), by="condition").set_index("condition")
     names = {
         "linear": "a new linear classifier on its frozen features",
         "full": "all weights trained",
@@ -64,13 +65,13 @@ def finetuning_sentence() -> str:
 
 
 def attacks_sentence() -> str:
-    worst = accuracy(load_table(DATASET, "02_attacks", "worst_case"), by=["model", "eps_255"]).set_index(
+    worst = accuracy(load_table(TABLES, "02_attacks", "worst_case"), by=["model", "eps_255"]).set_index(
         ["model", "eps_255"]
     )
     ordered = sorted(MODELS, key=lambda model: -worst.loc[(model, 2.0), "accuracy"])
     parts = [f"the {label(model)} {shown(worst.loc[(model, 2.0)])}" for model in ordered]
     robust = worst.loc[("cnn_robust", 8.0)]
-    curve = load_table(DATASET, "02_attacks", "cnn")["sample_id"].nunique()
+    curve = load_table(TABLES, "02_attacks", "cnn")["sample_id"].nunique()
     return (
         f"Under the worst of three attacks at radius 2/255, {listed(parts)} of {int(robust['n'])} images stay right; "
         f"at 8/255 the adversarially trained CNN keeps {shown(robust)}. Curves: {curve} images; hollow: the 2023 "
@@ -79,7 +80,7 @@ def attacks_sentence() -> str:
 
 
 def texture_shape_sentence() -> str:
-    table = load_table(DATASET, "03_texture_shape", "cue_conflict")
+    table = load_table(TABLES, "03_texture_shape", "cue_conflict")
     bias = shape_bias(table[table["condition"] == "stylised"]).set_index("model")
     ordered = sorted(MODELS, key=lambda model: -bias.loc[model, "shape_bias"])
     parts = [
@@ -94,7 +95,7 @@ def texture_shape_sentence() -> str:
 
 def cka_sentence() -> str:
     pairs = [("mlp", "cnn"), ("mlp", "vit"), ("cnn", "vit")]
-    means = tables.cka.compare_networks(load_table(DATASET, "04a_cka", "hsic"), pairs)
+    means = tables.cka.compare_networks(load_table(TABLES, "04a_cka", "hsic"), pairs)
     means = means[means["other"] == ""].sort_values("value", ascending=False)
     names = {"–".join(pair): f"{label(pair[0])} and {label(pair[1])}" for pair in pairs}
     parts = [f"{names[row.pair]} {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in means.itertuples()]
@@ -102,13 +103,13 @@ def cka_sentence() -> str:
 
 
 def calibration_sentence() -> str:
-    rows = calibration_error(DATASET, MODELS).sort_values("value")
+    rows = calibration_error(TABLES, MODELS).sort_values("value")
     parts = [f"{shown(row, 'value')} for the {label(row['model'])}" for _, row in rows.iterrows()]
     return f"Expected calibration error, as trained: {listed(parts)}; n = {int(rows['n'].iloc[0]):,}."
 
 
 def efficiency_sentence() -> str:
-    timings = load_table(DATASET, "06_efficiency", "timings")
+    timings = load_table(TABLES, "06_efficiency", "timings")
     single = timings[
         (timings["sweep"] == "latency")
         & (timings["threads"] == timings["threads"].max())

@@ -1,14 +1,13 @@
 """One self-contained page of a study: summary, each notebook's figure, reading and key table, and where it all is from.
 
-    python -m workflow.page embedded fashion_mnist --notebooks 01_vit_finetuning 07_plots
+    python -m workflow.page runs/embedded --notebooks 01_vit_finetuning 07_plots
 
-reads report/embedded/*.ipynb (executed) and results/fashion_mnist, and writes report/embedded.html. No script is needed
-to read it, and nothing is fetched: pictures are inside.
+reads the tables of the run and its executed notebooks, and writes runs/embedded/report.html. No script is needed to
+read it, and nothing is fetched: pictures are inside.
 """
 
 import argparse
 import html
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,46 +17,47 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from src import paths
-from src.files import written_whole
+from src.files import read_json, written_whole
 from src.plotting import model_style
 from src.results import NOTEBOOKS
+from src.runs import code_hash, find_tables, load_run
 from src.tables.profile import MODELS, as_text, profile, summarise
 
 PLOTS = "07_plots"
 
 
 def build_page(
-    study: str,
-    dataset: str,
-    *,
-    notebooks: Sequence[str],
-    folder: Path,
-    links: bool = True,
-    models: Sequence[str] = MODELS,
+    folder: Path, *, notebooks: Sequence[str], executed: Path | None = None, models: Sequence[str] = MODELS
 ) -> str:
-    """The page as HTML. folder: where the executed notebooks are; links: whether pages of them lie in <study>/."""
-    executed = {name: nbformat.read(folder / f"{name}.ipynb", as_version=4) for name in notebooks}
-    table, missing = profile(dataset, models)
+    """The page of a folder of tables as HTML.
+
+    executed: folder of the executed notebooks, in place of <folder>/notebooks; links go to the pages of them there.
+    """
+    about, place = load_run(folder), executed or folder / "notebooks"
+    run, dataset = about["run"], about["dataset"]
+    executed = {name: nbformat.read(place / f"{name}.ipynb", as_version=4) for name in notebooks}
+    table, missing = profile(folder, models)
     text = as_text(summarise(table, models), names={name: model_style(name)["label"] for name in models})
     sections = [
-        section_of(name, notebook, link=f"{study}/{name}.html" if links else "")
+        section_of(name, notebook, link=f"{place.name}/{name}.html" if (place / f"{name}.html").exists() else "")
         for name, notebook in executed.items()
         if name != PLOTS
     ]
     left_out = [
-        f"{Path(file).stem}: not part of this study" for file in NOTEBOOKS.values() if Path(file).stem not in executed
+        f"{Path(file).stem}: not part of this run" for file in NOTEBOOKS.values() if Path(file).stem not in executed
     ]
     left_out += [note.replace(f"{paths.ROOT}/", "") for note in missing]
     if PLOTS in executed:
         left_out += [line for line in reading_of(executed[PLOTS]).splitlines() if line.startswith("left out: ")]
-    facts, weights = provenance_of(dataset, [name for name, file in NOTEBOOKS.items() if Path(file).stem in executed])
+    facts, weights = provenance_of(folder, [name for name, file in NOTEBOOKS.items() if Path(file).stem in executed])
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
     environment.globals["picture"] = picture
     summary = executed.get(PLOTS)
     return environment.get_template("page.html.j2").render(
-        study=study,
+        study=run,
+        note=about["data"].get("note", ""),
         dataset=dataset,
         sections=sections,
         summary_figure=figure_of(summary) if summary else "",
@@ -134,38 +134,39 @@ def picture(png: str, caption: str) -> Markup:
     )
 
 
-def provenance_of(dataset: str, experiments: Sequence[str]) -> tuple[list[dict], list[tuple[str, str]]]:
+def provenance_of(folder: Path, experiments: Sequence[str]) -> tuple[list[dict], list[tuple[str, str]]]:
     """A row for each group of tables made in one run, and all weights that were measured."""
     rows, weights = {}, {}
     for experiment in experiments:
-        for file in sorted((paths.RESULTS / dataset / experiment).glob("*.json")):
-            facts = json.loads(file.read_text())
+        today = code_hash(NOTEBOOKS[experiment])
+        for file in sorted((folder / experiment).glob("*.json")):
+            facts = read_json(file)
             origin = facts["provenance"]
             row = dict(
                 time=origin["time"].replace("T", " ").removesuffix("+00:00"),
                 device=origin["device"],
                 threads=origin["threads"],
                 torch=origin["packages"]["torch"],
-                commit=(origin["commit"] or "")[:9] + (" and changes" if origin["uncommitted_changes"] else ""),
+                commit=(origin["commit"] or "")[:9],
+                code="" if origin.get("code") == today else "made by other code than today's",
                 parameters=", ".join(f"{key} = {value}" for key, value in facts["parameters"].items()),
             )
-            key = (experiment, row["time"][:10], row["commit"], row["parameters"])
+            key = (experiment, row["time"][:10], row["commit"], row["code"], row["parameters"])
             rows.setdefault(key, row | dict(tables=f"{experiment}:"))["tables"] += f" {file.stem}"
             weights |= facts["weights"]
     return list(rows.values()), sorted(weights.items())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the page of a study from its executed notebooks.")
-    parser.add_argument("study")
-    parser.add_argument("dataset")
+    parser = argparse.ArgumentParser(description="Write the page of a run from its executed notebooks and tables.")
+    parser.add_argument("folder", help="of the run, such as runs/embedded")
     parser.add_argument("--notebooks", nargs="+", required=True)
     parser.add_argument("--models", nargs="+", default=MODELS, help="of the summary (default: %(default)s)")
     asked = parser.parse_args()
-    folder = paths.ROOT / "report" / asked.study
-    page = build_page(asked.study, asked.dataset, notebooks=asked.notebooks, folder=folder, models=asked.models)
-    with written_whole(folder.with_suffix(".html")) as partial:
-        partial.write_text(page)
+    folder = find_tables(asked.folder)
+    page = build_page(folder, notebooks=asked.notebooks, models=asked.models)
+    with written_whole(folder / "report.html") as partial:
+        partial.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

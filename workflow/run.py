@@ -1,31 +1,110 @@
-"""Run the graph of notebooks, one run at a time of a data set: python -m workflow.run, with Snakemake's arguments.
+"""Run the graph of notebooks, one at a time of a run: python -m workflow.run, with Snakemake's arguments.
 
-Snakemake's own lock outlives a process that is killed, and the next run would have to be told to break it. A lock of
-the operating system ends with the process that holds it, however that ends, so the next run simply goes on.
+A line is printed for each notebook that is done; all that is said meanwhile goes to runs/<run>/log.txt. Snakemake's own
+lock outlives a process that is killed, and the next run would have to be told to break it. A lock of the operating
+system ends with the processes that hold it, however they end, so the next run simply goes on.
 """
 
 import fcntl
 import os
+import re
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import yaml
 
-from src.paths import ROOT
+from src.names import check_run
+from src.paths import ROOT, RUNS
+
+# minutes of each rule in the embedded study on two cores, to tell how much is left
+MINUTES = dict(finetuning=1.2, attacks=2, texture_shape=1.5, cka=2.5, feature_vis=1, calibration=1.5, efficiency=1)
+SHOWN_AT_ONCE = ("-n", "--dry-run", "--dryrun", "--summary", "--dag", "--rulegraph", "--list", "--help", "-h")
+
+
+def read_config(path: Path) -> dict:
+    """A run's configuration; exits with one line for a file that is not there, or is no configuration."""
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        check_run(config["run"])
+    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        reason = {KeyError: "it names no run", TypeError: "it is empty or no mapping"}.get(type(error), error)
+        sys.exit(f"{path} cannot be used: {reason}; write at least `run: mine` and `dataset: cifar10`")
+    return config
+
+
+def lock(path: Path) -> int:
+    """The lock of a run, held until this process and those it starts have ended; exits where another holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"run {path.parent.name} is going on already in {ROOT}; wait for it, or stop it")
+    return held
+
+
+def minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def follow(process: subprocess.Popen, log: Path) -> None:
+    """Print a line for each job that is done, until the process ends: minutes taken, and an estimate of those left."""
+    began = last = time.monotonic()
+    planned: dict[str, int] = {}
+    done: list[str] = []
+    with open(log, encoding="utf-8", errors="replace") as lines:
+        while True:
+            line = lines.readline()
+            if not line:
+                if process.poll() is not None:
+                    return
+                time.sleep(0.2)
+                continue
+            if not done and (job := re.fullmatch(r"(?!total|all)(\w+) +(\d+)\n", line)):
+                planned[job[1]] = int(job[2])  # Snakemake's table of jobs
+            elif job := re.match(r"Finished jobid: \d+ \(Rule: (\w+)\)", line):
+                done.append(job[1])
+                now = time.monotonic()
+                if job[1] != "all":
+                    left = estimate(planned, done, now - began)
+                    print(
+                        f"{job[1]:<20} {minutes(now - last):>6}   {minutes(now - began):>6} in all, {left}", flush=True
+                    )
+                last = now
+
+
+def estimate(planned: dict[str, int], done: list[str], seconds: float) -> str:
+    """The time that is left, by what the jobs that are done have taken against MINUTES."""
+    weight = {rule: MINUTES.get(rule.removesuffix("_shard"), 0.3) for rule in planned}
+    ahead = sum(weight[rule] * max(0, n - done.count(rule)) for rule, n in planned.items())
+    behind = sum(weight.get(rule, 0.3) for rule in done)
+    return f"about {minutes(seconds * ahead / behind)} left" if ahead > 0 else "nothing left"
 
 
 def main() -> None:
-    config = sys.argv[sys.argv.index("--configfile") + 1]
-    dataset = yaml.safe_load(Path(config).read_text())["dataset"]  # each has results of its own
-    path = ROOT / ".snakemake" / f"{dataset}.lock"
-    path.parent.mkdir(exist_ok=True)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    arguments = sys.argv[1:]
+    config = read_config(Path(arguments[arguments.index("--configfile") + 1]))
+    folder = RUNS / config["run"]
+    held = lock(folder / ".lock")
+    command = [sys.executable, "-m", "snakemake", *arguments, "--nolock", "--rerun-incomplete"]
+    if set(SHOWN_AT_ONCE) & set(arguments):
+        sys.exit(subprocess.run(command, pass_fds=[held], check=False).returncode)
+    log = folder / "log.txt"
+    with open(log, "w", encoding="utf-8") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, pass_fds=[held])
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.exit(f"another run of the study on {dataset} is going on in {ROOT}; wait for it, or stop it")
-    os.set_inheritable(lock, True)  # held on by Snakemake, which takes this process over
-    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:], "--nolock", "--rerun-incomplete"])
+        follow(process, log)
+    except KeyboardInterrupt:
+        process.wait()
+    said = log.read_text(encoding="utf-8", errors="replace")
+    if process.returncode:
+        print("\n".join(said.splitlines()[-40:]))
+        sys.exit(f"The run did not end well; all that was said is in {log.relative_to(ROOT)}")
+    if "Nothing to be done" in said:
+        print("Nothing to be done: all tables, figures and pages of this run are up to date.")
+    print(f"Done. Open {folder.relative_to(ROOT)}/report.html")
 
 
 if __name__ == "__main__":

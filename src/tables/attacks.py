@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import combinations, pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from statsmodels.stats.contingency_tables import Table2x2
 from statsmodels.stats.weightstats import DescrStatsW
 
-from src import paths
-from src.results import load_tables
+from src.results import load_tables, table_path
 from src.tables.statistics import accuracy, paired_test, wilson_interval, with_holm
 
 # radii of the 2023 report, and those that the field compares at
@@ -23,13 +23,13 @@ AUDIT_STEPS = (5, 10, 40)  # of PGD
 SEVERAL = 3.0  # times the odds of noise to break an image, which a gradient must reach
 
 
-def stored_curves(dataset: str, models: Sequence[str]) -> pd.DataFrame:
+def stored_curves(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
     """Stored curves of the models and, where there is one, of `cnn_robust`: one row per image, condition and radius.
 
     Raises FileNotFoundError, which names the notebook to run, for a model without a table.
     """
-    robust = ["cnn_robust"] if (paths.RESULTS / dataset / "02_attacks" / "cnn_robust.parquet").exists() else []
-    return load_tables(dataset, "02_attacks", dict.fromkeys([*models, *robust]))
+    robust = ["cnn_robust"] if table_path(folder, "02_attacks", "cnn_robust").exists() else []
+    return load_tables(folder, "02_attacks", dict.fromkeys([*models, *robust]))
 
 
 def _images(curve: pd.DataFrame) -> list[str]:

@@ -5,6 +5,7 @@ row per model, condition, layer, image and seed.  `picture` is the row of the pi
 """
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,30 +20,30 @@ from src.tables.statistics import percentile_interval, with_holm
 PROBABILITIES = ("p", "p_shift", "p_transfer")
 
 
-def save_pictures(images: UInt8[np.ndarray, "n h w 3"], dataset: str, experiment: str, name: str) -> str:
+def save_pictures(images: UInt8[np.ndarray, "n h w 3"], folder: str | Path, experiment: str, name: str) -> str:
     """Write the pictures of a table beside it, <name>.npz; returns its sha256, for the parameters of the table.
 
     Where all are grey, one channel is kept.  ValueError for anything but 8-bit colour images.
 
-    >>> save_pictures(np.zeros((1, 2, 2, 3)), "cifar10", "04b_feature_vis", "classes")
+    >>> save_pictures(np.zeros((1, 2, 2, 3)), "results/cifar10", "04b_feature_vis", "classes")
     Traceback (most recent call last):
     ValueError: pictures are kept as uint8 [n, h, w, 3], not float64 (1, 2, 2, 3)
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(f"pictures are kept as uint8 [n, h, w, 3], not {images.dtype} {images.shape}")
-    path = table_path(dataset, experiment, name).with_suffix(".npz")
+    path = table_path(folder, experiment, name).with_suffix(".npz")
     write_images(path, images)
     return sha256(path)
 
 
-def load_pictures(dataset: str, experiment: str, name: str) -> UInt8[np.ndarray, "n h w 3"]:
+def load_pictures(folder: str | Path, experiment: str, name: str) -> UInt8[np.ndarray, "n h w 3"]:
     """The pictures of a table; row i is that of `picture` i.  ValueError if they are not those of the table.
 
-    >>> load_pictures("cifar10", "04b_feature_vis", "classes").shape[1:]
+    >>> load_pictures("results/cifar10", "04b_feature_vis", "classes").shape[1:]
     (32, 32, 3)
     """
-    path = table_path(dataset, experiment, name).with_suffix(".npz")
-    wanted = load_facts(dataset, experiment, name)["parameters"].get("pictures_sha256")
+    path = table_path(folder, experiment, name).with_suffix(".npz")
+    wanted = load_facts(folder, experiment, name)["parameters"].get("pictures_sha256")
     if not path.exists() or sha256(path) != wanted:
         raise ValueError(f"{path} does not hold the pictures of the table beside it; run the notebook again")
     return read_images(path)["images"]

@@ -1,10 +1,11 @@
 """Each architecture on all axes of the study, from stored tables: values, intervals, seeds, ranks; no torch.
 
-An axis is a function of (data set, models) that gives one row per model and training seed: value, low, high, n.
+An axis is a function of (folder of tables, models) that gives one row per model and training seed: value, low, high, n.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,25 +20,25 @@ KEYS = ["model", "model_seed"]
 COLUMNS = ["axis", *KEYS, "value", "low", "high", "n"]
 
 
-def top1(dataset: str, models: Sequence[str]) -> pd.DataFrame:
+def top1(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
     """Share of the test images classified right, with Wilson's interval."""
-    table = load_tables(dataset, "05_calibration", models)
+    table = load_tables(folder, "05_calibration", models)
     return accuracy(table, by=KEYS).rename(columns={"accuracy": "value"})
 
 
-def worst_case(dataset: str, models: Sequence[str]) -> pd.DataFrame:
+def worst_case(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
     """Accuracy under the worst of APGD, targeted APGD and Square, at the smallest radius that was tried."""
-    table = load_table(dataset, "02_attacks", "worst_case")
+    table = load_table(folder, "02_attacks", "worst_case")
     table = table[(table["eps"] == table["eps"][table["eps"] > 0].min()) & table["model"].isin(models)]
     return accuracy(table, by=KEYS).rename(columns={"accuracy": "value"})
 
 
-def fooled_by_others(dataset: str, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
+def fooled_by_others(folder: str | Path, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
     """Of the images that attacker and victim get right, the share on which examples made on others (MI-FGSM) fool it.
 
     The mean over the other models; the interval is of the bootstrap over images.
     """
-    table = load_table(dataset, "02_attacks", "transfer")
+    table = load_table(folder, "02_attacks", "transfer")
     table = table[(table["attack"] == "mi_fgsm") & table["source"].isin(models) & (table["source"] != table["target"])]
     label, rows = table["label"], []
     table = table[(table["source_clean"] == label) & (table["target_clean"] == label)]
@@ -55,18 +56,18 @@ def fooled_by_others(dataset: str, models: Sequence[str], *, seed: int = 0) -> p
     return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n"])
 
 
-def shape_share(dataset: str, models: Sequence[str]) -> pd.DataFrame:
+def shape_share(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
     """Shape bias on the hybrids of one image's phase and another's amplitude (`texture_shape.shape_bias`)."""
-    table = load_table(dataset, "03_texture_shape", "cue_conflict")
+    table = load_table(folder, "03_texture_shape", "cue_conflict")
     table = table[(table["condition"] == "phase") & table["model"].isin(models)]
     return texture_shape.shape_bias(table, by=KEYS).rename(columns={"shape_bias": "value"})
 
 
-def calibration_error(dataset: str, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
+def calibration_error(folder: str | Path, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
     """ECE of the networks as they are, with its bootstrap interval, on the half of the images that 05 judges."""
     rows = []
     for model in models:
-        table = load_table(dataset, "05_calibration", model)
+        table = load_table(folder, "05_calibration", model)
         for model_seed, part in table[table["half"] == "judged"].groupby("model_seed"):
             probs = calibration.softmax(part.filter(regex=r"^logit_\d+$").to_numpy())
             sure = calibration.confidence_and_correct(probs, part["label"].to_numpy())
@@ -75,14 +76,14 @@ def calibration_error(dataset: str, models: Sequence[str], *, seed: int = 0) -> 
     return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n"])
 
 
-def likeness(dataset: str, models: Sequence[str]) -> pd.DataFrame:
+def likeness(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
     """Mean CKA of all layers with all layers of the other architectures (`cka.mean_with_others`)."""
-    return cka.mean_with_others(load_table(dataset, "04a_cka", "hsic"), models)
+    return cka.mean_with_others(load_table(folder, "04a_cka", "hsic"), models)
 
 
-def latency(dataset: str, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
+def latency(folder: str | Path, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
     """Median milliseconds for one image on the most threads that were timed; bootstrap over repeats."""
-    table = efficiency.one_image(load_table(dataset, "06_efficiency", "timings"))
+    table = efficiency.one_image(load_table(folder, "06_efficiency", "timings"))
     table = table[table["model"].isin(models)]
     rows = []
     for (model, model_seed), part in table.groupby(KEYS, sort=False):
@@ -97,7 +98,7 @@ class Axis:
     """measure: see above.  better: 1 where more is better, -1 where less is, 0 where neither is.  scale: of `unit`."""
 
     label: str
-    measure: Callable[[str, Sequence[str]], pd.DataFrame]
+    measure: Callable[[str | Path, Sequence[str]], pd.DataFrame]
     better: int
     unit: str = "%"
     scale: float = 100
@@ -118,7 +119,7 @@ AXES: dict[str, Axis] = {
 }
 
 
-def profile(dataset: str, models: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+def profile(folder: str | Path, models: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """All axes of all models; and what tables are missing, each with the notebook that makes it.
 
     Rows of COLUMNS, one per axis, model and training seed.  An axis that lacks a table is left out.
@@ -126,7 +127,7 @@ def profile(dataset: str, models: Sequence[str]) -> tuple[pd.DataFrame, list[str
     parts, notes = [], []
     for name, axis in AXES.items():
         with noting_missing(notes):
-            parts.append(axis.measure(dataset, models).assign(axis=name)[COLUMNS])
+            parts.append(axis.measure(folder, models).assign(axis=name)[COLUMNS])
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS), notes
 
 

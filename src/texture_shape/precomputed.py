@@ -1,6 +1,6 @@
 """Images that take seconds each, made once: kept in files that say how, as 8-bit values; what they lack is added.
 
-They lie beside the result tables.  A shard of the images has a file of its own, so that several can be written at once;
+They lie beside the tables of a run.  A shard has a file of its own, so that several can be written at once;
 what any of them holds is used.
 """
 
@@ -36,6 +36,7 @@ def slow_images(
     pairs: pd.DataFrame,
     painter: PixelModel,
     *,
+    folder: Path,
     seed: int,
     style_steps: int = 100,
     texture_steps: int = 300,
@@ -48,18 +49,26 @@ def slow_images(
     sources = image_set.take(pd.Index(image_set.sample_ids).get_indexer(pairs["shape_id"]))
     device = next(painter.parameters()).device
     made = {
-        "stylised": stylised(image_set, pairs, painter, steps=style_steps, shard=shard),
-        "texture_only": texture_only(sources, seed=seed, steps=texture_steps, device=device, shard=shard),
+        "stylised": stylised(image_set, pairs, painter, folder=folder, steps=style_steps, shard=shard),
+        "texture_only": texture_only(
+            sources, folder=folder, seed=seed, steps=texture_steps, device=device, shard=shard
+        ),
     }
     return {name: replace(sources, images=images) for name, images in made.items() if images is not None}
 
 
 def stylised(
-    image_set: ImageSet, pairs: pd.DataFrame, model: PixelModel, *, steps: int = 100, shard: str = WHOLE
+    image_set: ImageSet,
+    pairs: pd.DataFrame,
+    model: PixelModel,
+    *,
+    folder: Path,
+    steps: int = 100,
+    shard: str = WHOLE,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """The shape image of each pair in the style of its texture image, by the features of `model`; as the pairs come.
 
-    shard: whose file takes what has to be made; "gather" puts the files of all into one.
+    folder: of the run.  shard: whose file takes what has to be made; "gather" puts the files of all into one.
     """
     facts = dict(kind="stylised", data=[image_set.name, image_set.split], steps=steps, weights=model.source)
     if not model.source:
@@ -70,29 +79,35 @@ def stylised(
         content, style = (pixels_of(image_set, ids).to(device) for ids in keys.T)
         return transfer_style(content, style, model, steps=steps)
 
-    return _kept(facts, pairs[["shape_id", "texture_id"]].to_numpy(), make, shard)
+    return _kept(folder, facts, pairs[["shape_id", "texture_id"]].to_numpy(), make, shard)
 
 
 def texture_only(
-    image_set: ImageSet, *, seed: int = 0, steps: int = 300, device: torch.device | str = "cpu", shard: str = WHOLE
+    image_set: ImageSet,
+    *,
+    folder: Path,
+    seed: int = 0,
+    steps: int = 300,
+    device: torch.device | str = "cpu",
+    shard: str = WHOLE,
 ) -> UInt8[np.ndarray, "n h w 3"] | None:
     """The texture of each image alone; None where a file lacks some and plenoptic is not installed to make them."""
     facts = dict(kind="textures", data=[image_set.name, image_set.split], steps=steps, seed=seed)
     keys = image_set.sample_ids[:, None]
-    if not textures.available() and _missing(keys, _read(_files(facts), 1)):
+    if not textures.available() and _missing(keys, _read(_files(folder, facts), 1)):
         return None
 
     def make(keys: Int[np.ndarray, "n 1"]) -> Tensor:
         pixels, ids = pixels_of(image_set, keys[:, 0]).to(device), torch.from_numpy(keys[:, 0]).to(device)
         return textures.synthesise_texture(pixels, ids, seed, steps=steps)
 
-    return _kept(facts, keys, make, shard)
+    return _kept(folder, facts, keys, make, shard)
 
 
-def _kept(facts: dict, keys: np.ndarray, make: Callable, shard: str) -> UInt8[np.ndarray, "n h w 3"]:
+def _kept(folder: Path, facts: dict, keys: np.ndarray, make: Callable, shard: str) -> UInt8[np.ndarray, "n h w 3"]:
     """The images of these keys, made if no file holds them; a run that is stopped goes on where it was."""
-    path = _path(facts, shard)
-    images, own = (_read(files, keys.shape[1]) for files in (_files(facts), [path]))
+    path = _path(folder, facts, shard)
+    images, own = (_read(files, keys.shape[1]) for files in (_files(folder, facts), [path]))
     missing = _missing(keys, images)
     for first in tqdm(range(0, len(missing), _AT_ONCE), desc=facts["kind"], disable=not missing, leave=False):
         some = np.array(missing[first : first + _AT_ONCE])
@@ -100,7 +115,7 @@ def _kept(facts: dict, keys: np.ndarray, make: Callable, shard: str) -> UInt8[np
         own |= dict(zip(map(tuple, some.tolist()), made, strict=True))
         _write(path, own, facts)
     images |= own
-    parts = [part for part in _files(facts) if part != path]
+    parts = [part for part in _files(folder, facts) if part != path]
     if shard == GATHER and parts:
         _write(path, images, facts)
         for part in parts:
@@ -108,15 +123,15 @@ def _kept(facts: dict, keys: np.ndarray, make: Callable, shard: str) -> UInt8[np
     return np.stack([images[tuple(key)] for key in keys.tolist()])
 
 
-def _path(facts: dict, shard: str = WHOLE) -> Path:
+def _path(folder: Path, facts: dict, shard: str = WHOLE) -> Path:
     """A file of its own for every way of making the images, and every shard."""
     own = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
-    return table_path(facts["data"][0], EXPERIMENT, f"{facts['kind']}_{own}", shard).with_suffix(".npz")
+    return table_path(folder, EXPERIMENT, f"{facts['kind']}_{own}", shard).with_suffix(".npz")
 
 
-def _files(facts: dict) -> list[Path]:
+def _files(folder: Path, facts: dict) -> list[Path]:
     """The files of all shards."""
-    whole = _path(facts)
+    whole = _path(folder, facts)
     return sorted([*whole.parent.glob(whole.name), *whole.parent.glob(f"{whole.stem}.*of*.npz")])
 
 

@@ -7,7 +7,7 @@ import pytest
 from matplotlib import pyplot as plt
 from scipy import stats
 
-from src import paths, plotting, tables
+from src import plotting, tables
 from src.results import save_table
 
 mpl.use("Agg")
@@ -136,9 +136,8 @@ def test_diversity_is_the_distance_between_seeds():
     assert again.loc[0, "distance"] == pytest.approx(found.loc[0, "distance"])
 
 
-def test_pictures_come_back_and_only_with_their_own_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    name = ("fashion_mnist", "04b_feature_vis", "classes")
+def test_pictures_come_back_and_only_with_their_own_table(tmp_path):
+    name = (tmp_path, "04b_feature_vis", "classes")
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3)).astype(np.uint8)
     table = class_rows([[0.1, 0.2]]).assign(dataset="fashion_mnist")
 
@@ -150,7 +149,7 @@ def test_pictures_come_back_and_only_with_their_own_table(tmp_path, monkeypatch)
     np.testing.assert_array_equal(tables.feature_vis.load_pictures(*name), images)
     keep(images[..., :1].repeat(3, axis=3))
     np.testing.assert_array_equal(tables.feature_vis.load_pictures(*name), images[..., :1].repeat(3, axis=3))
-    with np.load(tmp_path / "fashion_mnist" / "04b_feature_vis" / "classes.npz") as file:
+    with np.load(tmp_path / "04b_feature_vis" / "classes.npz") as file:
         assert file["images"].shape == (3, 4, 4, 1)
     tables.feature_vis.save_pictures(images[::-1], *name)
     with pytest.raises(ValueError, match="does not hold the pictures"):

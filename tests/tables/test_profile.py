@@ -7,23 +7,24 @@ import torch
 from matplotlib import pyplot as plt
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from src import paths, plotting
+from src import plotting
 from src.results import load_facts, load_published, load_table, noting_missing, save_table
 from src.tables.profile import AXES, COLUMNS, MODELS, as_text, profile, sentences, summarise
 
 DATASET = "cifar10"
+TABLES = f"results/{DATASET}"
 
 
 @pytest.fixture(scope="module")
 def whole() -> pd.DataFrame:
-    table, missing = profile(DATASET, MODELS)
+    table, missing = profile(TABLES, MODELS)
     assert not missing and list(table.columns) == COLUMNS
     return table.set_index(["axis", "model"])
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_each_axis_is_its_table(whole, model):
-    logits = load_table(DATASET, "05_calibration", model)
+    logits = load_table(TABLES, "05_calibration", model)
     right = logits["label"] == logits["prediction"]
     assert whole.loc[("accuracy", model), "value"] == pytest.approx(right.mean(), abs=1e-12)
     judged = logits[logits["half"] == "judged"]
@@ -31,11 +32,11 @@ def test_each_axis_is_its_table(whole, model):
     ece = multiclass_calibration_error(probs, torch.tensor(judged["label"].to_numpy()), num_classes=10, n_bins=15)
     assert whole.loc[("calibration", model), "value"] == pytest.approx(float(ece), abs=1e-4)
 
-    worst = load_table(DATASET, "02_attacks", "worst_case").query("model == @model and eps_255 == 2")
+    worst = load_table(TABLES, "02_attacks", "worst_case").query("model == @model and eps_255 == 2")
     kept = (worst["label"] == worst["prediction"]).mean()
     assert whole.loc[("robustness", model), "value"] == pytest.approx(kept, abs=1e-12)
 
-    transfer = load_table(DATASET, "02_attacks", "transfer").query("attack == 'mi_fgsm' and target == @model")
+    transfer = load_table(TABLES, "02_attacks", "transfer").query("attack == 'mi_fgsm' and target == @model")
     shares = []
     for source in set(MODELS) - {model}:
         part = transfer[transfer["source"] == source]
@@ -43,18 +44,18 @@ def test_each_axis_is_its_table(whole, model):
         shares.append((part["prediction"] != part["label"]).mean())
     assert whole.loc[("transferability", model), "value"] == pytest.approx(np.mean(shares), abs=1e-12)
 
-    cues = load_table(DATASET, "03_texture_shape", "cue_conflict").query("condition == 'phase' and model == @model")
+    cues = load_table(TABLES, "03_texture_shape", "cue_conflict").query("condition == 'phase' and model == @model")
     shape, texture = ((cues["prediction"] == cues[f"{cue}_label"]).sum() for cue in ("shape", "texture"))
     assert whole.loc[("shape bias", model), "value"] == pytest.approx(shape / (shape + texture), abs=1e-12)
 
-    times = load_table(DATASET, "06_efficiency", "timings").query(
+    times = load_table(TABLES, "06_efficiency", "timings").query(
         "sweep == 'latency' and model == @model and threads == 2"
     )
     assert whole.loc[("cost", model), "value"] == pytest.approx(times["ms"].median())
 
 
 def test_likeness_is_the_mean_over_the_other_architectures(whole):
-    hsic = load_table(DATASET, "04a_cka", "hsic").query(
+    hsic = load_table(TABLES, "04a_cka", "hsic").query(
         "model_a in @MODELS and model_b in @MODELS and condition == 'trained'"
     )
     sides = ["model_a", "layer_a", "model_b", "layer_b"]
@@ -87,17 +88,16 @@ def test_models_that_cannot_be_told_apart_share_a_rank():
     assert as_text(summarise(rows("accuracy", {}), MODELS)).empty
 
 
-def test_missing_tables_are_named_and_the_rest_is_there(tmp_path, monkeypatch):
-    table, facts = load_table(DATASET, "06_efficiency", "timings"), load_facts(DATASET, "06_efficiency", "timings")
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    save_table(table, "some", "06_efficiency", "timings", parameters={}, provenance=facts["provenance"])
-    found, missing = profile("some", MODELS)
+def test_missing_tables_are_named_and_the_rest_is_there(tmp_path):
+    table, facts = load_table(TABLES, "06_efficiency", "timings"), load_facts(TABLES, "06_efficiency", "timings")
+    save_table(table, tmp_path, "06_efficiency", "timings", parameters={}, provenance=facts["provenance"])
+    found, missing = profile(tmp_path, MODELS)
     assert set(found["axis"]) == {"cost"} and len(missing) == 5
     assert len({note.split("Run ")[1] for note in missing}) == 4  # notebooks
     notes = []
     with pytest.raises(ValueError, match="half-written or altered"), noting_missing(notes):
-        (tmp_path / "some" / "06_efficiency" / "timings.parquet").write_bytes(b"short")
-        load_table("some", "06_efficiency", "timings")
+        (tmp_path / "06_efficiency" / "timings.parquet").write_bytes(b"short")
+        load_table(tmp_path, "06_efficiency", "timings")
 
 
 def test_the_published_numbers_are_all_there():

@@ -340,9 +340,8 @@ def test_models_come_back_in_their_mode():
 
 
 @pytest.fixture
-def own_results(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    return tmp_path / "fashion_mnist" / "03_texture_shape"
+def own_results(tmp_path):
+    return tmp_path / "03_texture_shape"
 
 
 def test_stylised_images_are_made_once_and_added_to(own_results, clothes, monkeypatch):
@@ -355,49 +354,54 @@ def test_stylised_images_are_made_once_and_added_to(own_results, clothes, monkey
         return transfer_style(content, style, network, **options)
 
     monkeypatch.setattr("src.texture_shape.precomputed.transfer_style", counted)
-    first = stylised(clothes, pairs[:3], model, steps=1)
+    first = stylised(clothes, pairs[:3], model, folder=own_results.parent, steps=1)
     (file,) = own_results.iterdir()
     assert first.dtype == np.uint8 and first.shape == (3, 32, 32, 3) and made == [3]
-    whole = stylised(clothes, pairs.iloc[::-1], model, steps=1)
+    whole = stylised(clothes, pairs.iloc[::-1], model, folder=own_results.parent, steps=1)
     assert made == [3, 2] and np.array_equal(whole[::-1][:3], first)
-    assert np.array_equal(stylised(clothes, pairs[:3], model, steps=1), first) and made == [3, 2]
+    assert np.array_equal(stylised(clothes, pairs[:3], model, folder=own_results.parent, steps=1), first) and made == [
+        3,
+        2,
+    ]
     shape, texture = (pixels_of(clothes, pairs[f"{role}_id"].to_numpy()) for role in ("shape", "texture"))
     expected = 255 * to_arrays(transfer_style(shape, texture, model, steps=1))
     assert abs(whole[::-1] - expected).max() <= 0.5 + 1e-3
-    stylised(clothes, pairs[:1], model, steps=2)  # made another way, so kept in another file
+    stylised(clothes, pairs[:1], model, folder=own_results.parent, steps=2)  # made another way, so kept in another file
     assert len(list(own_results.iterdir())) == 2 and made == [3, 2, 1]
     with np.load(file) as kept:
         facts = json.loads(str(kept["facts"]))
         assert kept["images"].shape == (5, 32, 32, 1)  # grey ones take a third of the space
     assert facts["weights"] == model.source and facts["steps"] == 1
     with pytest.raises(ValueError, match="no trained weights"):
-        stylised(clothes, pairs, build_model("cnn", "fashion_mnist", weights=None), steps=1)
+        stylised(clothes, pairs, build_model("cnn", "fashion_mnist", weights=None), folder=own_results.parent)
 
 
 def test_slow_images_lie_where_the_results_say(tmp_path, clothes, monkeypatch):
     asked = []
 
-    def elsewhere(dataset, experiment, name, shard="1/1"):
-        asked.append((dataset, experiment, shard))
+    def elsewhere(folder, experiment, name, shard="1/1"):
+        asked.append((folder, experiment, shard))
         return tmp_path / f"{name}.{shard.replace('/', 'of')}.parquet"
 
     monkeypatch.setattr("src.texture_shape.precomputed.table_path", elsewhere)
     pairs = choose_pairs(clothes.labels, clothes.sample_ids, 2, seed=0)
-    stylised(clothes, pairs, build_model("cnn", "fashion_mnist"), steps=1, shard="2/3")
+    stylised(clothes, pairs, build_model("cnn", "fashion_mnist"), folder=tmp_path / "mine", steps=1, shard="2/3")
     (file,) = tmp_path.iterdir()
     assert file.name.endswith(".2of3.npz")
-    assert set(asked) <= {("fashion_mnist", "03_texture_shape", shard) for shard in ("1/1", "2/3")}
+    assert set(asked) <= {(tmp_path / "mine", "03_texture_shape", shard) for shard in ("1/1", "2/3")}
     assert "03_texture_shape" in NOTEBOOKS
 
 
 def test_slow_images_are_image_sets_with_the_labels_of_their_sources(own_results, clothes, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "plenoptic", None)
     model, pairs = build_model("cnn", "fashion_mnist"), choose_pairs(clothes.labels, clothes.sample_ids, 4, seed=0)
-    slow = slow_images(clothes, pairs, model, seed=0, style_steps=1)
+    slow = slow_images(clothes, pairs, model, folder=own_results.parent, seed=0, style_steps=1)
     assert list(slow) == ["stylised"]  # what a missing package would make is left out
     np.testing.assert_array_equal(slow["stylised"].sample_ids, pairs["shape_id"])
     np.testing.assert_array_equal(slow["stylised"].labels, pairs["shape_label"])
-    np.testing.assert_array_equal(slow["stylised"].images, stylised(clothes, pairs, model, steps=1))
+    np.testing.assert_array_equal(
+        slow["stylised"].images, stylised(clothes, pairs, model, folder=own_results.parent, steps=1)
+    )
     pictures, originals = example_pictures(clothes, pairs[:2], slow)
     np.testing.assert_array_equal(originals, to_arrays(pixels_of(clothes, pairs["shape_id"][:2].to_numpy())))
     np.testing.assert_allclose(255 * pictures["cue conflict"]["stylised"], slow["stylised"].images[:2], atol=1e-4)
@@ -418,19 +422,19 @@ def test_a_stopped_run_keeps_what_it_has(own_results, clothes, monkeypatch):
 
     monkeypatch.setattr("src.texture_shape.precomputed.transfer_style", stops)
     with pytest.raises(KeyboardInterrupt):
-        stylised(clothes, pairs, model)
-    found = stylised(clothes, pairs, model)
+        stylised(clothes, pairs, model, folder=own_results.parent)
+    found = stylised(clothes, pairs, model, folder=own_results.parent)
     assert calls == [2, 2, 2, 2]
     np.testing.assert_array_equal(found, (255 * to_arrays(pixels_of(clothes, pairs["shape_id"].to_numpy()))).round())
 
 
 def test_a_file_of_something_else_is_refused(own_results, clothes):
     model, pairs = build_model("cnn", "fashion_mnist"), choose_pairs(clothes.labels, clothes.sample_ids, 1, seed=0)
-    stylised(clothes, pairs, model, steps=1)
+    stylised(clothes, pairs, model, folder=own_results.parent, steps=1)
     (file,) = own_results.iterdir()
     np.savez(file, sample_ids=np.zeros((2, 1)), images=np.zeros((2, 32, 32, 1), np.uint8))
     with pytest.raises(ValueError, match="is not a file of precomputed images; delete it"):
-        stylised(clothes, pairs, model, steps=1)
+        stylised(clothes, pairs, model, folder=own_results.parent, steps=1)
 
 
 def test_the_committed_images_are_those_the_notebook_asks_for():
@@ -472,7 +476,7 @@ def test_without_the_optional_packages_an_error_says_what_to_install(monkeypatch
         corrupt("fog", images.pixels, images.sample_ids, seed=0, level=1)
     with pytest.raises(ImportError, match="imagecorruptions-imaug"):
         predict_corrupted({("conv", 0): trained_conv()}, [images])
-    assert texture_only(clothes) is None
+    assert texture_only(clothes, folder=own_results.parent) is None
     # what needs no package still works
     assert torch.equal(synthesise_texture(images.pixels, images.sample_ids, 0, level=0), images.pixels)
     assert torch.equal(corrupt("fog", images.pixels, images.sample_ids, seed=0, level=0), images.pixels)

@@ -116,18 +116,18 @@ def cluster(tmp_path_factory):
             daemon.wait(timeout=20)
 
 
-def test_three_shards_give_the_tables_of_a_local_run(cluster, undisturbed, tmp_path, monkeypatch):
+def test_three_shards_give_the_tables_of_a_local_run(cluster, undisturbed, tmp_path):
     """The notebook that goes image by image in three jobs and one that gathers, the other in one."""
     folder = make_copy(tmp_path / "copy", CONFIG | {"shards": 3})
     finish(folder, profile="slurm", more=HERE)
     jobs = (cluster / "jobs.log").read_text()
     assert jobs.count("JobState=COMPLETED") >= 3 + 1 + 1 + 1 and "FAILED" not in jobs  # and the page
-    local, there = tables_of(undisturbed[0], monkeypatch), tables_of(folder, monkeypatch)
+    local, there = tables_of(undisturbed[0]), tables_of(folder)
     for key in TABLES:
         pd.testing.assert_frame_equal(there[key], local[key], check_exact=False, rtol=0, atol=2e-6)
-    facts = load_facts("fashion_mnist", "05_calibration", "mlp")
-    assert len(facts["provenance"]["parts"]) == 3 and not list(folder.glob("results/**/*.*of3.*"))
-    assert (folder / "report" / "killed.html").exists()
+    facts = load_facts(folder / "runs" / "killed", "05_calibration", "mlp")
+    assert len(facts["provenance"]["parts"]) == 3 and not list(folder.glob("runs/killed/0*/*.*of3.*"))
+    assert (folder / "runs" / "killed" / "report.html").exists()
     assert "Nothing to be done" in finish(folder, profile="slurm", more=HERE)
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import yaml
 from graph import CONFIG, TABLES, finish, make_copy, start, tables_of
 
-from src import paths
 from src.files import written_whole
 from src.paths import ROOT
 from src.results import load_facts, load_table, save_table
@@ -26,7 +26,7 @@ from src.results import load_facts, load_table, save_table
 KILLS = int(os.environ.get("KILLS", "2"))
 
 
-def test_a_killed_graph_goes_on_to_the_same_tables(undisturbed, tmp_path, monkeypatch):
+def test_a_killed_graph_goes_on_to_the_same_tables(undisturbed, tmp_path):
     reference, seconds = undisturbed
     folder, moment = make_copy(tmp_path / "copy"), random.Random(0)
     finished: dict[str, int] = {}
@@ -36,36 +36,31 @@ def test_a_killed_graph_goes_on_to_the_same_tables(undisturbed, tmp_path, monkey
         os.killpg(run.pid, signal.SIGKILL)  # Snakemake, papermill and the kernel
         run.communicate()
         subprocess.run(["pkill", "-KILL", "-f", str(folder)], check=False)  # kernels lead sessions of their own
-        for page in folder.glob("report/killed/*.html"):
+        for page in folder.glob("runs/killed/notebooks/*.html"):
             assert page.stat().st_mtime_ns == finished.setdefault(page.name, page.stat().st_mtime_ns), "was made again"
             assert "</html>" in page.read_text()[-200:]
         for notebook, experiment in (("04a_cka", "04a_cka"), ("05_model_calibration", "05_calibration")):
             if f"{notebook}.html" in finished:
-                monkeypatch.setattr(paths, "RESULTS", folder / "results")
                 for key in TABLES:
-                    assert key[0] != experiment or len(load_table("fashion_mnist", *key))
+                    assert key[0] != experiment or len(load_table(folder / "runs" / "killed", *key))
     finish(folder)
     for name, made in finished.items():
-        assert (folder / "report" / "killed" / name).stat().st_mtime_ns == made, f"{name} was made again"
-    expected, found = tables_of(reference, monkeypatch), tables_of(folder, monkeypatch)
+        assert (folder / "runs" / "killed" / "notebooks" / name).stat().st_mtime_ns == made, f"{name} was made again"
+    expected, found = tables_of(reference), tables_of(folder)
     for key in TABLES:
         pd.testing.assert_frame_equal(found[key], expected[key])
     assert "Nothing to be done" in finish(folder)
-    assert (folder / "report" / "killed.html").exists() and not list(folder.glob("results/**/*.partial"))
+    assert (folder / "runs" / "killed" / "report.html").exists() and not list(folder.glob("runs/**/*.partial"))
 
 
 def test_two_runs_at_once_are_refused(undisturbed):
     folder, _ = undisturbed
-    (folder / "report" / "killed" / "04a_cka.html").unlink()
+    (folder / "runs" / "killed" / "notebooks" / "04a_cka.html").unlink()
     first = start(folder)
     time.sleep(0.5)
     second = start(folder)
     said, _ = second.communicate(timeout=60)
-    assert (
-        second.returncode != 0
-        and "another run of the study on fashion_mnist is going on" in said
-        and "Traceback" not in said
-    )
+    assert second.returncode != 0 and "run killed is going on already" in said and "Traceback" not in said
     first.communicate(timeout=600)
     assert first.returncode == 0
 
@@ -73,11 +68,11 @@ def test_two_runs_at_once_are_refused(undisturbed):
 def test_deleting_one_table_makes_that_notebook_again_and_no_other(undisturbed):
     folder, _ = undisturbed
     finish(folder)
-    other = folder / "report" / "killed" / "04a_cka.ipynb"
+    other = folder / "runs" / "killed" / "notebooks" / "04a_cka.ipynb"
     before = other.stat().st_mtime_ns
-    (folder / "results" / "fashion_mnist" / "05_calibration" / "mlp.parquet").unlink()
+    (folder / "runs" / "killed" / "05_calibration" / "mlp.parquet").unlink()
     finish(folder)
-    assert (folder / "results" / "fashion_mnist" / "05_calibration" / "mlp.parquet").exists()
+    assert (folder / "runs" / "killed" / "05_calibration" / "mlp.parquet").exists()
     assert other.stat().st_mtime_ns == before
 
 
@@ -91,14 +86,14 @@ def test_a_kernel_that_dies_says_so_and_the_rest_is_done(tmp_path):
     run = start(folder)
     said, _ = run.communicate(timeout=600)
     assert run.returncode != 0 and "Kernel died" in said
-    assert (folder / "report" / "killed" / "05_model_calibration.html").exists()
-    assert not (folder / "report" / "killed" / "04a_cka.html").exists()
-    assert not (folder / "report" / "killed.html").exists()
-    before = (folder / "report" / "killed" / "05_model_calibration.html").stat().st_mtime_ns
+    assert (folder / "runs" / "killed" / "notebooks" / "05_model_calibration.html").exists()
+    assert not (folder / "runs" / "killed" / "notebooks" / "04a_cka.html").exists()
+    assert not (folder / "runs" / "killed" / "report.html").exists()
+    before = (folder / "runs" / "killed" / "notebooks" / "05_model_calibration.html").stat().st_mtime_ns
     (folder / "04a_cka.ipynb").unlink()
     (folder / "04a_cka.ipynb").symlink_to(ROOT / "04a_cka.ipynb")
     finish(folder)
-    assert (folder / "report" / "killed" / "05_model_calibration.html").stat().st_mtime_ns == before
+    assert (folder / "runs" / "killed" / "notebooks" / "05_model_calibration.html").stat().st_mtime_ns == before
 
 
 @contextmanager
@@ -116,7 +111,7 @@ def mounted(folder: Path, options: str):
 def test_faults_of_the_disk_and_a_truncated_weight_are_named_and_the_next_run_goes_on(undisturbed, tmp_path):
     """Nothing half-written is left by any fault, and the run after them makes the tables of an undisturbed one."""
     folder = make_copy(tmp_path / "copy", CONFIG | {"notebooks": ["05_model_calibration"]})
-    results = folder / "results" / "fashion_mnist" / "05_calibration"
+    results = folder / "runs" / "killed" / "05_calibration"
     (folder / "mlp_models").unlink()
     shutil.copytree(ROOT / "mlp_models", folder / "mlp_models")
     weights = folder / "mlp_models" / "mlp_fashion_mnist.safetensors"
@@ -133,7 +128,7 @@ def test_faults_of_the_disk_and_a_truncated_weight_are_named_and_the_next_run_go
         assert "Read-only file system" in said and "05_calibration" in said
     assert not list(folder.rglob("*.partial"))
     finish(folder)
-    expected = pd.read_parquet(undisturbed[0] / "results" / "fashion_mnist" / "05_calibration" / "mlp.parquet")
+    expected = pd.read_parquet(undisturbed[0] / "runs" / "killed" / "05_calibration" / "mlp.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(results / "mlp.parquet"), expected)
 
 
@@ -148,13 +143,11 @@ def failed(folder: Path) -> str:
 FULL = """
 import resource, signal, sys
 import pandas as pd
-from src import paths
 from src.results import save_table
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-paths.RESULTS = paths.Path(sys.argv[1])
 table = pd.DataFrame(dict(model="m", model_seed=0, dataset="d", condition="c", value=range(100_000)))
-save_table(table, "d", "04a_cka", "hsic", parameters={}, provenance={})
+save_table(table, sys.argv[1], "04a_cka", "hsic", parameters={}, provenance={})
 """
 
 
@@ -162,34 +155,71 @@ def some_table(rows: int) -> pd.DataFrame:
     return pd.DataFrame(dict(model="m", model_seed=0, dataset="d", condition="c", value=range(rows)))
 
 
-def test_a_full_disk_leaves_the_old_table(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_table(tmp_path):
     """A file may not grow beyond 20 kB, as on a disk that is full: the error is seen, and the old table stays."""
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    save_table(some_table(10), "d", "04a_cka", "hsic", parameters={}, provenance={})
+    save_table(some_table(10), tmp_path / "d", "04a_cka", "hsic", parameters={}, provenance={})
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0 and "OSError" in done.stderr
-    assert len(load_table("d", "04a_cka", "hsic")) == 10 and load_facts("d", "04a_cka", "hsic")["rows"] == 10
+    assert (
+        len(load_table(tmp_path / "d", "04a_cka", "hsic")) == 10
+        and load_facts(tmp_path / "d", "04a_cka", "hsic")["rows"] == 10
+    )
     assert sorted(path.name for path in (tmp_path / "d" / "04a_cka").iterdir()) == ["hsic.json", "hsic.parquet"]
 
 
-def test_a_results_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+def test_a_results_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "d").write_text("a file where a folder should be: root may write anywhere else")
     with pytest.raises(OSError, match=str(tmp_path / "d")):
-        save_table(some_table(3), "d", "04a_cka", "hsic", parameters={}, provenance={})
-    with pytest.raises(FileNotFoundError, match="Run 04a_cka.ipynb on d to make it"):
-        load_table("d", "04a_cka", "hsic")
+        save_table(some_table(3), tmp_path / "d", "04a_cka", "hsic", parameters={}, provenance={})
+    with pytest.raises(FileNotFoundError, match="Run 04a_cka.ipynb to make it"):
+        load_table(tmp_path / "d", "04a_cka", "hsic")
 
 
-def test_writing_dies_between_table_and_facts(tmp_path, monkeypatch):
+def test_writing_dies_between_table_and_facts(tmp_path):
     """The parquet is new and its JSON old: the table is refused, and made again it is whole."""
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    path = save_table(some_table(10), "d", "04a_cka", "hsic", parameters={}, provenance={})
+    path = save_table(some_table(10), tmp_path / "d", "04a_cka", "hsic", parameters={}, provenance={})
     with written_whole(path) as partial:
         some_table(20).to_parquet(partial, index=False)
     with pytest.raises(ValueError, match="half-written or altered"):
-        load_table("d", "04a_cka", "hsic")
-    save_table(some_table(20), "d", "04a_cka", "hsic", parameters={}, provenance={})
-    assert len(load_table("d", "04a_cka", "hsic")) == 20
+        load_table(tmp_path / "d", "04a_cka", "hsic")
+    save_table(some_table(20), tmp_path / "d", "04a_cka", "hsic", parameters={}, provenance={})
+    assert len(load_table(tmp_path / "d", "04a_cka", "hsic")) == 20
+
+
+def test_a_notebook_that_fails_keeps_its_earlier_tables_and_is_kept_to_read(undisturbed, tmp_path):
+    """Even one that fails in its last cell, after new tables were written, leaves whole tables; all else stays."""
+    folder = tmp_path / "copy"
+    shutil.copytree(undisturbed[0], folder, symlinks=True)
+    run = folder / "runs" / "killed"
+    before = {path: path.read_bytes() for path in run.rglob("*.parquet")}
+    config = CONFIG | {"05_model_calibration": dict(models=["mlp"], n_test=-1, n_resamples=20)}
+    (folder / "killed.yaml").write_text(yaml.safe_dump(config))
+    said = failed(folder)
+    assert "ValueError: cannot take -1 images" in said and "05_model_calibration.failed.ipynb" in said
+    assert {path: path.read_bytes() for path in run.rglob("*.parquet")} == before
+    notebook = nbformat.read(run / "notebooks" / "05_model_calibration.failed.ipynb", as_version=4)
+    assert any(output.output_type == "error" for cell in notebook.cells for output in cell.get("outputs", []))
+    (folder / "killed.yaml").write_text(yaml.safe_dump(CONFIG))
+    finish(folder)
+    assert {path: path.read_bytes() for path in run.rglob("*.parquet")} == before
+    assert not (run / "notebooks" / "05_model_calibration.failed.ipynb").exists()
+
+
+def test_changed_code_and_changed_weights_run_their_notebooks_again_and_no_others(undisturbed, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(undisturbed[0], folder, symlinks=True)
+    pages = folder / "runs" / "killed" / "notebooks"
+
+    def made_again() -> list[str]:
+        before = {page: page.stat().st_mtime_ns for page in pages.glob("*.html")}
+        finish(folder)
+        return sorted(page.stem for page in before if page.stat().st_mtime_ns != before[page])
+
+    source = folder / "src" / "tables" / "calibration" / "measures.py"
+    text = source.read_text()
+    source.write_text(f"# a comment\n{text}")
+    assert made_again() == []
+    source.write_text(f"{text}\nNEW = 1\n")
+    assert made_again() == ["05_model_calibration"]

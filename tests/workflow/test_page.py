@@ -12,16 +12,18 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from src import paths
 from src.plotting import model_style
 from src.results import NOTEBOOKS
+from src.runs import open_run
 from src.tables.profile import AXES, MODELS, profile, summarise
 from workflow.page import build_page, picture
 
+TABLES = paths.RESULTS / "cifar10"
 ALL = [*(file.removesuffix(".ipynb") for file in NOTEBOOKS.values()), "07_plots"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The notebooks as they are kept, each with a table and a reading as a run leaves them; pages beside them."""
-    folder = tmp_path_factory.mktemp("report") / "cifar10"
+    folder = tmp_path_factory.mktemp("report") / "notebooks"
     folder.mkdir()
     for name in ALL:
         notebook = nbformat.read(paths.ROOT / f"{name}.ipynb", as_version=4)
@@ -40,8 +42,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(folder):
-    text = build_page("cifar10", "cifar10", notebooks=ALL, folder=folder)
-    folder.with_suffix(".html").write_text(text)
+    text = build_page(TABLES, notebooks=ALL, executed=folder)
+    (folder.parent / "report.html").write_text(text, encoding="utf-8")
     return text
 
 
@@ -73,7 +75,7 @@ def test_the_numbers_of_the_page_are_the_tables(page):
     parser = Cells()
     parser.feed(page)
     rows = {row[0]: row[1:] for row in parser.rows}
-    summary = summarise(profile("cifar10", MODELS)[0], MODELS)
+    summary = summarise(profile(TABLES, MODELS)[0], MODELS)
     assert len(summary) == len(AXES) * len(MODELS)
     columns = next(values for values in rows.values() if "CNN" in values)
     for row in summary.itertuples():
@@ -90,7 +92,7 @@ def test_the_page_has_each_notebook_its_picture_reading_table_and_link(page):
     for name in ALL[:-1]:
         part = page[page.index(f'<h2 id="{name}"') :].split("<h2", 2)[1]
         assert "data:image/png;base64," in part and f"{name} &lt; says &amp; means" in part
-        assert f'href="cifar10/{name}.html"' in part and "61 s" in part and "29.123456" in part
+        assert f'href="notebooks/{name}.html"' in part and "61 s" in part and "29.123456" in part
     summary = page[page.index('id="summary"') :].split("<h2", 2)[0]
     assert "07_plots &lt; says" in summary and "left out" not in summary
     assert "<li>left out: x</li>" in page[page.index('id="left-out"') :]
@@ -104,20 +106,25 @@ def test_a_caption_cannot_break_the_page():
     assert "<b>" not in shown and shown.count('"quoted"') == 0 and "&quot;quoted&quot;" in shown
 
 
-def test_what_was_not_run_is_said(folder):
-    page = build_page("cifar10", "cifar10", notebooks=["04a_cka"], folder=folder, links=False)
+def test_what_was_not_run_is_said(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    page = build_page(TABLES, notebooks=["04a_cka"], executed=folder)
     left = page[page.index('id="left-out"') :]
-    assert "06_inference_time: not part of this study" in left and "04a_cka:" not in left
+    assert "06_inference_time: not part of this run" in left and "04a_cka:" not in left
     assert "The figure was not drawn" in page  # the summary's, which 07 draws
-    page = build_page("nowhere", "nowhere", notebooks=[], folder=folder)
+    nowhere = open_run("nowhere", "nothing", {"name": "nothing", "classes": ["a"]})
+    page = build_page(nowhere, notebooks=[])
     left = page[page.index('id="left-out"') :]
-    assert "Run 02_adversarial_robustness.ipynb on nowhere to make it." in left and str(paths.ROOT) not in left
+    assert (
+        "Run 02_adversarial_robustness.ipynb with run = &#34;nowhere&#34; to make it." in left
+        and str(paths.ROOT) not in left
+    )
 
 
 def test_a_notebook_without_outputs_is_no_error(tmp_path):
     cells = [new_markdown_cell("# 04a · Test\n\n**Question.** Is it?\n\nMore."), new_code_cell("1")]
     nbformat.write(new_notebook(cells=cells), tmp_path / "04a_cka.ipynb")
-    page = build_page("cifar10", "cifar10", notebooks=["04a_cka"], folder=tmp_path)
+    page = build_page(TABLES, notebooks=["04a_cka"], executed=tmp_path)
     assert "<p>Is it?</p>" in page and "More." not in page
 
 
@@ -144,7 +151,7 @@ def test_in_a_real_browser(page, folder, browser, width):
     tab.on("pageerror", lambda error: problems.append(str(error)))
     tab.on("requestfailed", lambda request: problems.append(request.url))
     tab.on("request", lambda request: requests.append(request.url) if not request.url.startswith("data:") else None)
-    tab.goto(folder.with_suffix(".html").as_uri())
+    tab.goto((folder.parent / "report.html").as_uri())
     assert not problems and len(requests) == 1  # the page alone: it works offline
     sizes = tab.eval_on_selector_all(
         "img", "images => images.map(i => [i.naturalWidth, i.getBoundingClientRect().width])"

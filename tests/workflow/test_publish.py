@@ -1,0 +1,73 @@
+"""What a run publishes, and what keeps it from being published."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from src import paths
+from src.results import load_table, save_table
+from src.runs import code_hash, open_run
+from workflow.publish import publish
+
+CODE = code_hash("05_model_calibration.ipynb")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    return open_run("mine", "some", {"name": "some", "classes": ["a"]})
+
+
+def save(run, name="m", code=CODE, value=1.0, shard="1/1"):
+    table = pd.DataFrame(dict(model="m", model_seed=0, dataset="some", condition="c", sample_id=[0], value=[value]))
+    return save_table(table, run, "05_calibration", name, parameters={}, provenance={"code": code}, shard=shard)
+
+
+def test_a_whole_run_is_published_and_says_what_it_replaces(run):
+    save(run, "m"), save(run, "other")
+    (run / "figures").mkdir()
+    assert publish("mine") == [
+        f"new       05_calibration/{name}" for name in ("m.json", "m.parquet", "other.json", "other.parquet")
+    ]
+    target = paths.RESULTS / "some"
+    assert {path.name for path in target.iterdir()} == {"run.json", "05_calibration"}
+    save(run, "m", value=2.0)
+    (run / "05_calibration" / "other.parquet").unlink()
+    (run / "05_calibration" / "other.json").unlink()
+    (target / "06_efficiency").mkdir()
+    assert [line.split()[0] for line in publish("mine")] == ["replaced", "replaced", "removed", "removed"]
+    assert load_table(target, "05_calibration", "m")["value"].item() == 2 and (target / "06_efficiency").exists()
+    assert all(line.startswith("as before") for line in publish("mine"))
+
+
+def damage(run):
+    path = save(run)
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda run: None, "run 'mine' holds no tables"),
+        (lambda run: save(run, code="0" * 16), "05_calibration/m was made by other code than today's"),
+        (damage, "half-written or altered"),
+        (lambda run: save(run, shard="1/2"), "the parts 2/2 are missing"),
+        (lambda run: save(run).with_suffix(".json").unlink(), "there is no table"),
+    ],
+)
+def test_what_is_not_whole_is_not_published(run, make, says):
+    make(run)
+    with pytest.raises(ValueError, match=says):
+        publish("mine")
+    assert not paths.RESULTS.exists()
+
+
+@pytest.mark.parametrize("name", ["nothing", "../x", "a b"])
+def test_an_unknown_run_ends_in_a_line(name):
+    done = subprocess.run(
+        [sys.executable, "-m", "workflow.publish", name], cwd=paths.ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and name in done.stderr and done.stderr.count("\n") == 1

@@ -1,0 +1,64 @@
+"""Execute a notebook: python -m workflow.notebook NOTEBOOK OUTPUT SETTINGS [--page]
+
+SETTINGS: values of the notebook's parameters, as JSON. With `shard` "k/n" the cells up to the one tagged `tables` are
+run: what comes after it draws and judges all images, and is left to the run with `shard` "gather". --page: write the
+executed notebook as HTML too. A notebook that fails is kept as far as it came, as <OUTPUT's name>.failed.ipynb.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+
+from src.files import written_whole
+from src.results import GATHER, WHOLE
+
+
+def as_far_as_tables(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The cells of a notebook up to the one tagged `tables`; ValueError unless there is one such cell."""
+    ends = [i for i, cell in enumerate(notebook.cells) if "tables" in cell.metadata.get("tags", [])]
+    if len(ends) != 1:
+        raise ValueError(f"one cell, which saves the tables, must be tagged `tables`; there are {len(ends)}")
+    notebook.cells = notebook.cells[: ends[0] + 1]
+    return notebook
+
+
+def execute(notebook: Path, output: Path, settings: dict) -> None:
+    """Run a notebook top to bottom in the repository's folder; `output` appears when it is whole."""
+    cells = nbformat.read(notebook, as_version=4)
+    if settings.get("shard", WHOLE) not in (WHOLE, GATHER):
+        cells = as_far_as_tables(cells)
+    failed = output.with_suffix(".failed.ipynb")
+    failed.parent.mkdir(parents=True, exist_ok=True)
+    quiet = dict(progress_bar=False, log_output=True)
+    papermill.execute_notebook(cells, failed, parameters=settings, kernel_name="python3", cwd=".", **quiet)
+    failed.replace(output)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Execute a notebook with these settings of its parameters.")
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("settings", type=json.loads)
+    parser.add_argument("--page", action="store_true", help="write it as HTML too")
+    asked = parser.parse_args()
+    try:
+        execute(asked.notebook, asked.output, asked.settings)
+    except papermill.PapermillExecutionError as error:
+        kept = asked.output.with_suffix(".failed.ipynb")
+        sys.exit(f"{asked.notebook} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\nIt is in {kept}")
+    if asked.page:
+        page = asked.output.with_suffix(".html")
+        with written_whole(page) as partial:
+            command = [sys.executable, "-m", "nbconvert", "--to", "html", "--embed-images", "--log-level", "WARN"]
+            command += [asked.output, "--output", partial.resolve()]
+            subprocess.run(command, check=True)
+            partial.with_name(f"{partial.name}.html").replace(partial)
+
+
+if __name__ == "__main__":
+    main()

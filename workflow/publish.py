@@ -1,0 +1,84 @@
+"""Put the tables of a run into results/<data set>/, which nothing else writes: python -m workflow.publish RUN
+
+Nothing is copied unless every table of the run is whole and was made by today's code.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from src import paths
+from src.files import sha256, written_whole
+from src.names import check_run, slug
+from src.results import NOTEBOOKS, load_facts, load_table
+from src.runs import code_hash, find_tables, load_run
+
+
+def problems_of(folder: Path) -> list[str]:
+    """Why the tables of a run cannot be published: nothing, if all are whole and of one state of the code."""
+    problems = []
+    for experiment in experiments_of(folder):
+        today = code_hash(NOTEBOOKS[experiment])
+        names = sorted({path.name.split(".")[0] for path in (folder / experiment).glob("*.parquet")})
+        for name in names:
+            try:
+                load_table(folder, experiment, name)
+                code = load_facts(folder, experiment, name)["provenance"].get("code")
+            except (FileNotFoundError, ValueError) as error:
+                problems.append(str(error))
+            else:
+                if code != today:
+                    problems.append(f"{experiment}/{name} was made by other code than today's; make the run again")
+    return problems
+
+
+def experiments_of(folder: Path) -> list[str]:
+    return [experiment for experiment in NOTEBOOKS if any((folder / experiment).glob("*.parquet"))]
+
+
+def publish(run: str) -> list[str]:
+    """Copy the tables of a run to results/<data set>; returns a line for each file: new, replaced, as before, removed.
+
+    Experiments that the run has are replaced whole; others stay.  Raises FileNotFoundError for an unknown run and
+    ValueError for one that cannot be published, with every reason.
+    """
+    folder = find_tables(paths.RUNS / check_run(run))
+    about, experiments = load_run(folder), experiments_of(folder)
+    if not experiments:
+        raise ValueError(f"run {run!r} holds no tables")
+    if problems := problems_of(folder):
+        raise ValueError(f"run {run!r} is not published:\n  " + "\n  ".join(problems))
+    target, said = paths.RESULTS / slug(about["dataset"]), []
+    for experiment in experiments:
+        new = {path.name for path in (folder / experiment).iterdir() if path.suffix in (".parquet", ".json", ".npz")}
+        old = {path.name for path in (target / experiment).glob("*") if path.is_file()}
+        for name in sorted(new | old):
+            source, place = folder / experiment / name, target / experiment / name
+            if name not in new:
+                place.unlink()
+                said.append(f"removed   {experiment}/{name}")
+                continue
+            same = name in old and sha256(source) == sha256(place)
+            said.append(f"{'as before' if same else 'replaced ' if name in old else 'new      '} {experiment}/{name}")
+            copy(source, place)
+    copy(folder / "run.json", target / "run.json")
+    return said
+
+
+def copy(source: Path, place: Path) -> None:
+    with written_whole(place) as partial:
+        shutil.copyfile(source, partial)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("make publish", usage="make publish RUN=name", description=__doc__.split(":")[0])
+    parser.add_argument("run", help="the name of a run, a folder under runs/")
+    try:
+        print("\n".join(publish(parser.parse_args().run)))
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
