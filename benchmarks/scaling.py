@@ -79,7 +79,7 @@ def paper() -> str:
     total = 2 * macs().sum()
     most = 3 * POINTS["gradient"] + POINTS["queries"]  # in forward passes
     worst = load_table("results/cifar10", "02_attacks", "worst_case")
-    used = load_facts("cifar10", "02_attacks", "worst_case")["parameters"]
+    used = load_facts("results/cifar10", "02_attacks", "worst_case")["parameters"]
     budget = used["apgd_steps"] * (1 + used["n_targets"]) + used["queries"]
     share = worst.groupby(["model", "eps_255"])["n_evaluations"].mean() / budget
     robust = share["cnn_robust"]

@@ -80,6 +80,19 @@ def parse_models(names: Sequence[str]) -> list[ModelName]:
     return list(models.values())
 
 
+def weight_files(model: ModelName, dataset: str) -> list[str]:
+    """The names that a model's weights on a data set may have in a folder, by its own label first, then by what it is.
+
+    >>> weight_files(parse_model("cnn@seed1"), "cifar10")
+    ['cnn_cifar10_seed1.safetensors']
+    >>> weight_files(parse_model("mixer=mine.py:build"), "pictures")
+    ['mixer_pictures.safetensors', 'mine.py-build_pictures.safetensors']
+    """
+    named = [] if model.label in (model.full, f"{model.reference}@{model.weights}") else [model.label]
+    suffix = "" if model.weights == DEFAULT else f"_{slug(model.weights)}"
+    return [f"{slug(name)}_{slug(dataset)}{suffix}.safetensors" for name in (*named, model.reference)]
+
+
 def parse_dataset(name: str) -> tuple[str, str]:
     """(label, name as `load_images` takes it) of "[label=]name".
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import nbformat
 
 from src import paths
-from src.files import read_json, written_whole
-from src.names import check_run
+from src.files import read_json, sha256, written_whole
+from src.names import FILES, check_run, parse_dataset, parse_model, weight_files
 
 
 def find_tables(folder: str | Path) -> Path:
@@ -140,5 +140,19 @@ def _bare(source: str) -> str:
 
 
 def weight_checksums(settings: dict, folder: str | Path) -> dict[str, str]:
-    """file -> sha256 of the weights that a notebook's models may mean."""
-    return {}
+    """file -> sha256 of the weights, and of the code of one's own, that a notebook's models are made of.
+
+    settings: the notebook's parameters.  folder: of the run.  What is not there yet is left out.
+    """
+    if "dataset" not in settings:
+        return {}
+    dataset, found = parse_dataset(settings["dataset"])[0], {}
+    names = [*settings.get("models", []), *(settings[name] for name in ("style_model", "backbone") if name in settings)]
+    seeds = settings.get("model_seeds", [0]) or [0]
+    for model in {parse_model(name).with_seed(seed) for name in names for seed in seeds}:
+        own = [paths.ROOT / folder / "weights" / name for name in weight_files(model, dataset)]
+        shipped = paths.ROOT / f"{model.reference.partition('_')[0]}_models" / weight_files(model, dataset)[-1]
+        places = [paths.ROOT / model.weights] if model.weights.endswith(FILES) else [*own, shipped]
+        files = [next(filter(Path.is_file, places), None), paths.ROOT / model.reference.partition(":")[0]]
+        found |= {str(file): sha256(file) for file in files if file and file.is_file()}
+    return dict(sorted(found.items()))

@@ -16,6 +16,7 @@ from src import plotting
 from src.data import ImageSet, load_images
 from src.data.loaders import make_loader
 from src.models import PixelModel, build_model
+from src.models.build import Task, describe_task
 from src.names import UNTRAINED, parse_dataset, parse_model, parse_models, slug
 from src.paths import ROOT
 from src.results import GATHER, NOTEBOOKS, WHOLE, load_parts, parse_shard, save_table
@@ -61,6 +62,10 @@ class Study:
         return load_run(self.folder)["data"] | {"classes": len(self.classes)}
 
     @property
+    def task(self) -> Task:
+        return describe_task(self.splits["test"])
+
+    @property
     def classes(self) -> tuple[str, ...]:
         return self.splits["test"].classes
 
@@ -89,13 +94,14 @@ class Study:
         classifier is untrained, unless the name says so, as in cnn@untrained.
         """
         asked = parse_model(name).with_seed(model_seed)
-        own = {"weights": None if asked.weights == UNTRAINED else asked.weights} | options
-        model = build_model(asked.reference, self.splits["test"], **own).to(self.device)
-        if not getattr(model, "trained", True) and asked.weights != UNTRAINED:
+        model = build_model(asked, self.task, folder=self.folder / "weights", **options).to(self.device)
+        if not model.trained and asked.weights != UNTRAINED:
             raise ValueError(
                 f"the classifier of {name} is untrained; fine-tune it with notebook 01 or `make train` and name the "
                 f"weights, {asked.reference}@FILE, or measure it as it is: {asked.reference}@{UNTRAINED}"
             )
+        if model.path:
+            print(f"{asked.label}, training seed {model_seed}: {shown_path(model.path)}")
         self.sources.update(model.source)
         return model
 

@@ -1,13 +1,14 @@
 """The folder of a run, and the hash of the code that makes its tables."""
 
 import json
+from pathlib import Path
 
 import nbformat
 import pytest
 
 from src import paths, runs
 from src.results import NOTEBOOKS
-from src.runs import code_hash, find_tables, load_run, open_run
+from src.runs import code_hash, find_tables, load_run, open_run, weight_checksums
 
 HEAD = "from src.b import c\n\n\ndef f():\n"
 DATA = {"name": "some", "classes": ["a", "b"]}
@@ -135,3 +136,34 @@ def test_published_tables_say_what_they_are():
     for folder in paths.RESULTS.glob("*/run.json"):
         about = json.loads(folder.read_text())
         assert about["dataset"] == folder.parent.name and len(about["data"]["classes"]) in (10, 100)
+
+
+def test_weights_and_own_code_of_a_run_are_known_by_their_checksums(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    files = {
+        "runs/r/weights/mine_d.safetensors": b"a",
+        "mlp_models/mlp_d.safetensors": b"b",
+        "own.py": b"c",
+        "w.pt": b"d",
+    }
+    files |= {"mlp_models/mlp_d_seed1.safetensors": b"e", "runs/r/weights/mlp_d.safetensors": b"f"}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    asked = {
+        "dataset": "d=folder:x",
+        "models": ["mine=own.py:build", "mlp", "o=own.py:build@w.pt", "cnn", "x@untrained"],
+    }
+
+    def found(**more) -> set[str]:
+        return {str(Path(file).relative_to(tmp_path)) for file in weight_checksums(asked | more, "runs/r")}
+
+    expected = {"runs/r/weights/mine_d.safetensors", "runs/r/weights/mlp_d.safetensors", "own.py", "w.pt"}
+    assert found() == expected
+    (tmp_path / "runs/r/weights/mlp_d.safetensors").unlink()
+    both = found(models=["mlp"], model_seeds=[0, 1])
+    assert both == {"mlp_models/mlp_d.safetensors", "mlp_models/mlp_d_seed1.safetensors"}
+    before = weight_checksums(asked, "runs/r")
+    (tmp_path / "own.py").write_bytes(b"other")
+    after = weight_checksums(asked, "runs/r")
+    assert before.keys() == after.keys() and sum(before[name] != after[name] for name in before) == 1

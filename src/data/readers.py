@@ -173,7 +173,7 @@ def _load_hub(hub_id: str) -> dict:
     """All splits. If the hub does not answer, only the library's cache is asked, without 20 s of retries."""
     import datasets  # a second to import, and not needed for local files
 
-    problem = _hub_problem()
+    problem = hub_problem()
     was_offline = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = was_offline or problem is not None
     try:
@@ -185,12 +185,12 @@ def _load_hub(hub_id: str) -> dict:
         datasets.config.HF_HUB_OFFLINE = was_offline
 
 
-def _hub_problem() -> str | None:
-    """Why the hub does not answer within 5 s; None if it does."""
+def hub_problem() -> str | None:
+    """Why the hub does not answer within 2 s; None if it does."""
     import huggingface_hub as hub
 
     try:
-        hub.utils.get_session().head(hub.constants.ENDPOINT, timeout=5)
+        hub.utils.get_session().head(hub.constants.ENDPOINT, timeout=2)
     except Exception as error:  # noqa: BLE001 - which HTTP library lies below differs between versions
         return f"{hub.constants.ENDPOINT} does not answer, {type(error).__name__}: {error}".splitlines()[0]
     return None

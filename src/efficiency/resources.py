@@ -4,23 +4,28 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
 from src.efficiency.timing import synchronise
 from src.efficiency.variants import Runner
+from src.models.build import Task
 from src.paths import ROOT
 
 
 def time_cold_start(
-    name: str, dataset: str, *, weights: str | None = "default", device: torch.device | str = "cpu", side: int = 32
+    name: str, task: Task, *, folder: Path | None = None, device: torch.device | str = "cpu"
 ) -> dict[str, float]:
     """Milliseconds in a fresh process to build a model with its weights, for its first image, and for its third.
 
-    Keys: build_ms, first_ms, third_ms.  Importing torch is not in them. Raises RuntimeError with the process's own
+    name, folder: as `build_model` takes them.  task: of `describe_task`.
+    Keys: build_ms, first_ms, third_ms.  Importing torch is not in them.  Raises RuntimeError with the process's own
     words when it fails.
     """
-    command = [sys.executable, "-m", "src.efficiency.cold_start", name, dataset, weights or "", str(device), str(side)]
+    asked = dict(name=name, task=asdict(task), folder=folder and str(folder), device=str(device))
+    command = [sys.executable, "-m", "src.efficiency.cold_start", json.dumps(asked)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the cold start of {name} failed: {done.stderr.strip().splitlines()[-1:]}")

@@ -15,11 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchinfo import summary
 
 from src.models.access import frozen
-from src.models.build import WEIGHTS_OF, family_of
-from src.models.weights import read_card, weights_path
+from src.models.weights import read_card
 
 
-def costs(zoo: dict[str, nn.Module], pixels: Float[Tensor, "n c h w"], dataset: str) -> pd.DataFrame:
+def costs(zoo: dict[str, nn.Module], pixels: Float[Tensor, "n c h w"]) -> pd.DataFrame:
     """One row per model: all costs of this module for one image of the batch, 8 or more, beside its accuracy.
 
     Columns: model, those of `model_size`, macs, those of `activation_memory`, `torchinfo_sizes` and `card_accuracy`.
@@ -28,23 +27,19 @@ def costs(zoo: dict[str, nn.Module], pixels: Float[Tensor, "n c h w"], dataset: 
     for name, model in zoo.items():
         row = dict(model=name) | model_size(model) | dict(macs=count_macs(model, pixels))
         row |= activation_memory(model, pixels) | torchinfo_sizes(model, pixels)
-        rows.append(row | card_accuracy(name, dataset, trained=bool(getattr(model, "source", None))))
+        rows.append(row | card_accuracy(model))
     return pd.DataFrame(rows)
 
 
-def card_accuracy(name: str, dataset: str, *, trained: bool = True) -> dict[str, float]:
-    """accuracy, low and high on the test images, as the card of the model's default weights has them.
+def card_accuracy(model: nn.Module) -> dict[str, float]:
+    """accuracy, low and high on the test images, as the card beside the model's weights has them.
 
-    NaN for an untrained network, and for one without a card here, such as timm's or the 2023 report's.
+    NaN for a network without a card, such as an untrained one, timm's, or the 2023 report's.
     """
-    values = (float("nan"),) * 3
-    try:
-        path = weights_path(family_of(name), name, WEIGHTS_OF.get(dataset, dataset))
-    except ValueError:  # of none of the families
-        trained = False
-    if trained and path.exists():
-        test = read_card(path)["test"]
-        values = (test["accuracy"], *test["interval"])
+    path, test = getattr(model, "path", None), None
+    if path and path.with_suffix(".json").exists():
+        test = read_card(path).get("test")
+    values = (test["accuracy"], *test["interval"]) if test else (float("nan"),) * 3
     return dict(zip(("accuracy", "low", "high"), values, strict=True))
 
 

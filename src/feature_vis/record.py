@@ -16,7 +16,6 @@ from src.feature_vis.layers import stages
 from src.feature_vis.maximise import maximise_activation
 from src.feature_vis.measures import Judges, Pixels, measure_classes, measure_inversions
 from src.feature_vis.parameterisations import ImageStatistics
-from src.models.build import family_of
 
 Zoo = Mapping[tuple[str, int], nn.Module]  # (name, training seed) -> model
 Pictures = UInt8[np.ndarray, "n h w 3"]
@@ -33,8 +32,9 @@ METHODS = {
 def judges_of(name: str, zoo: Zoo) -> Judges:
     """The models of another architecture than that of `name`, each at the first training seed of the zoo."""
     judges = {}
+    family = {label: getattr(model, "family", label) for (label, _), model in zoo.items()}
     for (other, _), model in zoo.items():
-        if family_of(other) != family_of(name):
+        if family[other] != family[name]:
             judges.setdefault(other, model)
     return judges
 

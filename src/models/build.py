@@ -1,13 +1,15 @@
 """Every model by name. A built model takes pixels in [0, 1] and gives logits: resizing and normalisation are inside.
 
-build_model("cnn", "cifar10")                              # this study's weights
-build_model("vit", "cifar10", weights=None)                # the same network, untrained
+build_model("cnn@seed1", "cifar10")                        # this study's weights, of another training seed
+build_model("vit@untrained", "cifar10")                    # the same architecture, untrained
 build_model("timm:convnext_atto", "cifar100")              # any timm model, ImageNet weights, new head
+build_model("timm:convnext_atto@tuned.safetensors", …)     # the same, fine-tuned
+build_model("mixer=mine.py:build@mixer.pt", …)             # a function of one's own, called mixer
 """
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import timm
@@ -20,9 +22,11 @@ from src.data.image_set import ImageSet
 from src.data.records import DATASETS
 from src.files import fingerprint
 from src.models import published
-from src.models.compact import COMPACT, SIZES
-from src.models.mlp import BottleneckMLP
-from src.models.weights import find_weights, load_state, read_card, read_weights
+from src.models.compact import COMPACT, read_shape
+from src.models.loading import backbone_fingerprint, classifier_name, load_named
+from src.models.own import build_own
+from src.models.weights import find_weights, read_card
+from src.names import DEFAULT, UNTRAINED, ModelName, parse_model
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -38,8 +42,11 @@ class PixelModel(nn.Module):
         self.net = net
         self.input_side = input_side
         self.name = name
-        self.size = ""  # of a compact model, a key of SIZES
+        self.size = ""  # of a compact model, a key of SIZES or a shape
+        self.family = ""  # mlp, cnn, vit, or the name of a network that is none of these
+        self.path: Path | None = None  # of the weights
         self.source: dict[str, str] = {}  # of trained weights, file name -> sha256
+        self.trained = False  # all of it: False where the classifier, or everything, is random
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -55,17 +62,6 @@ class PixelModel(nn.Module):
 
     def replace_classifier(self, new: nn.Linear) -> None:
         self.net.set_submodule(classifier_name(self.net), new)
-
-
-def classifier_name(net: nn.Module) -> str:
-    """Name of the layer that gives the logits: `linear_out` of an MLP, or the one that timm records for its models.
-
-    Raises ValueError when that is not one linear layer, as in a distilled ViT with two, or a convolution at the end.
-    """
-    name = "linear_out" if isinstance(net, BottleneckMLP) else net.default_cfg["classifier"]
-    if not isinstance(name, str) or not isinstance(net.get_submodule(name), nn.Linear):
-        raise ValueError(f"{type(net).__name__} has no single linear classifier but {name!r}; it cannot be fine-tuned")
-    return name
 
 
 # The 2023 report's three, name -> family, input side (None: the data set's), builder that loads the public weights
@@ -104,32 +100,34 @@ class Task:
     std: tuple[float, ...] = IMAGENET_STD
 
 
-def family_of(name: str) -> str:
-    """The architecture of a model's name: mlp, cnn or vit; of a new one in COMPACT, what precedes the underscore.
+def family_of(reference: str) -> str:
+    """The architecture: mlp, cnn or vit; of timm's models that are neither, and of one's own, the reference itself.
 
-    Raises ValueError for a name that `build_model` does not know, and for a timm model of another architecture.
+    Raises ValueError for a name that `build_model` does not know.
     """
-    if name in COMPACT:
-        return name.partition("_")[0]
-    if name in PUBLISHED:
-        return PUBLISHED[name][0]
-    prefix, _, timm_name = name.partition(":")
+    if reference in COMPACT:
+        return reference.partition("_")[0]
+    if reference in PUBLISHED:
+        return PUBLISHED[reference][0]
+    prefix, _, timm_name = reference.partition(":")
+    if prefix.endswith(".py") or ".py:" in reference:
+        return reference
     if prefix != "timm" or not timm.is_model(timm_name):
-        raise _unknown(name)
-    for family, modules in TIMM_FAMILIES.items():
-        if timm.models.is_model_in_modules(timm_name, modules):
-            return family
-    raise ValueError(f"{name} is of none of the families {', '.join(TIMM_FAMILIES)}, by timm's module of it")
+        raise _unknown(reference)
+    modules = TIMM_FAMILIES.items()
+    return next((f for f, names in modules if timm.models.is_model_in_modules(timm_name, names)), reference)
 
 
 def _unknown(name: str) -> ValueError:
     near = difflib.get_close_matches(name, MODELS, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return ValueError(f"unknown model {name!r}{hint}; choose from {', '.join(MODELS)}, or timm:<name>")
+    return ValueError(f"unknown model {name!r}{hint}; choose from {', '.join(MODELS)}, timm:<name> or <file>.py:<name>")
 
 
-def describe_task(dataset: str | ImageSet) -> Task:
+def describe_task(dataset: str | ImageSet | Task) -> Task:
     """The task of a named data set, or of any loaded `ImageSet`, with ImageNet's normalisation if its name is new."""
+    if isinstance(dataset, Task):
+        return dataset
     name = dataset if isinstance(dataset, str) else dataset.name
     if name in DATASETS:
         record = DATASETS[name]
@@ -145,71 +143,94 @@ def describe_task(dataset: str | ImageSet) -> Task:
 
 
 def build_model(
-    name: str, dataset: str | ImageSet, *, weights: str | Path | None = "default", size: str | None = None
+    name: str | ModelName,
+    dataset: str | ImageSet | Task,
+    *,
+    weights: str | Path | None = DEFAULT,
+    size: str | None = None,
+    folder: Path | None = None,
 ) -> PixelModel:
     """Build a model by name, in eval mode: pixels in [0, 1] at the data set's size -> logits.
 
-    name: one of MODELS, or "timm:<any timm name>".  dataset: a name in DATASETS, or a loaded ImageSet.
-    weights: "default", another label such as "seed1", a .safetensors path, or None for an untrained network.  A
-    timm: model's default weights are those of its own pretraining, under a new, untrained head.
-    size: "small" or "base" for an untrained compact model; trained ones know theirs.
-    Raises ValueError for unknown names and for weights of other keys, shapes or class count, FileNotFoundError for
-    weights that are not there, RuntimeError when public weights cannot be downloaded.
+    name: as `src.names.parse_model` takes it: one of MODELS, "timm:<any timm name>" or "<file>.py:<name>", which is
+    run; with "@" and its weights behind it, "label=" before it.  dataset: a name in DATASETS, a loaded ImageSet, or its
+    Task.  weights: in place of those in the name: "default", a label such as "seed1", a file, or None for an untrained
+    network.  A timm: model's default weights are those of its own pretraining, under a new, untrained head.
+    size: of an untrained compact model, "small", "base" or a shape such as "width=8"; trained ones know theirs.
+    folder: of a run's own weights, which come before the shipped ones.
+    Raises ValueError for unknown names and for weights of other keys, shapes, class count, model or data set,
+    FileNotFoundError for weights that are not there, RuntimeError when public weights cannot be downloaded.
     """
-    task = describe_task(dataset)
-    if name in COMPACT:
-        model = _build_compact(name, task, weights, size)
-    elif name in PUBLISHED:
-        _, side, build = PUBLISHED[name]
-        net = build(task.name, task.n_classes, weights=weights)
-        model = PixelModel(net, mean=task.mean, std=task.std, input_side=side or task.side)
-    elif name.startswith("timm:"):
-        model = _build_timm(name.removeprefix("timm:"), task, weights)
+    asked, task = name if isinstance(name, ModelName) else parse_model(name), describe_task(dataset)
+    if weights != DEFAULT:
+        if asked.weights != DEFAULT:
+            raise ValueError(f"{asked.full} names its weights; weights={weights!r} would be others")
+        asked = replace(asked, weights=UNTRAINED if weights is None else str(weights))
+    if size is not None and asked.reference not in COMPACT:
+        raise ValueError(f"size={size!r} is for {', '.join(COMPACT)}; {asked.reference} has one size")
+    if asked.reference in COMPACT:
+        model = _build_compact(asked, task, size, folder)
+    elif asked.reference in PUBLISHED:
+        model = _build_published(asked, task, folder)
+    elif ".py:" in asked.reference or asked.reference.startswith("timm:"):
+        model = _build_named(asked, task, folder)
     else:
-        raise _unknown(name)
-    model.name = name
-    if weights is not None and not model.source:
-        complete = name in PUBLISHED and weights == "default"  # otherwise the head is new, and random
-        values = model.net.state_dict().values()
-        model.source = {name: fingerprint(*values) if complete else published.backbone_fingerprint(model.net)}
+        raise _unknown(asked.reference)
+    model.name, model.family = asked.label, family_of(asked.reference)
     return model.eval()
 
 
-def _build_compact(name: str, task: Task, weights: str | Path | None, size: str | None) -> PixelModel:
-    sizes = SIZES[family_of(name)]
-    about = {"size": size or ("small" if task.name in SMALL_DATASETS else "base"), "mean": task.mean, "std": task.std}
-    if weights is not None:
-        path = find_weights(family_of(name), name, WEIGHTS_OF.get(task.name, task.name), weights)
-        about = card = read_card(path)
-    size = about["size"]
-    if size not in sizes:
-        raise ValueError(f"unknown size {size!r} of {name}; choose from {', '.join(sizes)}")
-    net = COMPACT[name](task.n_classes, task.side, **sizes[size])
-    model = PixelModel(net, mean=about["mean"], std=about["std"])
-    model.size = size
-    if weights is not None:
-        load_state(model.net, _whole_state(path, model.net), source=str(path))
-        model.source = {path.name: card["sha256"]} | card.get("backbone", {})
+def _build_compact(asked: ModelName, task: Task, size: str | None, folder: Path | None) -> PixelModel:
+    usual = "small" if task.name in SMALL_DATASETS else "base"
+    about, dataset = {"size": size or usual, "mean": task.mean, "std": task.std}, WEIGHTS_OF.get(task.name, task.name)
+    path = None if asked.weights == UNTRAINED else find_weights(asked, dataset, folder)
+    if path and path.suffix == ".safetensors":
+        about = read_card(path)
+        if size not in (None, about["size"]):
+            raise ValueError(f"{path} holds a network of size {about['size']}, not {size}")
+    shape = read_shape(family_of(asked.reference), about["size"], usual)
+    model = PixelModel(
+        COMPACT[asked.reference](task.n_classes, task.side, **shape), mean=about["mean"], std=about["std"]
+    )
+    model.size = about["size"]
+    return _with_weights(model, path, asked, dataset, own=False)
+
+
+def _build_published(asked: ModelName, task: Task, folder: Path | None) -> PixelModel:
+    _, side, build = PUBLISHED[asked.reference]
+    weights = None if asked.weights == UNTRAINED else asked.weights
+    net = build(task.name, task.n_classes, weights=weights, folder=folder)
+    model = PixelModel(net, mean=task.mean, std=task.std, input_side=side or task.side)
+    model.trained = weights == DEFAULT
+    if weights is not None:  # the head of other weights is new, and random
+        values = net.state_dict().values()
+        model.source = {asked.reference: fingerprint(*values) if model.trained else backbone_fingerprint(net)}
     return model
 
 
-def _build_timm(name: str, task: Task, weights: str | Path | None) -> PixelModel:
-    if weights not in (None, "default"):
-        raise ValueError(f"timm:{name} has weights 'default' (its own pretraining) or None, not {str(weights)!r}")
-    net = published.build_timm(name, task.n_classes, pretrained=weights is not None)
-    config = net.pretrained_cfg
-    return PixelModel(net, mean=config["mean"], std=config["std"], input_side=config["input_size"][-1])
+def _build_named(asked: ModelName, task: Task, folder: Path | None) -> PixelModel:
+    """A timm network, or one of the user's own, which takes pixels as they are."""
+    prefix, _, timm_name = asked.reference.partition(":")
+    is_timm, path, pretrained = prefix == "timm", None, False
+    if asked.weights != UNTRAINED and not (is_timm and asked.weights == DEFAULT):
+        path = find_weights(asked, task.name, folder, shipped=False)
+    if is_timm:
+        has_card = path is not None and path.with_suffix(".json").exists()
+        is_head = has_card and asked.reference in read_card(path).get("backbone", {})
+        pretrained = is_head or asked.weights == DEFAULT
+        net = published.build_timm(timm_name, task.n_classes, pretrained=pretrained)
+        config = net.pretrained_cfg
+        about = dict(mean=config["mean"], std=config["std"], input_side=config["input_size"][-1])
+    else:
+        net, about = build_own(asked.reference, task.n_classes, task.side), dict(mean=(0.0,) * 3, std=(1.0,) * 3)
+    model = PixelModel(net, **about)
+    if pretrained:
+        model.source = {asked.reference: backbone_fingerprint(net)}
+    return _with_weights(model, path, asked, task.name, own=True)
 
 
-def _whole_state(path: Path, net: nn.Module) -> dict[str, Tensor]:
-    """The state in a weight file; where it holds a head alone, that of the backbone its card names is added."""
-    state, backbone = read_weights(path), read_card(path).get("backbone")
-    if not backbone:
-        return state
-    if len(backbone) != 1:
-        raise ValueError(f"{path.name} is a head on {' and '.join(backbone)}; it must stand on one network")
-    ((file, checksum),) = backbone.items()
-    if read_card(path.parent / file)["sha256"] != checksum:
-        raise ValueError(f"{path.name} is a head for {file} as it was before; run 01_vit_finetuning.ipynb again")
-    head = f"{classifier_name(net)}."
-    return {key: value for key, value in read_weights(path.parent / file).items() if not key.startswith(head)} | state
+def _with_weights(model: PixelModel, path: Path | None, asked: ModelName, dataset: str, *, own: bool) -> PixelModel:
+    if path is not None:
+        model.source = load_named(model.net, path, asked, dataset, own=own)
+        model.path, model.trained = path, True
+    return model

@@ -46,6 +46,22 @@ def compact_vit(n_classes: int, side: int, *, embed_dim: int, depth: int, num_he
     return net
 
 
+def read_shape(family: str, size: str, usual: str) -> dict[str, int]:
+    """The builder's values for a size: a key of SIZES, or changes to the usual one, such as "width=8".
+
+    >>> read_shape("vit", "depth=3,embed_dim=96", "base")
+    {'embed_dim': 96, 'depth': 3, 'num_heads': 3}
+    """
+    sizes = SIZES[family]
+    if size in sizes:
+        return sizes[size]
+    changes = dict(pair.partition("=")[::2] for pair in size.split(","))
+    if set(changes) - set(sizes[usual]) or not all(value.isdecimal() for value in changes.values()):
+        example = ",".join(f"{name}={value}" for name, value in sizes[usual].items())
+        raise ValueError(f"unknown size {size!r} of {family}; choose from {', '.join(sizes)} or values, as {example}")
+    return sizes[usual] | {name: int(value) for name, value in changes.items()}
+
+
 # The study's own, name -> builder of the bare network. What precedes an underscore is the family, which has the SIZES
 # and whose folder holds the weights, e.g. cnn_models/. cnn_robust is the cnn, trained adversarially.
 COMPACT: dict[str, Callable] = {"mlp": compact_mlp, "cnn": compact_cnn, "vit": compact_vit, "cnn_robust": compact_cnn}

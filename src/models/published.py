@@ -5,21 +5,23 @@ sha256 under <family>_models/downloads/ (not committed); later uses read that an
 """
 
 import difflib
-import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import timm
-import torch
+from huggingface_hub import constants as hub
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from torch import Tensor, nn
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from torch import nn
 
 from src.data.download import download_drive_file
-from src.files import fingerprint, sha256
+from src.data.readers import hub_problem
+from src.files import sha256
+from src.models.loading import backbone_fingerprint, load_state, plain_state
 from src.models.mlp import BottleneckMLP
-from src.models.weights import find_weights, load_state, read_card, read_weights, save_weights
+from src.models.weights import find_weights, read_card, read_weights, save_weights
+from src.names import ModelName
 from src.paths import ROOT
 
 # Bachmann et al. 2023, B_12-Wi_1024: ImageNet-21k, then fine-tuned
@@ -27,7 +29,7 @@ MLP_DRIVE_IDS = {"cifar10": "1GyxuewoOzMRhzEOyUrIBLQzquc-QEYNV", "cifar100": "1L
 CNN_HUB_IDS = {dataset: f"edadaltocg/resnet18_{dataset}" for dataset in ("cifar10", "cifar100")}
 
 
-def build_mlp(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module:
+def build_mlp(dataset: str, n_classes: int, *, weights: str | None, folder: Path | None) -> nn.Module:
     """`B_12-Wi_1024` on 64-pixel images, with Bachmann et al.'s fine-tuned checkpoint for CIFAR-10 or CIFAR-100."""
     net = BottleneckMLP(blocks=12, width=1024, n_classes=n_classes, side=64)
     if _wants_weights("mlp_b12_wi1024", weights, dataset, MLP_DRIVE_IDS):
@@ -38,7 +40,7 @@ def build_mlp(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module
     return net
 
 
-def build_cnn(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module:
+def build_cnn(dataset: str, n_classes: int, *, weights: str | None, folder: Path | None) -> nn.Module:
     """ResNet-18 with a CIFAR stem (3×3 convolution, stride 1, no pooling), timm's key names."""
     net = timm.create_model("resnet18", num_classes=n_classes)
     net.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
@@ -51,27 +53,20 @@ def build_cnn(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module
     return net
 
 
-def build_vit(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module:
+def build_vit(dataset: str, n_classes: int, *, weights: str | None, folder: Path | None) -> nn.Module:
     """timm's ViT-S/16 (ImageNet-21k, then 1k) under the linear head that notebook 01 trains on `dataset`.
 
-    weights: "default" for backbone and head, "backbone" for ImageNet's backbone under an untrained head.
+    weights: "default" for backbone and the head in `folder`, "backbone" for ImageNet's under an untrained head.
     """
     name = "vit_small_patch16_224"
     net = build_timm(name, n_classes, pretrained=_wants_weights(name, weights, choices=("default", "backbone")))
     if weights == "default":
-        head = find_weights("vit", name, dataset, "default")
+        head = find_weights(ModelName(name, name), dataset, folder)
         if read_card(head).get("backbone") != {name: backbone_fingerprint(net)}:
             raise ValueError(f"{head.name} was trained on another backbone than timm's {name} is now; run 01 again")
         backbone = {key: value for key, value in net.state_dict().items() if not key.startswith("head.")}
         load_state(net, backbone | read_weights(head), source=str(head))
     return net
-
-
-def backbone_fingerprint(net: nn.Module) -> str:
-    """Checksum of a timm network's weights without its classifier (or classifiers), which may be new and random."""
-    names = net.default_cfg["classifier"]
-    heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
-    return fingerprint(*(value for key, value in net.state_dict().items() if not key.startswith(heads)))
 
 
 def build_timm(name: str, n_classes: int, *, pretrained: bool) -> nn.Module:
@@ -80,7 +75,7 @@ def build_timm(name: str, n_classes: int, *, pretrained: bool) -> nn.Module:
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5)) or "none"
         raise ValueError(f"timm has no model {name!r}; near names: {near} (see timm.list_models())")
     if pretrained and not timm.models.is_model_pretrained(name):
-        raise ValueError(f"timm has no pretrained weights for {name!r}; build it untrained with weights=None")
+        raise ValueError(f"timm has no pretrained weights for {name!r}; build it untrained, as timm:{name}@untrained")
     what = f"timm's weights for {name!r}"
     return _from_hub(what, timm.create_model, name, pretrained=pretrained, num_classes=n_classes)
 
@@ -98,33 +93,26 @@ def _load_once(net: nn.Module, kept: Path, fetch, *, source: str) -> None:
     """Fill `net` from `kept`, or from what `fetch` downloads, which is then kept as safetensors with its checksum."""
     if not kept.exists():
         original = fetch()
-        load_state(net, _plain_state(original, source), source=source)
+        load_state(net, plain_state(original, source), source=source)
         save_weights(net, kept, {"source": source, "source_sha256": sha256(Path(original))})
     load_state(net, read_weights(kept), source=str(kept))
 
 
-def _plain_state(original: Path | str, source: str) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: bare, under "model" or "state_dict", with or without DataParallel's prefix.
-
-    Raises ValueError for a file that is damaged, that would run code when unpickled, or that holds no state dict.
-    """
-    try:
-        state = torch.load(original, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{source} ({original}) is damaged, or holds more than tensors and is refused") from error
-    for key in ("model", "state_dict"):
-        state = state.get(key, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{source} ({original}) holds no state dict of tensors")
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
 def _from_hub(what: str, fetch: Callable, *arguments, **options):
-    """The result of `fetch`; a RuntimeError that says the way out where the hub cannot be reached."""
+    """The result of `fetch`; a RuntimeError that says the way out where the hub cannot be reached.
+
+    While the hub does not answer only what it left in the local cache is asked for, without its minute of retries.
+    """
+    was_offline = hub.HF_HUB_OFFLINE
     try:
+        if options.get("pretrained", True):
+            hub.HF_HUB_OFFLINE = was_offline or hub_problem() is not None
         return fetch(*arguments, **options)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = str(error).splitlines()[0]
         raise RuntimeError(
-            f"{what} cannot be had from the local cache or the hub ({error}); go online once, "
-            "or build the model untrained with weights=None"
+            f"{what} cannot be had from the local cache or the hub ({reason}); go online once, or name the network "
+            "untrained, as in cnn@untrained"
         ) from error
+    finally:
+        hub.HF_HUB_OFFLINE = was_offline

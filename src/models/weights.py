@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from textwrap import shorten
 
 import pandas as pd
 import torch
@@ -11,32 +10,39 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from src.files import sha256, written_whole
+from src.files import read_json, sha256, written_whole
+from src.names import FILES, UNTRAINED, ModelName, slug, weight_files
 from src.paths import ROOT
 from src.runtime import provenance
 from src.tables.statistics import accuracy
 
 
-def weights_path(family: str, name: str, dataset: str, label: str = "default") -> Path:
-    """Where the weights of a model live, e.g. cnn_models/cnn_cifar10.safetensors, or …_seed1.safetensors."""
-    suffix = "" if label == "default" else f"_{label}"
-    return ROOT / f"{family}_models" / f"{name}_{dataset}{suffix}.safetensors"
+def weights_path(model: ModelName, dataset: str) -> Path:
+    """Where the shipped weights of a compact model lie, e.g. cnn_models/cnn_cifar10_seed1.safetensors."""
+    return ROOT / f"{model.reference.partition('_')[0]}_models" / weight_files(model, dataset)[-1]
 
 
-def find_weights(family: str, name: str, dataset: str, weights: str | Path) -> Path:
-    """The file that `weights` means: a path to a .safetensors file, or a label such as "default" or "seed1".
+def find_weights(model: ModelName, dataset: str, folder: Path | None = None, *, shipped: bool = True) -> Path:
+    """The file that a model's `weights` mean: a path, or a label such as "default" or "seed1".
 
-    Raises FileNotFoundError naming the file and the labels that do exist.
+    A label is looked for in `folder`, of a run's own weights, and then, where there are any, among the shipped ones.
+    Raises FileNotFoundError that names the files there are, and the ways to have others.
     """
-    label = not str(weights).endswith(".safetensors")
-    path = weights_path(family, name, dataset, str(weights)) if label else Path(weights)
-    if path.exists():
-        return path
-    there = sorted(other.stem for other in path.parent.glob(f"{name}_*.safetensors"))
+    if model.weights.endswith(FILES):
+        if not Path(model.weights).is_file():
+            raise FileNotFoundError(f"{model.full} names {model.weights}, which is no file, seen from {Path.cwd()}")
+        return Path(model.weights)
+    places = [folder / name for name in weight_files(model, dataset)] if folder else []
+    places += [weights_path(model, dataset)] if shipped else []
+    for path in places:
+        if path.exists():
+            return path
+    start = slug(model.reference)
+    there = sorted({other.name for path in places for other in path.parent.glob(f"{start}_*.safetensors")})
     raise FileNotFoundError(
-        f"no weights {path.name} for model {name!r} on {dataset!r} in {path.parent}; there are: "
-        f"{', '.join(there) or 'none'}. Notebook 01 makes heads for a pretrained ViT, "
-        f"`make train MODEL={name} DATASET={dataset}` trains a compact model, and weights=None builds it untrained."
+        f"no weights {model.weights!r} of {model.reference} on {dataset}; there are: {', '.join(there) or 'none'}. "
+        f"`make train MODEL={model.reference} DATASET={dataset}` makes some, notebook 01 makes heads and fine-tuned "
+        f"weights, and {model.reference}@{UNTRAINED} is the network untrained."
     )
 
 
@@ -45,7 +51,7 @@ def read_card(path: Path) -> dict:
     card = path.with_suffix(".json")
     if not card.exists():
         raise FileNotFoundError(f"{path} has no card {card.name} beside it; it cannot be told what these weights are")
-    return json.loads(card.read_text())
+    return read_json(card)
 
 
 def measured(table: pd.DataFrame) -> dict:
@@ -96,12 +102,14 @@ def save_head(classifier: nn.Linear, name: str, path: Path, card: dict) -> dict:
     return save_weights(nn.ModuleDict({name: classifier}), path, card)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, *, own: bool = False) -> dict[str, Tensor]:
     """State dict of a safetensors file in float32, checked against the sha256 on its card.
 
+    own: a file without a card will do.
     Raises ValueError naming the file when it was cut short, altered, or is no safetensors file.
     """
-    expected, actual = read_card(path)["sha256"], sha256(path)
+    actual = sha256(path)
+    expected = actual if own and not path.with_suffix(".json").exists() else read_card(path)["sha256"]
     if actual != expected:
         raise ValueError(
             f"{path} is not the file its card describes (sha256 {actual[:12]}…, card {expected[:12]}…); restore it "
@@ -112,13 +120,3 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     return {key: value.float() if value.dtype == torch.float16 else value for key, value in state.items()}
-
-
-def load_state(net: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
-    """Load `state` into `net`; ValueError lists the differences in keys and shapes, and leaves `net` as it was."""
-    before = {key: value.clone() for key, value in net.state_dict().items()}  # torch copies what fits, then refuses
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        net.load_state_dict(before)
-        raise ValueError(f"{source} does not fit the model: {shorten(str(error), 800, placeholder=' …')}") from None

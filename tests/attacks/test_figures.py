@@ -24,7 +24,7 @@ def closed_figures():
 
 @pytest.fixture(scope="module")
 def stored() -> pd.DataFrame:
-    return stored_curves("cifar10", MODELS)
+    return stored_curves("results/cifar10", MODELS)
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +38,14 @@ def two_seeds(stored) -> pd.DataFrame:
 @pytest.mark.parametrize("models", [["mlp", "cnn_robust"], ["mlp"], ["cnn_robust", "mlp", "cnn_robust"]])
 def test_a_stored_curve_is_loaded_once(models):
     """With cnn_robust among the models its rows came twice, and n with them."""
-    table = stored_curves("cifar10", models)
+    table = stored_curves("results/cifar10", models)
     assert list(table["model"].unique()) == list(dict.fromkeys([*models, "cnn_robust"]))
     assert not table.duplicated(["model", "model_seed", "condition", "norm", "eps", "sample_id"]).any()
 
 
 def test_a_missing_curve_names_its_notebook():
     with pytest.raises(FileNotFoundError, match="02_adversarial_robustness"):
-        stored_curves("fashion_mnist", ["mlp", "resnet18"])
+        stored_curves("results/fashion_mnist", ["mlp", "resnet18"])
 
 
 def drawn(ax) -> dict[str, np.ndarray]:
@@ -126,7 +126,7 @@ def test_first_seeds_are_those_of_each_model(two_seeds):
 
 
 def test_transfer_is_drawn_for_each_attack_from_the_stored_rows():
-    table = load_table("cifar10", "02_attacks", "transfer")
+    table = load_table("results/cifar10", "02_attacks", "transfer")
     axes = plotting.attacks.transfer(table).axes
     assert [ax.get_title() for ax in axes] == ["FGSM, 8/255", "PGD-10, 8/255", "MI-FGSM-10, 8/255"]
     summary = tables.attacks.summarise_transfer(table)
@@ -142,7 +142,7 @@ def test_the_report_has_a_panel_for_each_data_set_and_attack():
 
 
 def test_every_two_models_are_compared_on_the_same_images():
-    worst = load_table("cifar10", "02_attacks", "worst_case")
+    worst = load_table("results/cifar10", "02_attacks", "worst_case")
     pairs = compare_models(worst, by="eps_255")
     assert len(pairs) == 6 * 2 and (pairs["p_holm"] >= pairs["p_value"]).all()
     row = pairs.query("eps_255 == 2 and a == 'mlp' and b == 'vit'").iloc[0]

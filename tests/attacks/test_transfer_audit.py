@@ -285,7 +285,7 @@ def test_audits_of_several_models_are_judged_one_by_one():
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "fashion_mnist"])
 def test_the_published_audits_find_no_masked_gradients(dataset):
-    audit = load_table(dataset, "02_attacks", "audit")
+    audit = load_table(f"results/{dataset}", "02_attacks", "audit")
     if audit["sample_id"].nunique() < 50:
         pytest.skip("a small run has taken the place of the published audit, and few images cannot tell")
     assert masked_models(audit) == []

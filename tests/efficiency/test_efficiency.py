@@ -31,8 +31,10 @@ from src.efficiency import (
 )
 from src.efficiency.size import card_accuracy, torchinfo_sizes
 from src.models import build_model
-from src.models.build import SIZES
+from src.models.build import describe_task
+from src.models.compact import SIZES
 from src.models.weights import read_card, weights_path
+from src.names import parse_model
 from src.results import load_table
 
 
@@ -164,7 +166,7 @@ def test_the_model_comes_back_as_it_was():
     state = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     flags = [value.requires_grad for value in model.parameters()]
-    costs({"cnn": model}, images(), "fashion_mnist")
+    costs({"cnn": model}, images())
     time_blocks(model, images(), n_repeats=2, n_warmup=1)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert modes == [module.training for module in model.modules()]
@@ -179,19 +181,20 @@ def test_the_model_comes_back_as_it_was():
 @pytest.mark.parametrize("dataset", ["fashion_mnist", "fashion_mnist_full"])
 def test_accuracy_is_the_cards_and_both_fashion_mnists_have_one(dataset):
     """fashion_mnist_full is measured with the weights of fashion_mnist, and had no card of its own name."""
-    card = read_card(weights_path("cnn", "cnn", "fashion_mnist"))["test"]
+    card = read_card(weights_path(parse_model("cnn"), "fashion_mnist"))["test"]
     expected = dict(accuracy=card["accuracy"], low=card["interval"][0], high=card["interval"][1])
-    assert card_accuracy("cnn", dataset) == expected
+    assert card_accuracy(build_model("cnn", dataset)) == expected
 
 
 @pytest.mark.parametrize("name", ["resnet18", "timm:resnet18", "timm:mobilenetv3_small_100"])
 def test_a_network_without_a_card_has_no_accuracy(name):
-    assert np.isnan([*card_accuracy(name, "cifar10").values()]).all()
+    model = build_model(f"{name}@untrained", "cifar10")
+    assert np.isnan([*card_accuracy(model).values()]).all()
 
 
 def test_costs_give_an_untrained_network_no_accuracy():
     zoo = {"mlp": build_model("mlp", "fashion_mnist"), "cnn": build_model("cnn", "fashion_mnist", weights=None)}
-    table = costs(zoo, images(8), "fashion_mnist").set_index("model")
+    table = costs(zoo, images(8)).set_index("model")
     assert table.loc["mlp", "accuracy"] > 0.85 and table.loc["cnn", ["accuracy", "low", "high"]].isna().all()
     assert table.loc["mlp", "macs"] == count_macs(zoo["mlp"], images(8))
     assert table.loc["mlp", "n_parameters"] == model_size(zoo["mlp"])["n_parameters"]
@@ -336,10 +339,11 @@ def test_variants_compute_the_same(variant):
 
 
 def test_a_cold_start_takes_longer_than_what_follows():
-    times = time_cold_start("mlp", "fashion_mnist")
+    task = describe_task("fashion_mnist")
+    times = time_cold_start("mlp", task)
     assert times["build_ms"] + times["first_ms"] > times["third_ms"] > 0  # each alone hangs on what else runs
     with pytest.raises(RuntimeError, match="unknown model 'mpl'"):
-        time_cold_start("mpl", "fashion_mnist")
+        time_cold_start("mpl", task)
 
 
 def test_energy_is_the_counters_difference(monkeypatch):
@@ -439,7 +443,9 @@ def test_the_front_by_hand():
 
 
 def test_figures_are_drawn_from_the_stored_tables_alone():
-    paper, stored, parts = (load_table("cifar10", "06_efficiency", name) for name in ("costs", "timings", "blocks"))
+    paper, stored, parts = (
+        load_table("results/cifar10", "06_efficiency", name) for name in ("costs", "timings", "blocks")
+    )
     pareto = plotting.efficiency.pareto(paper, stored)
     assert len(pareto.axes) == 4 and pareto.get_suptitle().startswith("cifar10, ")
     latency = tables.efficiency.one_image(stored).groupby("model")["ms"].median()
@@ -452,7 +458,7 @@ def test_figures_are_drawn_from_the_stored_tables_alone():
 
 
 def test_networks_without_an_accuracy_leave_an_empty_figure_and_no_error():
-    paper, stored = (load_table("cifar10", "06_efficiency", name) for name in ("costs", "timings"))
+    paper, stored = (load_table("results/cifar10", "06_efficiency", name) for name in ("costs", "timings"))
     figure = plotting.efficiency.pareto(paper.assign(accuracy=np.nan), stored)
     assert not any(ax.containers for ax in figure.axes)
     plt.close(figure)

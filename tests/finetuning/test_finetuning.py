@@ -97,7 +97,7 @@ def test_no_legend_lies_over_numbers_or_lines(history, table, high):
 
 
 def test_the_figures_are_drawn_from_the_stored_tables():
-    stored, history = (load_table("fashion_mnist", "01_finetuning", name) for name in ("vit", "vit_history"))
+    stored, history = (load_table("results/fashion_mnist", "01_finetuning", name) for name in ("vit", "vit_history"))
     figure = plotting.finetuning.conditions(history, tables.finetuning.accuracies(stored))
     assert len(figure.legends[0].get_texts()) == 4
     part = stored[stored["condition"] == "full"]

@@ -153,10 +153,13 @@ def test_the_registry_holds_the_compact_and_the_published_models():
         (dict(dataset="cifar11"), "unknown data set 'cifar11'; choose from cifar10, cifar100.*ImageSet"),
         (dict(size="huge"), "unknown size 'huge' of cnn; choose from small, base"),
         (dict(name="timm:resnt18"), "timm has no model 'resnt18'; near names: .*resnet18"),
-        (dict(name="timm:test_vit", weights="seed1"), "timm:test_vit has weights 'default' .*or None, not 'seed1'"),
+        (dict(size="depth=3"), "unknown size 'depth=3' of cnn; choose from small, base or values, as width=32"),
+        (dict(size="width=-8"), "unknown size 'width=-8'"),
+        (dict(name="timm:test_vit", size="small"), "size='small' is for mlp, cnn, vit, cnn_robust; timm:test_vit has"),
+        (dict(name="cnn@seed1", weights="seed2"), "cnn@seed1 names its weights; weights='seed2' would be others"),
         (
             dict(name="timm:botnet50ts_256", weights="default"),
-            "no pretrained weights for 'botnet50ts_256'.*weights=None",
+            "no pretrained weights for 'botnet50ts_256'.*timm:botnet50ts_256@untrained",
         ),
     ],
 )
@@ -181,14 +184,21 @@ def test_every_name_has_its_architecture(family, names):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("timm:coatnet_0_224", "timm:coatnet_0_224 is of none of the families mlp, cnn, vit"),
-        ("timm:resnt18", "unknown model 'timm:resnt18'.*; choose from mlp, cnn, vit, .*timm:<name>"),
+        (
+            "timm:resnt18",
+            "unknown model 'timm:resnt18'.*; choose from mlp, cnn, vit, .*<file>.py:<name>",
+        ),
         ("convnext_atto", "unknown model 'convnext_atto'"),  # timm's names have timm: before them
     ],
 )
 def test_an_architecture_that_is_not_known_is_refused(name, message):
     with pytest.raises(ValueError, match=message):
         family_of(name)
+
+
+@pytest.mark.parametrize("name", ["timm:coatnet_0_224", "mine.py:build", "/a b/mine.py:Net"])
+def test_an_architecture_that_is_none_of_the_three_is_a_family_of_its_own(name):
+    assert family_of(name) == name
 
 
 def test_the_families_name_modules_that_timm_has():
@@ -262,6 +272,7 @@ def test_weights_of_another_model_size_or_class_count_are_refused(tmp_path):
 
 def test_weights_that_are_not_there_say_how_to_make_them():
     with pytest.raises(
-        FileNotFoundError, match="no weights mlp_cifar100_seed99.safetensors.*make train MODEL=mlp DATASET=cifar100"
+        FileNotFoundError,
+        match="no weights 'seed99' of mlp on cifar100; there are: mlp_.*make train MODEL=mlp DATASET=cifar100",
     ):
         build_model("mlp", "cifar100", weights="seed99")

@@ -275,7 +275,7 @@ def test_the_vits_head_is_put_on_the_backbone_it_was_trained_on_alone(timm_weigh
 
 
 def test_a_vit_without_a_trained_head_says_so(timm_weights):
-    with pytest.raises(FileNotFoundError, match="no weights vit_small_patch16_224_cifar100.safetensors"):
+    with pytest.raises(FileNotFoundError, match="no weights 'default' of vit_small_patch16_224 on cifar100"):
         build_model("vit_small_patch16_224", "cifar100")
 
 
@@ -301,8 +301,8 @@ def test_other_labels_are_refused(name, small_mlp):
     [
         ("mlp_b12_wi1024", "mlp_b12_wi1024_cifar10.original cannot be fetched from Google Drive.*go online"),
         ("resnet18", "pytorch_model.bin of edadaltocg/resnet18_cifar10 .*go online once"),
-        ("vit_small_patch16_224", "timm's weights for 'vit_small_patch16_224' .*go online once.*weights=None"),
-        ("timm:test_vit", "timm's weights for 'test_vit' .*weights=None"),
+        ("vit_small_patch16_224", "timm's weights for 'vit_small_patch16_224' .*go online once.*@untrained"),
+        ("timm:test_vit", "timm's weights for 'test_vit' .*@untrained"),
     ],
 )
 def test_without_network_there_is_one_clear_error_and_nothing_half_done(name, message, small_mlp, own_folders):
