@@ -11,7 +11,8 @@ class ImageSet:
     """Images with labels, as the models are shown them.
 
     images: an array, or `on_disk.OnDisk` with the same rows.  labels: indices into classes.
-    sample_ids: unique, indices in the official split, kept by every selection.
+    sample_ids: unique, indices in the official split, kept by every selection.  note: what to know of the choice of
+    these images, for the reader of a table; or nothing.
     Raises ValueError for other shapes or types, no images, or labels outside the classes.
     """
 
@@ -21,6 +22,7 @@ class ImageSet:
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...]
     sample_ids: Int64[np.ndarray, " n"]
+    note: str = ""
 
     def __post_init__(self) -> None:
         n, kind = len(self.images), f"{self.images.dtype} {tuple(self.images.shape)}"
@@ -44,7 +46,8 @@ class ImageSet:
 
     def __repr__(self) -> str:
         n, h, w, _ = self.images.shape
-        return f"<ImageSet {self.name} {self.split}: {n} images of {w}x{h}, {len(self.classes)} classes>"
+        note = f" ({self.note})" if self.note else ""
+        return f"<ImageSet {self.name} {self.split}: {n} images of {w}x{h}, {len(self.classes)} classes{note}>"
 
     def take(self, rows: np.ndarray) -> "ImageSet":
         """The images at these positions, in this order, with their sample ids."""
@@ -65,6 +68,18 @@ class ImageSet:
             raise ValueError(f"cannot draw {n} of the {len(self)} images of {self.name} {self.split}")
         return self.take(np.sort(self._draw_order(seed, even=True)[:n]))
 
+    def train_and_test(self, seed: int) -> tuple["ImageSet", "ImageSet"]:
+        """(train, test): a fifth of each class, at least one image, is test, in the order of the set.
+
+        Raises ValueError for a class of a single image.
+        """
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        if lonely := [name for name, count in zip(self.classes, counts, strict=True) if count == 1]:
+            raise ValueError(f"class {lonely[0]} has one image, which cannot be in train and in test; add images to it")
+        held_out = np.maximum(1, counts // 5)
+        test = self._ranks(np.random.default_rng(seed)) < held_out[self.labels]
+        return self.take(np.flatnonzero(~test)), self.take(np.flatnonzero(test))
+
     def split_off(self, amount: float, seed: int) -> tuple["ImageSet", "ImageSet"]:
         """(rest, held out): disjoint, both with the class shares of the whole, e.g. to validate.
 
@@ -79,10 +94,13 @@ class ImageSet:
     def _draw_order(self, seed: int, *, even: bool) -> np.ndarray:
         """Positions, shuffled so that every beginning has the classes in equal numbers, or by their share."""
         rng = np.random.default_rng(seed)
-        counts = np.bincount(self.labels, minlength=len(self.classes))
-        shuffled = rng.permutation(len(self))
-        by_class = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
-        rank = np.empty(len(self))  # place of each image in the shuffled order of its class
-        rank[by_class] = np.concatenate([np.arange(count) for count in counts])
+        rank, counts = self._ranks(rng), np.bincount(self.labels, minlength=len(self.classes))
         turn = rng.permutation(len(self.classes))[self.labels]  # which class goes first at equal rank
         return np.lexsort((turn, rank if even else (rank + 0.5) / counts[self.labels]))
+
+    def _ranks(self, rng: np.random.Generator) -> np.ndarray:
+        """Place of each image in the shuffled order of its class."""
+        shuffled, rank = rng.permutation(len(self)), np.empty(len(self))
+        by_class = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
+        rank[by_class] = np.concatenate([np.arange(count) for count in np.bincount(self.labels)])
+        return rank

@@ -8,7 +8,6 @@ import gzip
 import json
 import re
 import struct
-import warnings
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +36,7 @@ class RawImages(NamedTuple):
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...] | None = None
     sample_ids: Int64[np.ndarray, " n"] | None = None
+    undivided: bool = False  # these are the images of both splits
 
 
 def read_table(table: pa.Table, where: str, image_column: str, label_column: str) -> RawImages:
@@ -114,7 +114,7 @@ def read_idx(folder: Path, split: str) -> RawImages | None:
 
 
 def read_image_folder(folder: Path, side: int | None, split: str) -> RawImages:
-    """Pictures, a sub-folder a class, below train/ and test/ (or val/) if there are any; classes sorted.
+    """Pictures, a sub-folder a class, below train/ and test/ (or val/), or undivided without these; classes sorted.
 
     side: leaves them in their files, to be decoded when asked for and cut to squares of so many pixels a side; or None.
     """
@@ -130,7 +130,7 @@ def read_image_folder(folder: Path, side: int | None, split: str) -> RawImages:
         images = decode_images([file.read_bytes() for file in files], str(top), names=files)
     else:
         images = EncodedImages(PictureFiles(files), np.arange(len(files)), (side, side))
-    return RawImages(str(top), images, np.array(labels, np.int64), classes)
+    return RawImages(str(top), images, np.array(labels, np.int64), classes, undivided=top == folder)
 
 
 def _find_classes(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
@@ -140,10 +140,12 @@ def _find_classes(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
     places = {ours: [p for n in names if (p := folder / n).is_dir()] for ours, names in SPLIT_NAMES.items()}
     tops = {ours: folders[0] for ours, folders in places.items() if folders}
     if not tops:
-        warnings.warn(f"{folder} has no train/ and test/: all of it is returned as {split}", stacklevel=5)
         tops = {split: folder}
     if split not in tops:
-        raise FileNotFoundError(f"{folder} has no sub-folder {' or '.join(SPLIT_NAMES[split])}")
+        raise FileNotFoundError(
+            f"{folder} has {', '.join(path.name for path in tops.values())}, and no sub-folder "
+            f"{' or '.join(SPLIT_NAMES[split])}; add it, or name the folder of the classes itself to have it divided"
+        )
     classes = {}
     for top in tops.values():
         classes[top] = tuple(sorted(p.name for p in top.iterdir() if p.is_dir() and not p.name.startswith(".")))
@@ -158,15 +160,18 @@ def read_hub(hub_id: str, split: str, columns: tuple[str, str] | None = None) ->
     """One split of a hub data set, through the library `datasets` and its cache (which works offline too).
 
     split: train or test.  columns: of image and label; None takes the only ones.
-    Raises HubError where the set does not come, ValueError where it has no such split or columns.
+    Raises HubError where the set does not come, ValueError where it has no such split or columns.  A set with nothing
+    but train is undivided.
     """
     splits = _load_hub(hub_id)
-    chosen = next((name for name in SPLIT_NAMES[split] if name in splits), None)
+    undivided = columns is None and list(splits) == ["train"]
+    chosen = "train" if undivided else next((name for name in SPLIT_NAMES[split] if name in splits), None)
     if chosen is None:
         raise ValueError(f"hub:{hub_id} has no split for {split!r}; it has {', '.join(splits)}")
     data = splits[chosen]
     image_column, label_column = columns or _guess_columns(hub_id, data.features)
-    return read_table(data.with_format("arrow")[:], f"hub:{hub_id} {chosen}", image_column, label_column)
+    raw = read_table(data.with_format("arrow")[:], f"hub:{hub_id} {chosen}", image_column, label_column)
+    return raw._replace(undivided=undivided)
 
 
 def _load_hub(hub_id: str) -> dict:

@@ -597,11 +597,6 @@ def test_a_folder_with_val_serves_as_test(photo_folder):
     assert len(load_images(f"folder:{photo_folder}", "test")) == 20
 
 
-def test_an_image_folder_without_splits_says_that_they_are_the_same(photo_folder):
-    with pytest.warns(UserWarning, match="has no train/ and test/: all of it is returned as train"):
-        assert len(load_images(f"folder:{photo_folder / 'test'}", "train")) == 20
-
-
 def test_broken_image_folders_are_refused(photo_folder, tmp_path):
     def refuse(kind, message, *, folder=photo_folder, split="test"):
         with pytest.raises(kind, match=message):
@@ -621,10 +616,9 @@ def test_broken_image_folders_are_refused(photo_folder, tmp_path):
     shutil.rmtree(picture.parent)
     refuse(ValueError, "class sub-folders differ between")
     shutil.rmtree(photo_folder / "test")
-    refuse(FileNotFoundError, "has no sub-folder test or validation")
+    refuse(FileNotFoundError, "has train, and no sub-folder test or validation")
     (tmp_path / "flat").mkdir()
-    with pytest.warns(UserWarning, match="no train/ and test/"):
-        refuse(ValueError, "flat has no sub-folders; each class is one", folder=tmp_path / "flat")
+    refuse(ValueError, "flat has no sub-folders; each class is one", folder=tmp_path / "flat")
 
 
 # --- betons ---
@@ -638,7 +632,7 @@ def test_betons_are_read_by_file_and_by_folder(tmp_path, pictures):
         assert loaded.classes == pictures.classes
     with pytest.raises(FileNotFoundError, match=r"one beton of train; it holds \['val_32.beton'\]"):
         load_images(f"beton:{tmp_path}", "train")
-    with pytest.warns(UserWarning, match="returned as train, although its name does not say so"):
+    with pytest.raises(ValueError, match="val_32.beton holds test by its name, not train; name the folder"):
         load_images(f"beton:{tmp_path / 'val_32.beton'}", "train")
     (tmp_path / "val_32.beton.json").unlink()
     assert load_images(f"beton:{tmp_path}", "test").classes == tuple("0123456789")
