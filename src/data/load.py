@@ -188,9 +188,8 @@ def _checked(name: str, split: str, raw: RawImages) -> ImageSet:
     """The set, or its part of undivided images; classes that no file names are called 0, 1, …"""
     top = int(raw.labels.max(initial=0))
     if not raw.classes and top >= MAX_CLASSES:
-        raise ValueError(
-            f"{raw.where}: label {top} of image {raw.labels.argmax()} is above {MAX_CLASSES - 1}: damaged?"
-        )
+        where = f"{raw.where}: label {top} of image {raw.labels.argmax()}"
+        raise ValueError(f"{where} is above {MAX_CLASSES - 1}, the most without names of classes; is the file whole?")
     classes = raw.classes or tuple(str(i) for i in range(top + 1))
     ids = np.arange(len(raw.labels)) if raw.sample_ids is None else raw.sample_ids
     try:

@@ -74,7 +74,7 @@ class MappedImages(OnDisk):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PictureFiles:
-    """Pictures in files of their own: PNG, JPEG, WebP, …, grey or RGB."""
+    """Pictures in files of their own, as `decode_one` gives them."""
 
     paths: Sequence[Path]
 

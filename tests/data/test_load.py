@@ -439,10 +439,6 @@ def damaged(images) -> list[bytes]:
     return encoded
 
 
-def with_alpha(images) -> list[bytes]:
-    return [encode(np.concatenate([image, image[..., :1]], axis=2)) for image in images]
-
-
 BROKEN_ROWS = {
     "wrong class count": ({"names": [f"class {i}" for i in range(12)]}, "12 classes, cifar10 has 10"),
     "another set's classes": (
@@ -469,7 +465,6 @@ BROKEN_ROWS = {
     ),
     "image cut off": ({"encoded": damaged}, "image 4 cannot be decoded"),
     "not an image": ({"encoded": lambda images: [b"hello"] * len(images)}, "image 0 cannot be decoded"),
-    "transparency": ({"encoded": with_alpha}, "image 0 cannot be decoded: mode RGBA is not supported"),
 }
 
 
