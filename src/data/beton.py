@@ -73,6 +73,9 @@ class BetonSamples:
     def paths(self) -> list[Path]:
         return [self.path]
 
+    def name(self, i: int) -> str:
+        return f"{self.path.name} {self.pointers[i]} {self.sizes[i]}"
+
     def is_raw(self) -> Bool[np.ndarray, " n"]:
         """True for raw samples, False for JPEG; ValueError for what can be neither."""
         raw, sizes = self.modes == RAW, self.heights * self.widths * 3

@@ -1,9 +1,12 @@
 """`ImageSet`: images with labels and sample ids, checked when made, and stratified draws from it."""
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int64, UInt8
+
+from src.data.on_disk import OnDisk
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -18,7 +21,7 @@ class ImageSet:
 
     name: str
     split: str
-    images: UInt8[np.ndarray, "n h w 3"]
+    images: UInt8[np.ndarray, "n h w 3"] | OnDisk
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...]
     sample_ids: Int64[np.ndarray, " n"]
@@ -49,6 +52,20 @@ class ImageSet:
         note = f" ({self.note})" if self.note else ""
         return f"<ImageSet {self.name} {self.split}: {n} images of {w}x{h}, {len(self.classes)} classes{note}>"
 
+    def checksum(self) -> str:
+        """8 hexadecimal digits of the labels and sample ids, and after a hyphen 16 of the pixels, by sha256.
+
+        Images on disk are not read: names and sizes of their files stand for their pixels.
+
+        >>> from src.data import load_images
+        >>> load_images("fashion_mnist", "test").checksum()
+        '6f0260c6-f8d50c372b3e2ce3'
+        """
+        on_disk = isinstance(self.images, OnDisk)
+        pixels = "\n".join(self.images.names()).encode() if on_disk else np.ascontiguousarray(self.images)
+        labels = hashlib.sha256(np.stack([self.labels, self.sample_ids]))
+        return f"{labels.hexdigest()[:8]}-{hashlib.sha256(pixels).hexdigest()[:16]}"
+
     def take(self, rows: np.ndarray) -> "ImageSet":
         """The images at these positions, in this order, with their sample ids."""
         images, labels, ids = self.images[rows], self.labels[rows], self.sample_ids[rows]
@@ -67,6 +84,13 @@ class ImageSet:
         if not 0 < n <= len(self):
             raise ValueError(f"cannot draw {n} of the {len(self)} images of {self.name} {self.split}")
         return self.take(np.sort(self._draw_order(seed, even=True)[:n]))
+
+    def at_most(self, n: int, seed: int) -> "ImageSet":
+        """n images as `subset` draws them; all, with a note, where there are fewer, and for n = 0."""
+        if n > len(self):
+            cut = f"asked for {n:,} images, there are {len(self):,}: all are taken"
+            return replace(self, note="; ".join(filter(None, (self.note, cut))))
+        return self.subset(n, seed) if n else self
 
     def train_and_test(self, seed: int) -> tuple["ImageSet", "ImageSet"]:
         """(train, test): a fifth of each class, at least one image, is test, in the order of the set.

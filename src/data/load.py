@@ -60,7 +60,14 @@ def load_images(name: str, split: str, *, source: str | None = None) -> ImageSet
     if label != name:
         raise ValueError(f"{name} goes by its own name, which weights and tables have too; leave out the label {label}")
     record = DATASETS[name]
-    return _checked(name, split, _as_recorded(record, split, _find(record, split, source)))
+    raw = _as_recorded(record, split, _find(record, split, source))
+    images, wanted = _checked(name, split, raw), record.checksums.get(split, "")
+    # the study's betons have a checksum of their own, of the file
+    if source != "beton" and not (found := images.checksum()).startswith(wanted):
+        raise ValueError(
+            f"{raw.where}: checksum {found} (labels-pixels), that of {name} {split} begins {wanted}; fetch it again"
+        )
+    return images
 
 
 def _path_and_side(place: str) -> tuple[Path, int | None]:
