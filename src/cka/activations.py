@@ -25,15 +25,18 @@ def looked_at(
     *,
     pool: str | None = None,
     progress: str | None = None,
+    least: int = 4,
 ) -> Iterator[tuple[object, dict[tuple, dict[str, object]]]]:
     """Each minibatch with {network: {layer: `look` of its activations}}, layers in the order in which they run.
 
     networks: (name, …) -> model.  loader: minibatches, whose pixels may also be a dictionary of what each name sees.
-    layers: name -> choice (see `choose_layers`).  Raises ValueError as `look_at` does,
-    and when there is no minibatch.
+    layers: name -> choice (see `choose_layers`).  least: a smaller last minibatch is passed over.  Raises ValueError as
+    `look_at` does, and when there is no minibatch.
     """
     batch, chosen = None, {}
     for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False):
+        if chosen and len(batch.labels) < least:
+            continue
         seen = {}
         for key, model in networks.items():
             pixels = batch.pixels if isinstance(batch.pixels, Tensor) else batch.pixels[key[0]]

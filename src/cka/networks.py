@@ -34,9 +34,9 @@ def hsic_table(
     """HSIC of each minibatch between all layers of all networks, for `tables.cka.cka_table`; and its null.
 
     networks: (name, training seed) -> model; untrained: (name, seed of its random weights) -> model.
-    loader: batches of at least 4 images; each model resizes as it needs.  layers: name -> choice (see `choose_layers`).
-    kernel: "linear", "rbf" or "cosine".  unbiased: the estimator, or "both" for two rows each.
-    pool: None, "spatial mean", "token mean" or "class token": another measure.
+    loader: batches of at least 4 images (a smaller last one is passed over); each model resizes as it needs.
+    layers: name -> choice (see `choose_layers`).  kernel: "linear", "rbf" or "cosine".  unbiased: the estimator, or
+    "both" for two rows each.  pool: None, "spatial mean", "token mean" or "class token": another measure.
     Rows: model_a, kind_a ("trained", "untrained" or "labels": a kernel that is 1 for images of one class), seed_a,
     layer_a, index_a, the same for b, cross, own_a, own_b, batch, n, kernel, unbiased, pool and those of `with_keys`,
     for each pair of networks once, in the order given, and each with itself.
@@ -70,7 +70,7 @@ def hsic_table(
     sides = [*NETWORK_A, *NETWORK_B]
     parts = []
     for (a, b), cross in shuffled.items():
-        largest = np.nanmax(ratio(cross, own[a][:, None], own[b]), axis=(1, 2))
+        largest = np.fmax.reduce(ratio(cross, own[a][:, None], own[b]), axis=(1, 2))  # NaN where all are
         part = dict(zip(sides, (*a, *b), strict=True)) | dict(permutation=range(n_permutations), largest=largest)
         parts.append(pd.DataFrame(part))
     null = pd.DataFrame(columns=[*sides, "permutation", "largest"])

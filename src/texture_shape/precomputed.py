@@ -91,10 +91,10 @@ def texture_only(
     device: torch.device | str = "cpu",
     shard: str = WHOLE,
 ) -> UInt8[np.ndarray, "n h w 3"] | None:
-    """The texture of each image alone; None where a file lacks some and plenoptic is not installed to make them."""
+    """The texture of each image alone; None where a file lacks some, and they cannot be made (`textures.missing`)."""
     facts = dict(kind="textures", data=[image_set.name, image_set.split], steps=steps, seed=seed)
     keys = image_set.sample_ids[:, None]
-    if not textures.available() and _missing(keys, _read(_files(folder, facts), 1)):
+    if textures.missing(image_set.images.shape[2]) and _missing(keys, _read(_files(folder, facts), 1)):
         return None
 
     def make(keys: Int[np.ndarray, "n 1"]) -> Tensor:

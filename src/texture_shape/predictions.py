@@ -15,7 +15,8 @@ from src.data.pixels import pixels_of, to_pixels
 from src.models.predict import predict
 from src.tables.statistics import without_logits
 from src.tables.texture_shape import CORRUPTIONS, CUTOFFS, LEVELS
-from src.texture_shape import corruptions
+from src.texture_shape import corruptions, textures
+from src.texture_shape.checks import cutoffs_for, levels_for
 from src.texture_shape.frequency import cue_conflict
 from src.texture_shape.manipulations import manipulate
 
@@ -27,16 +28,36 @@ Levels = Mapping[str, Sequence[float]]  # condition -> levels
 def predict_images(
     zoo: Zoo, loader: Batches, others: Mapping[str, Batches], corrupted: Batches, *, seed: int = 0
 ) -> pd.DataFrame:
-    """Every model on the loader's images, clean and manipulated, on others, and on the corruptions where installed.
+    """Every model on the loader's images, clean and manipulated, on others, and on the corruptions if there are any.
 
-    others: condition -> batches, shown as they are, at level 1.  corrupted: the images to corrupt.  Columns as of
-    `predict_all`.
+    What is not there is told by `left_out`.  others: condition -> batches, shown as they are, at level 1.  corrupted:
+    the images to corrupt.  Columns as of `predict_all`.
     """
     parts = [predict_manipulated(zoo, loader, seed=seed, progress="manipulations")]
     parts += [predict_all(zoo, batches, condition=name, level=1) for name, batches in others.items()]
-    if corruptions.available():
+    if not corruptions.missing(_side(loader)):
         parts.append(predict_corrupted(zoo, corrupted, seed=seed, progress="corruptions"))
     return pd.concat(parts, ignore_index=True)
+
+
+def left_out(side: int, others: Iterable[str]) -> list[str]:
+    """What images of this side are not shown as, each with the reason; others: of `predict_images`."""
+    notes = []
+    if "texture_only" not in others:
+        notes.append(f"images of texture alone ({textures.missing(side)})")
+    if reason := corruptions.missing(side):
+        notes.append(f"the 19 corruptions ({reason})")
+    levels, cutoffs = levels_for(side), cutoffs_for(side)
+    for name, all_levels in LEVELS.items():
+        if lost := [level for level in all_levels if level not in levels.get(name, ())]:
+            notes.append(f"{name} {', '.join(f'{level:g}' for level in lost)} (not of images of {side} pixels)")
+    if lost := [cutoff for cutoff in CUTOFFS if cutoff not in cutoffs]:
+        notes.append(f"hybrid {', '.join(f'{cutoff:g}' for cutoff in lost)} (not of images of {side} pixels)")
+    return notes
+
+
+def _side(loader: Batches) -> int:
+    return next(iter(loader))[0].shape[-1]
 
 
 def predict_all(zoo: Zoo, batches: Batches, *, condition: str, level: float) -> pd.DataFrame:
@@ -58,14 +79,15 @@ def predict_all(zoo: Zoo, batches: Batches, *, condition: str, level: float) -> 
 
 
 def predict_manipulated(
-    zoo: Zoo, loader: Batches, *, conditions: Levels = LEVELS, seed: int = 0, progress: str | None = None
+    zoo: Zoo, loader: Batches, *, conditions: Levels | None = None, seed: int = 0, progress: str | None = None
 ) -> pd.DataFrame:
     """Every model on every manipulation and level, and on the images as they are (condition "clean", level 0).
 
-    conditions: manipulation -> levels.  One pass over the images for each condition, for all classes and models.
-    Columns as of `predict_all`.
+    conditions: manipulation -> levels, by default those that the images have (`levels_for`).  One pass over the images
+    for each condition, for all classes and models.  Columns as of `predict_all`.
     """
     clean = predict_all(zoo, loader, condition="clean", level=0)
+    conditions = levels_for(_side(loader)) if conditions is None else conditions
     return pd.concat([clean, _predict_changed(zoo, loader, manipulate, conditions, seed, progress)], ignore_index=True)
 
 
@@ -102,7 +124,7 @@ def predict_conflicts(
     image_set: ImageSet,
     pairs: pd.DataFrame,
     *,
-    cutoffs: Sequence[float] = CUTOFFS,
+    cutoffs: Sequence[float] | None = None,
     batch_size: int = 128,
     progress: str | None = None,
     painted: np.ndarray | None = None,
@@ -110,10 +132,11 @@ def predict_conflicts(
 ) -> pd.DataFrame:
     """Every model on the pairs' cue conflicts: kind "phase" (level 1) and "hybrid" at each cut-off (its level).
 
-    pairs: of `choose_pairs`.  painted, style_pairs: uint8 images [n, h, w, 3] of `stylised` and the pairs they are of,
-    for a third kind, "stylised" (level 1).
+    pairs: of `choose_pairs`.  cutoffs: by default those that the images have.  painted, style_pairs: uint8 images
+    [n, h, w, 3] of `stylised` and the pairs they are of, for a third kind, "stylised" (level 1).
     Columns: those of the pairs, then model, model_seed, condition, level, prediction, confidence.
     """
+    cutoffs = cutoffs_for(image_set.images.shape[2]) if cutoffs is None else cutoffs
     todo = [("phase", None), *(("hybrid", cutoff) for cutoff in cutoffs)]
     parts = []
     for kind, cutoff in tqdm(todo, desc=progress, disable=progress is None, leave=False):
