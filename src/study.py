@@ -73,12 +73,12 @@ class Study:
         """n images of a split, even over the classes; all of them for 0, and for more than there are."""
         if split not in self.splits:
             self.splits[split] = load_images(self.dataset_name, split)
-        images = self.splits[split]
         if n < 0:
-            raise ValueError(f"cannot take {n} images; name a number from 1, or 0 for all {len(images):,}")
+            raise ValueError(f"cannot take {n} images; name a number from 1, or 0 for all {len(self.splits[split]):,}")
+        images = self.splits[split].at_most(n, self.seed)
         if n > len(images):
-            print(f"asked for {n:,} {split} images; {self.dataset} has {len(images):,}, and all are taken")
-        return images.subset(n, self.seed) if 0 < n < len(images) else images
+            print(f"{self.dataset} {split}: {images.note}")
+        return images
 
     def part(self, items: Items) -> Items:
         """The images, or rows, of this run's shard."""
@@ -166,7 +166,8 @@ def begin(experiment: str, variables: dict) -> Study:
     labels = [model.label for model in parse_models(parameters["models"])] if "models" in parameters else []
     label, dataset_name = parse_dataset(parameters["dataset"])
     test_set = load_images(parameters["dataset"], "test")
-    data = {"name": dataset_name, "classes": list(test_set.classes)}
+    data = {"name": dataset_name, "note": test_set.note, "checksum": test_set.checksum()}
+    data |= {"classes": list(test_set.classes)}
     folder = open_run(parameters["run"] or f"by_hand_{slug(label)}", label, data)
     print(f"run {folder.name}: tables, figures and weights go to {shown_path(folder)}")
     return Study(
