@@ -5,21 +5,19 @@ sha256 under <family>_models/downloads/ (not committed); later uses read that an
 """
 
 import difflib
-import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import timm
-import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from torch import Tensor, nn
+from torch import nn
 
 from src.data.download import download_drive_file
 from src.files import fingerprint, sha256
 from src.models.mlp import BottleneckMLP
-from src.models.weights import find_weights, load_state, read_card, read_weights, save_weights
+from src.models.weights import find_weights, load_state, read_card, read_state_dict, read_weights, save_weights
 from src.paths import ROOT
 
 # Bachmann et al. 2023, B_12-Wi_1024: ImageNet-21k, then fine-tuned
@@ -98,25 +96,9 @@ def _load_once(net: nn.Module, kept: Path, fetch, *, source: str) -> None:
     """Fill `net` from `kept`, or from what `fetch` downloads, which is then kept as safetensors with its checksum."""
     if not kept.exists():
         original = fetch()
-        load_state(net, _plain_state(original, source), source=source)
+        load_state(net, read_state_dict(original, source), source=source)
         save_weights(net, kept, {"source": source, "source_sha256": sha256(Path(original))})
     load_state(net, read_weights(kept), source=str(kept))
-
-
-def _plain_state(original: Path | str, source: str) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: bare, under "model" or "state_dict", with or without DataParallel's prefix.
-
-    Raises ValueError for a file that is damaged, that would run code when unpickled, or that holds no state dict.
-    """
-    try:
-        state = torch.load(original, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{source} ({original}) is damaged, or holds more than tensors and is refused") from error
-    for key in ("model", "state_dict"):
-        state = state.get(key, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{source} ({original}) holds no state dict of tensors")
-    return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def _from_hub(what: str, fetch: Callable, *arguments, **options):

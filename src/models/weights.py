@@ -1,6 +1,7 @@
 """Weight files: safetensors beside a JSON card that says how they were made, checked against each other on loading."""
 
 import json
+import pickle
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
@@ -112,6 +113,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     return {key: value.float() if value.dtype == torch.float16 else value for key, value in state.items()}
+
+
+def read_state_dict(original: Path | str, source: str) -> dict[str, Tensor]:
+    """The state dict in a checkpoint: bare, under "model" or "state_dict", with or without DataParallel's prefix.
+
+    Raises ValueError for a file that is damaged, that would run code when unpickled, or that holds no state dict.
+    """
+    try:
+        state = torch.load(original, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{source} ({original}) is damaged, or holds more than tensors and is refused") from error
+    for key in ("model", "state_dict"):
+        state = state.get(key, state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{source} ({original}) holds no state dict of tensors")
+    return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def load_state(net: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
