@@ -32,11 +32,20 @@ METHODS = {
 
 def judges_of(name: str, zoo: Zoo) -> Judges:
     """The models of another architecture than that of `name`, each at the first training seed of the zoo."""
+    families = {other: _family(other, model) for (other, _), model in zoo.items()}
     judges = {}
     for (other, _), model in zoo.items():
-        if family_of(other) != family_of(name):
+        if families[other] != families[name]:
             judges.setdefault(other, model)
     return judges
+
+
+def _family(name: str, model: nn.Module) -> str:
+    """The architecture that `build_model` has noted, or that of the name; the name itself for a module of one's own."""
+    try:
+        return getattr(model, "family", "") or family_of(name)
+    except ValueError:
+        return name
 
 
 def record_classes(
