@@ -1,27 +1,28 @@
-"""The first predictions of a fresh process, timed: `python -m src.efficiency.cold_start JSON`, for `time_cold_start`.
+"""The first predictions of a fresh process, timed: `python -m src.efficiency.cold_start JSON`.
 
-JSON: name, task, folder and device. Prints as JSON the milliseconds to build the model with its weights, and for each
-of three images.
+The JSON holds model (the parts of its name), task, folder (of a run's own weights), device and place (the working
+directory). Printed as JSON are the milliseconds to build the model with its weights, and for each of three images.
 """
 
 import json
+import os
 import sys
 import time
-from pathlib import Path
 
 import torch
 
 from src.models import build_model
 from src.models.build import Task
+from src.names import ModelName
 from src.runtime import pick_device
 
 
 def main(asked: str) -> None:
     """Print the milliseconds, as JSON: of building the model, then of each of three images."""
     asked = json.loads(asked)
-    task, folder = Task(**asked["task"]), asked["folder"] and Path(asked["folder"])
-    device, times = pick_device(asked["device"]), [time.perf_counter()]
-    model = build_model(asked["name"], task, folder=folder).to(device)
+    os.chdir(asked["place"])
+    task, device, times = Task(**asked["task"]), pick_device(asked["device"]), [time.perf_counter()]
+    model = build_model(ModelName(**asked["model"]), task, folder=asked["folder"]).to(device)
     times.append(time.perf_counter())
     pixels = torch.zeros(1, 3, task.side, task.side, device=device)
     with torch.inference_mode():
@@ -32,4 +33,4 @@ def main(asked: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

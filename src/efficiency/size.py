@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchinfo import summary
 
 from src.models.access import frozen
-from src.models.weights import read_card
 
 
 def costs(zoo: dict[str, nn.Module], pixels: Float[Tensor, "n c h w"]) -> pd.DataFrame:
@@ -32,13 +31,11 @@ def costs(zoo: dict[str, nn.Module], pixels: Float[Tensor, "n c h w"]) -> pd.Dat
 
 
 def card_accuracy(model: nn.Module) -> dict[str, float]:
-    """accuracy, low and high on the test images, as the card beside the model's weights has them.
+    """accuracy, low and high on the test images, as the card of the model's weights has them.
 
     NaN for a network without a card, such as an untrained one, timm's, or the 2023 report's.
     """
-    path, test = getattr(model, "path", None), None
-    if path and path.with_suffix(".json").exists():
-        test = read_card(path).get("test")
+    test = getattr(model, "card", {}).get("test")
     values = (test["accuracy"], *test["interval"]) if test else (float("nan"),) * 3
     return dict(zip(("accuracy", "low", "high"), values, strict=True))
 

@@ -16,6 +16,7 @@ from src.feature_vis.layers import stages
 from src.feature_vis.maximise import maximise_activation
 from src.feature_vis.measures import Judges, Pixels, measure_classes, measure_inversions
 from src.feature_vis.parameterisations import ImageStatistics
+from src.models.build import family_of
 
 Zoo = Mapping[tuple[str, int], nn.Module]  # (name, training seed) -> model
 Pictures = UInt8[np.ndarray, "n h w 3"]
@@ -31,12 +32,20 @@ METHODS = {
 
 def judges_of(name: str, zoo: Zoo) -> Judges:
     """The models of another architecture than that of `name`, each at the first training seed of the zoo."""
+    families = {other: _family(other, model) for (other, _), model in zoo.items()}
     judges = {}
-    family = {label: getattr(model, "family", label) for (label, _), model in zoo.items()}
     for (other, _), model in zoo.items():
-        if family[other] != family[name]:
+        if families[other] != families[name]:
             judges.setdefault(other, model)
     return judges
+
+
+def _family(name: str, model: nn.Module) -> str:
+    """The architecture that `build_model` has noted, or that of the name; the name itself for a module of one's own."""
+    try:
+        return getattr(model, "family", "") or family_of(name)
+    except ValueError:
+        return name
 
 
 def record_classes(

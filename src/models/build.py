@@ -1,10 +1,9 @@
 """Every model by name. A built model takes pixels in [0, 1] and gives logits: resizing and normalisation are inside.
 
-build_model("cnn@seed1", "cifar10")                        # this study's weights, of another training seed
-build_model("vit@untrained", "cifar10")                    # the same architecture, untrained
+build_model("cnn", "cifar10")                              # this study's weights; "cnn@seed1" for others
+build_model("vit@untrained", "cifar10")                    # the same network, untrained
 build_model("timm:convnext_atto", "cifar100")              # any timm model, ImageNet weights, new head
-build_model("timm:convnext_atto@tuned.safetensors", …)     # the same, fine-tuned
-build_model("mixer=mine.py:build@mixer.pt", …)             # a function of one's own, called mixer
+build_model("mixer=mine.py:build@weights.pt", images)      # a network of one's own, called mixer
 """
 
 import difflib
@@ -14,18 +13,16 @@ from pathlib import Path
 
 import timm
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.data.image_set import ImageSet
 from src.data.records import DATASETS
 from src.files import fingerprint
 from src.models import published
-from src.models.compact import COMPACT, read_shape
-from src.models.loading import backbone_fingerprint, classifier_name, load_named
+from src.models.compact import COMPACT, SIZES, shape_of
 from src.models.own import build_own
-from src.models.weights import find_weights, read_card
+from src.models.pixel_model import PixelModel, classifier_name
+from src.models.weights import find_weights, load_state, read_card, read_file, read_weights, weights_path
 from src.names import DEFAULT, UNTRAINED, ModelName, parse_model
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -34,41 +31,11 @@ SMALL_DATASETS = ("fashion_mnist", "fashion_mnist_full")
 WEIGHTS_OF = {"fashion_mnist_full": "fashion_mnist"}  # one test set, one set of weights
 
 
-class PixelModel(nn.Module):
-    """A network behind its preprocessing: pixels in [0, 1], resized to `input_side`, normalised; `net`'s logits."""
-
-    def __init__(self, net: nn.Module, *, mean, std, input_side: int | None = None, name: str = ""):
-        super().__init__()
-        self.net = net
-        self.input_side = input_side
-        self.name = name
-        self.size = ""  # of a compact model, a key of SIZES or a shape
-        self.family = ""  # mlp, cnn, vit, or the name of a network that is none of these
-        self.path: Path | None = None  # of the weights
-        self.source: dict[str, str] = {}  # of trained weights, file name -> sha256
-        self.trained = False  # all of it: False where the classifier, or everything, is random
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
-
-    def forward(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        if self.input_side and self.input_side != pixels.shape[-1]:
-            pixels = F.interpolate(pixels, (self.input_side,) * 2, mode="bilinear", antialias=True)
-        return self.net((pixels - self.mean) / self.std)
-
-    @property
-    def classifier(self) -> nn.Linear:
-        """The last linear layer, which `fine_tune` replaces."""
-        return self.net.get_submodule(classifier_name(self.net))
-
-    def replace_classifier(self, new: nn.Linear) -> None:
-        self.net.set_submodule(classifier_name(self.net), new)
-
-
-# The 2023 report's three, name -> family, input side (None: the data set's), builder that loads the public weights
-PUBLISHED: dict[str, tuple[str, int | None, Callable]] = {
-    "mlp_b12_wi1024": ("mlp", 64, published.build_mlp),
-    "resnet18": ("cnn", None, published.build_cnn),
-    "vit_small_patch16_224": ("vit", 224, published.build_vit),
+# The 2023 report's three, name -> family, input side (None: the data set's), label of the public weights, their builder
+PUBLISHED: dict[str, tuple[str, int | None, str, Callable]] = {
+    "mlp_b12_wi1024": ("mlp", 64, DEFAULT, published.build_mlp),
+    "resnet18": ("cnn", None, DEFAULT, published.build_cnn),
+    "vit_small_patch16_224": ("vit", 224, "backbone", published.build_vit),
 }
 MODELS = (*COMPACT, *PUBLISHED)
 
@@ -100,28 +67,37 @@ class Task:
     std: tuple[float, ...] = IMAGENET_STD
 
 
-def family_of(reference: str) -> str:
-    """The architecture: mlp, cnn or vit; of timm's models that are neither, and of one's own, the reference itself.
+def family_of(name: str | ModelName) -> str:
+    """The architecture of a model's whole name: mlp, cnn or vit; of a new one in COMPACT, what precedes the underscore.
 
+    A network of a user's own, and a timm model that is none of the three, are a family of their own, by their label.
     Raises ValueError for a name that `build_model` does not know.
     """
-    if reference in COMPACT:
-        return reference.partition("_")[0]
-    if reference in PUBLISHED:
-        return PUBLISHED[reference][0]
+    model = name if isinstance(name, ModelName) else parse_model(name)
+    kind, name = _kind(model.reference)
+    if kind == "compact":
+        return name.partition("_")[0]
+    if kind == "published":
+        return PUBLISHED[name][0]
+    families = TIMM_FAMILIES.items() if kind == "timm" else ()
+    return next((each for each, modules in families if timm.models.is_model_in_modules(name, modules)), model.label)
+
+
+def _kind(reference: str) -> tuple[str, str]:
+    """Of which kind a model is, and its name among those; ValueError for an unknown one."""
     prefix, _, timm_name = reference.partition(":")
-    if prefix.endswith(".py") or ".py:" in reference:
-        return reference
-    if prefix != "timm" or not timm.is_model(timm_name):
-        raise _unknown(reference)
-    modules = TIMM_FAMILIES.items()
-    return next((f for f, names in modules if timm.models.is_model_in_modules(timm_name, names)), reference)
-
-
-def _unknown(name: str) -> ValueError:
-    near = difflib.get_close_matches(name, MODELS, n=1)
+    for kind, names in (("compact", COMPACT), ("published", PUBLISHED)):
+        if reference in names:
+            return kind, reference
+    if prefix == "timm" and timm_name:
+        published.check_timm(timm_name)
+        return "timm", timm_name
+    if ".py:" in reference:
+        return "own", reference
+    near = difflib.get_close_matches(reference, MODELS, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return ValueError(f"unknown model {name!r}{hint}; choose from {', '.join(MODELS)}, timm:<name> or <file>.py:<name>")
+    choices = f"{', '.join(MODELS)}, timm:<name>, or <file>.py:<function> for your own"
+    raise ValueError(f"unknown model {reference!r}{hint}; choose from {choices}")
 
 
 def describe_task(dataset: str | ImageSet | Task) -> Task:
@@ -148,89 +124,112 @@ def build_model(
     *,
     weights: str | Path | None = DEFAULT,
     size: str | None = None,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
 ) -> PixelModel:
     """Build a model by name, in eval mode: pixels in [0, 1] at the data set's size -> logits.
 
-    name: as `src.names.parse_model` takes it: one of MODELS, "timm:<any timm name>" or "<file>.py:<name>", which is
-    run; with "@" and its weights behind it, "label=" before it.  dataset: a name in DATASETS, a loaded ImageSet, or its
-    Task.  weights: in place of those in the name: "default", a label such as "seed1", a file, or None for an untrained
-    network.  A timm: model's default weights are those of its own pretraining, under a new, untrained head.
-    size: of an untrained compact model, "small", "base" or a shape such as "width=8"; trained ones know theirs.
-    folder: of a run's own weights, which come before the shipped ones.
-    Raises ValueError for unknown names and for weights of other keys, shapes, class count, model or data set,
-    FileNotFoundError for weights that are not there, RuntimeError when public weights cannot be downloaded.
+    name: [label=]reference[@weights], the reference one of MODELS, "timm:<any timm name>" or "<file>.py:<callable>".
+    dataset: a name in DATASETS, a loaded ImageSet, or a Task.
+    weights: where the name has none: "default", another label such as "seed1", a .safetensors, .pt or .pth file, or
+    None for an untrained network, as "@untrained" is.  A timm model's default weights are those of its own
+    pretraining, under a new, untrained head; `model.trained` is then False.
+    size: of a compact model without weights, or with a .pt file: "small", "base", or a shape such as "width=8", which
+    takes the rest from the data set's usual size; trained ones know theirs.
+    folder: of a run's own weights; a label, "default" too, is looked for there first.
+    Raises ValueError for unknown names and for weights of another model, data set, keys or shapes, FileNotFoundError
+    for weights and files that are not there, RuntimeError when public weights cannot be downloaded, or when a file of
+    the user's own fails.
     """
-    asked, task = name if isinstance(name, ModelName) else parse_model(name), describe_task(dataset)
-    if weights != DEFAULT:
-        if asked.weights != DEFAULT:
-            raise ValueError(f"{asked.full} names its weights; weights={weights!r} would be others")
-        asked = replace(asked, weights=UNTRAINED if weights is None else str(weights))
-    if size is not None and asked.reference not in COMPACT:
-        raise ValueError(f"size={size!r} is for {', '.join(COMPACT)}; {asked.reference} has one size")
-    if asked.reference in COMPACT:
-        model = _build_compact(asked, task, size, folder)
-    elif asked.reference in PUBLISHED:
-        model = _build_published(asked, task, folder)
-    elif ".py:" in asked.reference or asked.reference.startswith("timm:"):
-        model = _build_named(asked, task, folder)
-    else:
-        raise _unknown(asked.reference)
-    model.name, model.family = asked.label, family_of(asked.reference)
+    asked, task = _asked(name, weights), describe_task(dataset)
+    kind, _ = _kind(asked.reference)
+    datasets = tuple(dict.fromkeys((task.name, WEIGHTS_OF.get(task.name, task.name))))
+    path, state, card = None, {}, {}
+    if asked.weights != UNTRAINED:
+        needed = asked.weights != _public_label(asked.reference)
+        path = find_weights(family_of(asked), asked, datasets, folder=folder, needed=needed)
+    if path:
+        state, card = read_file(path, asked, datasets, bare=kind in ("timm", "own"))
+    elsewhere = path is None and asked.weights != UNTRAINED  # not in a file of ours, but public
+    on_public = asked.reference in card.get("backbone", ())
+    model = _network(asked, task, _agreed(size, card, asked), pretrained=elsewhere or on_public)
+    for key in {"mean", "std"} & card.keys():  # as it was trained with
+        getattr(model, key).copy_(torch.tensor(card[key]).view(3, 1, 1))
+    model.name, model.reference, model.family = asked.label, asked.reference, family_of(asked)
+    model.path, model.card = path, card
+    if path:
+        model.trained, model.source = True, {path.name: card["sha256"]} | card.get("backbone", {})
+        load_state(model.net, state | _backbone(path, card, model, asked), source=str(path))
+    elif elsewhere:
+        model.trained = kind == "published" and asked.weights == DEFAULT  # otherwise the head is new, and random
+        values = model.net.state_dict().values()
+        checksum = fingerprint(*values) if model.trained else published.backbone_fingerprint(model.net)
+        model.source = {asked.reference: checksum}
     return model.eval()
 
 
-def _build_compact(asked: ModelName, task: Task, size: str | None, folder: Path | None) -> PixelModel:
-    usual = "small" if task.name in SMALL_DATASETS else "base"
-    about, dataset = {"size": size or usual, "mean": task.mean, "std": task.std}, WEIGHTS_OF.get(task.name, task.name)
-    path = None if asked.weights == UNTRAINED else find_weights(asked, dataset, folder)
-    if path and path.suffix == ".safetensors":
-        about = read_card(path)
-        if size not in (None, about["size"]):
-            raise ValueError(f"{path} holds a network of size {about['size']}, not {size}")
-    shape = read_shape(family_of(asked.reference), about["size"], usual)
-    model = PixelModel(
-        COMPACT[asked.reference](task.n_classes, task.side, **shape), mean=about["mean"], std=about["std"]
-    )
-    model.size = about["size"]
-    return _with_weights(model, path, asked, dataset, own=False)
+def _asked(name: str | ModelName, weights: str | Path | None) -> ModelName:
+    """The model's name with the weights that are given beside it."""
+    model = name if isinstance(name, ModelName) else parse_model(name)
+    if weights == DEFAULT:
+        return model
+    if model.weights != DEFAULT:
+        raise ValueError(f"{model.full} names its weights already; leave out weights={weights!r}")
+    return replace(model, weights=UNTRAINED if weights is None else str(weights))
 
 
-def _build_published(asked: ModelName, task: Task, folder: Path | None) -> PixelModel:
-    _, side, build = PUBLISHED[asked.reference]
-    weights = None if asked.weights == UNTRAINED else asked.weights
-    net = build(task.name, task.n_classes, weights=weights, folder=folder)
-    model = PixelModel(net, mean=task.mean, std=task.std, input_side=side or task.side)
-    model.trained = weights == DEFAULT
-    if weights is not None:  # the head of other weights is new, and random
-        values = net.state_dict().values()
-        model.source = {asked.reference: fingerprint(*values) if model.trained else backbone_fingerprint(net)}
-    return model
+def _public_label(reference: str) -> str | None:
+    """The label under which weights come from elsewhere; None for models that have none."""
+    return PUBLISHED[reference][2] if reference in PUBLISHED else DEFAULT if reference.startswith("timm:") else None
 
 
-def _build_named(asked: ModelName, task: Task, folder: Path | None) -> PixelModel:
-    """A timm network, or one of the user's own, which takes pixels as they are."""
-    prefix, _, timm_name = asked.reference.partition(":")
-    is_timm, path, pretrained = prefix == "timm", None, False
-    if asked.weights != UNTRAINED and not (is_timm and asked.weights == DEFAULT):
-        path = find_weights(asked, task.name, folder, shipped=False)
-    if is_timm:
-        has_card = path is not None and path.with_suffix(".json").exists()
-        is_head = has_card and asked.reference in read_card(path).get("backbone", {})
-        pretrained = is_head or asked.weights == DEFAULT
-        net = published.build_timm(timm_name, task.n_classes, pretrained=pretrained)
+def _agreed(size: str | None, card: dict, asked: ModelName) -> str | None:
+    """The size asked for, or that of the weights; ValueError where they differ, and for a model of one size."""
+    if size is not None and asked.reference not in COMPACT:
+        raise ValueError(f"size={size!r} is for {', '.join(COMPACT)}; {asked.reference} has one size")
+    of_weights = card.get("size") or size
+    if size not in (None, of_weights):
+        raise ValueError(f"{card['file']} holds weights of size {of_weights!r}, not {size!r}; leave the size out")
+    return of_weights
+
+
+def _network(asked: ModelName, task: Task, size: str | None, *, pretrained: bool) -> PixelModel:
+    """The network that a name means behind its preprocessing, with public weights or random ones."""
+    (kind, name), look = _kind(asked.reference), dict(mean=task.mean, std=task.std)
+    if kind == "compact":
+        usual = "small" if task.name in SMALL_DATASETS else "base"
+        size, shape = shape_of(name, SIZES[family_of(name)], size or usual, usual)
+        model = PixelModel(COMPACT[name](task.n_classes, task.side, **shape), **look)
+        model.size = size
+    elif kind == "published":
+        _, side, _, build = PUBLISHED[name]
+        net = build(task.name, task.n_classes, pretrained=pretrained)
+        model = PixelModel(net, **look, input_side=side or task.side)
+    elif kind == "timm":
+        net = published.build_timm(name, task.n_classes, pretrained=pretrained)
         config = net.pretrained_cfg
-        about = dict(mean=config["mean"], std=config["std"], input_side=config["input_size"][-1])
+        model = PixelModel(net, mean=config["mean"], std=config["std"], input_side=config["input_size"][-1])
     else:
-        net, about = build_own(asked.reference, task.n_classes, task.side), dict(mean=(0.0,) * 3, std=(1.0,) * 3)
-    model = PixelModel(net, **about)
-    if pretrained:
-        model.source = {asked.reference: backbone_fingerprint(net)}
-    return _with_weights(model, path, asked, task.name, own=True)
-
-
-def _with_weights(model: PixelModel, path: Path | None, asked: ModelName, dataset: str, *, own: bool) -> PixelModel:
-    if path is not None:
-        model.source = load_named(model.net, path, asked, dataset, own=own)
-        model.path, model.trained = path, True
+        net, code = build_own(name, task.n_classes, task.side)
+        model = PixelModel(net, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # pixels as they are
+        model.code = code
     return model
+
+
+def _backbone(path: Path, card: dict, model: PixelModel, asked: ModelName) -> dict[str, Tensor]:
+    """What a file that holds a head alone stands on: the state of the public network, or of the file its card names."""
+    backbone = card.get("backbone")
+    if not backbone:
+        return {}
+    if len(backbone) != 1:
+        raise ValueError(f"{path.name} is a head on {' and '.join(backbone)}; it must stand on one network")
+    ((file, checksum),) = backbone.items()
+    if file == asked.reference:
+        state, actual = model.net.state_dict(), published.backbone_fingerprint(model.net)
+    else:
+        shipped = weights_path(model.family, "any", "any").parent
+        file = next((at / file for at in (path.parent, shipped) if (at / file).exists()), path.parent / file)
+        state, actual = read_weights(file), read_card(file)["sha256"]
+    if actual != checksum:
+        raise ValueError(f"{path.name} was trained on another backbone than {file} is now; train the head again")
+    head = f"{classifier_name(model.net)}."
+    return {key: value for key, value in state.items() if not key.startswith(head)}

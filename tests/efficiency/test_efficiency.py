@@ -31,10 +31,9 @@ from src.efficiency import (
 )
 from src.efficiency.size import card_accuracy, torchinfo_sizes
 from src.models import build_model
-from src.models.build import describe_task
-from src.models.compact import SIZES
-from src.models.weights import read_card, weights_path
-from src.names import parse_model
+from src.models.build import SIZES, Task
+from src.models.weights import read_card, save_weights, weights_path
+from src.names import ModelName
 from src.results import load_table
 
 
@@ -181,7 +180,7 @@ def test_the_model_comes_back_as_it_was():
 @pytest.mark.parametrize("dataset", ["fashion_mnist", "fashion_mnist_full"])
 def test_accuracy_is_the_cards_and_both_fashion_mnists_have_one(dataset):
     """fashion_mnist_full is measured with the weights of fashion_mnist, and had no card of its own name."""
-    card = read_card(weights_path(parse_model("cnn"), "fashion_mnist"))["test"]
+    card = read_card(weights_path("cnn", "cnn", "fashion_mnist"))["test"]
     expected = dict(accuracy=card["accuracy"], low=card["interval"][0], high=card["interval"][1])
     assert card_accuracy(build_model("cnn", dataset)) == expected
 
@@ -339,11 +338,27 @@ def test_variants_compute_the_same(variant):
 
 
 def test_a_cold_start_takes_longer_than_what_follows():
-    task = describe_task("fashion_mnist")
-    times = time_cold_start("mlp", task)
+    times = time_cold_start("mlp", "fashion_mnist")
     assert times["build_ms"] + times["first_ms"] > times["third_ms"] > 0  # each alone hangs on what else runs
-    with pytest.raises(RuntimeError, match="unknown model 'mpl'"):
-        time_cold_start("mpl", task)
+    with pytest.raises(RuntimeError, match="cold start of mpl failed.*unknown model 'mpl'"):
+        time_cold_start("mpl", "fashion_mnist")
+
+
+OWN = "from torch import nn\n\n\ndef build(n, s):\n    return nn.Sequential(nn.Flatten(), nn.Linear(3 * s * s, n))\n"
+
+
+def test_a_fresh_process_starts_every_kind_of_network_on_any_task(tmp_path, monkeypatch):
+    """Files are named from the working directory, which is not the repository's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    task = Task("pictures", 5, 16)
+    own = build_model("mine.py:build@untrained", task)
+    save_weights(own.net, tmp_path / "weights" / "mixer_pictures.safetensors", {})
+    for name in ("mixer=mine.py:build", ModelName("cnn", "cnn", "untrained"), "timm:test_resnet@untrained"):
+        times = time_cold_start(name, task, folder="weights")
+        assert times.keys() == {"build_ms", "first_ms", "third_ms"} and min(times.values()) > 0
+    with pytest.raises(RuntimeError, match="cold start of mixer failed.*no weights mixer_others.safetensors"):
+        time_cold_start("mixer=mine.py:build", Task("others", 5, 16), folder="weights")
 
 
 def test_energy_is_the_counters_difference(monkeypatch):
@@ -443,9 +458,8 @@ def test_the_front_by_hand():
 
 
 def test_figures_are_drawn_from_the_stored_tables_alone():
-    paper, stored, parts = (
-        load_table("results/cifar10", "06_efficiency", name) for name in ("costs", "timings", "blocks")
-    )
+    names = ("costs", "timings", "blocks")
+    paper, stored, parts = (load_table("results/cifar10", "06_efficiency", name) for name in names)
     pareto = plotting.efficiency.pareto(paper, stored)
     assert len(pareto.axes) == 4 and pareto.get_suptitle().startswith("cifar10, ")
     latency = tables.efficiency.one_image(stored).groupby("model")["ms"].median()

@@ -21,7 +21,7 @@ def closed_figures():
 def test_the_tables_and_figures_are_whole(shape):
     images, zoo = images_of(shape), {name: model for (name, _), model in zoo_of(shape).items()}
     (batch,) = make_loader(images.subset(4, seed=0), batch_size=4)
-    costs = efficiency.costs(zoo, batch.pixels, "pictures")
+    costs = efficiency.costs(zoo, batch.pixels)
     assert (costs["macs"] > 0).all() and costs["accuracy"].isna().all()  # no card tells it
     options = dict(variants=["eager"], threads=[1], batch_sizes=[1, 4], n_repeats=6, n_warmup=1, seed=0)
     builders = {name: (lambda model=model: model) for name, model in zoo.items()}

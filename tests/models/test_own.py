@@ -1,198 +1,283 @@
-"""Networks and weights of one's own, by name: what is taken, and what is refused in a line."""
+"""Networks from a file of the user's, and weights that they bring."""
 
-import json
-import pickle
+import re
+import sys
 
 import pytest
-import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from src.files import sha256
+from src.models import build_model, own
+from src.models.build import Task
+from src.models.weights import read_card, save_weights
+from src.training.finetuning import replace_classifier
+
+TASK = Task("pictures", n_classes=5, side=16)
+FILE = """
+from dataclasses import dataclass
 import torch
 from torch import nn
 
-from src.data import load_images
-from src.efficiency import time_cold_start
-from src.models import build_model
-from src.models.build import describe_task
-from src.models.weights import save_head, save_weights
 
-MINE = """
-from torch import nn
+@dataclass
+class Shape:
+    width: "int" = 6
 
-class Net(nn.Sequential):
-    def __init__(self, n_classes, side):
-        super().__init__(nn.Flatten(), nn.Linear(3 * side * side, n_classes))
 
 def build(n_classes, side):
-    return Net(n_classes, side)
+    width = Shape().width
+    last = nn.Linear(width * side**2 // 16, n_classes)
+    return nn.Sequential(nn.Conv2d(3, width, 4, 4), nn.BatchNorm2d(width), nn.Flatten(), last)
 
-def fails(n_classes, side):
-    return [][1]
 
-def gives_three(n_classes, side):
-    return Net(3, side)
+class Net(nn.Module):
+    def __init__(self, n_classes, side):
+        super().__init__()
+        self.head = nn.Linear(3, n_classes)
 
-def takes_others(n_classes, side):
-    return nn.Linear(5, n_classes)
-
-def gives_a_list(n_classes, side):
-    return [build(n_classes, side)]
-
-class GivesTwo(Net):
-    def forward(self, x):
-        return super().forward(x), x
-
-number = 5
+    def forward(self, pixels):
+        assert pixels.min() >= 0 and pixels.max() <= 1
+        return self.head(pixels.mean((2, 3)))
 """
 
 
 @pytest.fixture
-def mine(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text(MINE)
-    return path
+def here(tmp_path, monkeypatch):
+    """A working directory with mine.py in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(FILE)
+    return tmp_path
 
 
-@pytest.fixture
-def state(mine):
-    torch.manual_seed(1)
-    return build_model(f"{mine}:build@untrained", "cifar10").net.state_dict()
+def randomised(net: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(1)
+    for value in net.state_dict().values():
+        if value.is_floating_point():
+            value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+    return net
 
 
-@pytest.mark.parametrize("name", ["build", "Net"])
-def test_a_function_or_a_class_of_ones_own_takes_pixels_as_they_are(mine, name, capsys):
-    model = build_model(f"two={mine}:{name}@untrained", load_images("fashion_mnist", "test").subset(20, seed=0))
-    pixels = torch.rand(3, 3, 32, 32)
-    assert torch.equal(model(pixels), model.net(pixels)) and model(pixels).shape == (3, 10)
-    assert (model.name, model.family, model.trained, model.source) == ("two", f"{mine}:{name}", False, {})
-    build_model(f"{mine}:{name}@untrained", "cifar100")
-    assert capsys.readouterr().out.count(f"running {mine}") == 1  # said once, when it is run
+# --- the file
 
 
-@pytest.mark.parametrize("form", ["safetensors", "pt", "model.pt", "module.pth", "label"])
-def test_weights_of_ones_own_need_no_card(mine, state, tmp_path, form):
-    path = tmp_path / f"w.{form}"
-    if form in ("safetensors", "label"):
-        net = build_model(f"{mine}:Net@untrained", "cifar10").net
-        net.load_state_dict(state)
-        path = tmp_path / "mine_cifar10.safetensors"
-        save_weights(net, path, {})
-        path.with_suffix(".json").unlink()
-    else:
-        wrapped = {"pt": state, "model.pt": {"model": state, "epoch": 3}}
-        torch.save(wrapped.get(form, {f"module.{key}": value for key, value in state.items()}), path)
-    name = f"mine={mine}:build" if form == "label" else f"mine={mine}:build@{path}"
-    model = build_model(name, "cifar10", folder=tmp_path)
-    assert all(torch.equal(value, state[key]) for key, value in model.net.state_dict().items())
-    assert model.trained and list(model.source) == [path.name] and len(model.source[path.name]) == 64
-    assert model.path == path
+@pytest.mark.parametrize("callable_name", ["build", "Net"])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_function_or_a_class_of_ones_own_gives_a_model(here, capsys, callable_name, absolute):
+    file = f"{here}/mine.py" if absolute else "mine.py"
+    model = build_model(f"mixer={file}:{callable_name}@untrained", TASK)
+    assert capsys.readouterr().out == f"running {file}\n"
+    pixels = torch.rand(3, 3, 16, 16)
+    assert torch.equal(model(pixels), model.net(pixels)) and model(pixels).shape == (3, 5)  # pixels as they are
+    assert (model.name, model.family, model.reference) == ("mixer", "mixer", f"{file}:{callable_name}")
+    assert not model.training and not model.trained and model.path is None and model.source == {}
+    assert model.code == {"mine.py": sha256(here / "mine.py")}
+
+
+def test_the_file_is_run_once_and_again_when_it_has_changed(here, capsys):
+    first = build_model("mine.py:Net", TASK, weights=None)
+    assert type(build_model("mine.py:Net", TASK, weights=None).net) is type(first.net)
+    assert capsys.readouterr().out == "running mine.py\n"
+    (here / "mine.py").write_text(FILE.replace("nn.Linear(3, n_classes)", "nn.Linear(3, n_classes, bias=False)"))
+    assert build_model("mine.py:Net", TASK, weights=None).net.head.bias is None
+    assert capsys.readouterr().out == "running mine.py\n"
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "says"),
+    "name, error, message",
     [
-        ("{mine}:fails@untrained", ValueError, "fails failed for 10 classes of 32 pixels: IndexError"),
-        ("{mine}:nothing@untrained", ValueError, "mine.py has no function or class 'nothing'"),
-        ("{mine}:number@untrained", ValueError, "mine.py has no function or class 'number'"),
-        ("{mine}:gives_three@untrained", ValueError, r"gives torch.float32 \(2, 3\) for 2 images, not float"),
-        ("{mine}:GivesTwo@untrained", ValueError, "GivesTwo gives tuple for 2 images"),
-        ("{mine}:takes_others@untrained", ValueError, "takes_others failed for 10 classes of 32 pixels: RuntimeError"),
-        ("{mine}:gives_a_list@untrained", ValueError, "must give a torch module, not list"),
-        ("{folder}/none.py:build@untrained", FileNotFoundError, "there is no file .*none.py, seen from"),
-        ("{folder}/broken.py:build@untrained", ValueError, "broken.py cannot be run: SyntaxError"),
-        ("{folder}/exits.py:build@untrained", ValueError, "exits.py cannot be run: ModuleNotFoundError"),
-        ("{mine}:build", FileNotFoundError, "no weights 'default' of .*mine.py:build on cifar10; there are: none"),
-        ("{mine}:build@seed1", FileNotFoundError, "no weights 'seed1' of"),
-        ("{mine}:build@{folder}/none.pt", FileNotFoundError, "none.pt, which is no file, seen from"),
-        ("{mine}:build@{folder}/whole.pt", ValueError, "whole.pt is damaged, or holds more than tensors"),
-        ("{mine}:build@{folder}/evil.pt", ValueError, "evil.pt is damaged, or holds more than tensors and is refused"),
-        ("{mine}:build@{folder}/list.pt", ValueError, "list.pt holds no state dict of tensors"),
-        ("{mine}:build@{folder}/other.pt", ValueError, "other.pt does not fit the model: .*size mismatch"),
-        ("cnn@{folder}/other.pt", ValueError, "other.pt does not fit the model: .*Missing key"),
-        ("cnn@{folder}/card.safetensors", ValueError, "holds weights of mlp, not cnn and of cifar100, not"),
-        ("cnn@cnn_models/cnn_robust_cifar10.safetensors", ValueError, "holds weights of cnn_robust, not cnn"),
-        ("vit@vit_models/vit_fashion_mnist.safetensors", ValueError, "holds weights of fashion_mnist, not cifar10"),
-        ("timm:test_vit@seed9", FileNotFoundError, "no weights 'seed9' of timm:test_vit on cifar10"),
+        ("other.py:build", FileNotFoundError, "model 'other.py:build': there is no file other.py, seen from /"),
+        ("mine.py:bulid", ValueError, "the file has no function or class 'bulid'; it has Shape, build, Net"),
+        ("mine.py:torch", ValueError, "no function or class 'torch'"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_used_is_refused_in_a_line(mine, state, tmp_path, name, kind, says):
-    (tmp_path / "broken.py").write_text("def build(:")
-    (tmp_path / "exits.py").write_text("import no")
-    net = nn.Linear(2, 2)
-    torch.save(net, tmp_path / "whole.pt")
-    (tmp_path / "evil.pt").write_bytes(pickle.dumps(print))
-    torch.save([1, 2], tmp_path / "list.pt")
-    torch.save({"1.weight": torch.zeros(2, 2), "1.bias": torch.zeros(10)}, tmp_path / "other.pt")
-    about = {"model": "mlp", "dataset": "cifar100", "size": "base", "mean": [0.5] * 3, "std": [0.5] * 3}
-    save_weights(net, tmp_path / "card.safetensors", about)
-    with pytest.raises(kind, match=says) as refusal:
-        build_model(name.format(mine=mine, folder=tmp_path), "cifar10", folder=tmp_path)
-    assert len(str(refusal.value)) < 1200
+def test_what_is_not_there_is_named(here, name, error, message):
+    with pytest.raises(error, match=message):
+        build_model(name, TASK, weights=None)
 
 
-def test_a_fine_tuned_timm_model_comes_back_from_its_file(tmp_path):
+@pytest.mark.parametrize(
+    "code, error, message",
+    [
+        ("def build(n_classes, side:", RuntimeError, "mine.py fails when it is run: SyntaxError"),
+        ("import nothing_of_this_name", RuntimeError, "mine.py fails when it is run: ModuleNotFoundError: No module"),
+        ("raise SystemExit(3)", RuntimeError, "mine.py fails when it is run: SystemExit: 3"),
+        ("def build(): pass", RuntimeError, r"mine.py: build\(5, 16\) fails: TypeError: build\(\) takes 0 positional"),
+        ("def build(n, s): return 1 / 0", RuntimeError, "mine.py: build.* fails: ZeroDivisionError: division by zero"),
+        ("def build(n, s): return 'net'", ValueError, "mine.py:build must make an nn.Module, not str"),
+        ("def build(n, s): return nn.Linear(9, n)", ValueError, "mine.py:build fails on two images of 16x16 pixels"),
+        (
+            "def build(n, s): return nn.Sequential(nn.Flatten(), nn.Linear(768, n + 1))",
+            ValueError,
+            r"mine.py:build must give finite logits, floats \[2, 5\].* not torch.float32 \(2, 6\)",
+        ),
+        ("def build(n, s): return nn.Sequential(nn.Flatten(), nn.LSTM(768, n))", ValueError, "16x16 pixels, not tuple"),
+        (
+            "class build(nn.Module):\n"
+            "    def __init__(self, n, s):\n        super().__init__()\n        self.n = n\n"
+            "    def forward(self, x): return x.mean() / torch.zeros(len(x), self.n) * 0",
+            ValueError,
+            r"must give finite logits.*\[nan, nan, nan\]",
+        ),
+        (
+            "class build(nn.Module):\n"
+            "    def __init__(self, n, s):\n        super().__init__()\n        self.n = n\n"
+            "    def forward(self, x): return torch.zeros(len(x), self.n, dtype=torch.int)",
+            ValueError,
+            "must give finite logits, floats .* not torch.int32",
+        ),
+    ],
+)  # fmt: skip
+def test_a_file_that_fails_or_gives_no_logits_is_refused_by_name(here, code, error, message):
+    (here / "mine.py").write_text(f"import torch\nfrom torch import nn\n\n{code}\n")
+    modules = set(sys.modules)
+    with pytest.raises(error, match=message) as refusal:
+        build_model("mine.py:build", TASK, weights=None)
+    if error is RuntimeError or "fails on" in message:
+        assert refusal.value.__cause__ is not None and "\n" not in str(refusal.value)
+    if "when it is run" in message:
+        assert set(sys.modules) == modules
+
+
+def test_building_draws_no_random_numbers_but_the_networks_own(here):
     torch.manual_seed(0)
-    net = timm.create_model("test_resnet", num_classes=10)
-    torch.save(net.state_dict(), tmp_path / "plain.pt")
-    save_weights(net, tmp_path / "timm-test_resnet_cifar10_quick.safetensors", {"model": "timm:test_resnet"})
-    pixels = torch.rand(2, 3, 160, 160)
-    for name in (f"timm:test_resnet@{tmp_path}/plain.pt", "timm:test_resnet@quick"):
-        model = build_model(name, "cifar10", folder=tmp_path)
-        config = net.pretrained_cfg
-        mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
-        torch.testing.assert_close(model(pixels), net.eval()((pixels - mean) / std))
-        assert model.trained and model.family == "cnn"
-
-
-def test_a_head_on_a_timm_models_pretraining_needs_that_pretraining(tmp_path, monkeypatch):
+    model = build_model("mine.py:Net", TASK, weights=None)
+    after = torch.get_rng_state()
     torch.manual_seed(0)
-    pretrained = timm.create_model("test_vit", num_classes=10).state_dict()
-
-    def build(name, n_classes, *, pretrained):
-        net = timm.create_model(name, num_classes=n_classes)
-        if pretrained:
-            net.load_state_dict(state)
-        return net
-
-    state = dict(pretrained)
-    monkeypatch.setattr("src.models.build.published.build_timm", build)
-    start = build_model("timm:test_vit", "cifar10")
-    assert not start.trained and list(start.source) == ["timm:test_vit"]
-    head = nn.Linear(start.classifier.in_features, 10)
-    path = tmp_path / "timm-test_vit_cifar10.safetensors"
-    save_head(head, "head", path, {"backbone": start.source})
-    model = build_model(f"timm:test_vit@{path}", "cifar10")
-    assert torch.equal(model.classifier.weight, head.weight) and model.trained
-    assert torch.equal(model.net.cls_token, pretrained["cls_token"])
-    state["cls_token"] = state["cls_token"] + 1
-    with pytest.raises(ValueError, match="is a head on timm:test_vit as it was before"):
-        build_model(f"timm:test_vit@{path}", "cifar10")
+    alone = type(model.net)(5, 16)
+    assert torch.equal(alone.head.weight, model.net.head.weight) and torch.equal(torch.get_rng_state(), after)
 
 
-def test_a_narrower_network_is_built_again_from_its_card(tmp_path):
-    model = build_model("cnn@untrained", "cifar10", size="width=8")
-    assert model.net.conv1.weight.shape[0] == 8 and model.size == "width=8"
-    about = {"size": model.size, "mean": [0.5] * 3, "std": [0.5] * 3, "model": "cnn", "dataset": "cifar10"}
-    save_weights(model.net, tmp_path / "cnn_cifar10_w8.safetensors", about)
-    again = build_model("cnn@w8", "cifar10", folder=tmp_path)
-    assert again.size == "width=8" and again.name == "cnn@w8" and again.trained
-    with pytest.raises(ValueError, match="holds a network of size width=8, not base"):
-        build_model("cnn@w8", "cifar10", folder=tmp_path, size="base")
-    card = tmp_path / "cnn_cifar10_w8.json"
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"size": "width=eight"}))
-    with pytest.raises(ValueError, match="unknown size 'width=eight' of cnn"):
-        build_model("cnn@w8", "cifar10", folder=tmp_path)
+def test_the_linear_layer_that_gives_the_logits_can_be_replaced(here):
+    model = build_model("mine.py:build", TASK, weights=None)
+    assert model.classifier is model.net[-1]
+    replace_classifier(model, 7, seed=0)
+    assert model(torch.rand(2, 3, 16, 16)).shape == (2, 7)
+    (here / "mine.py").write_text(
+        FILE.replace("return self.head(pixels.mean((2, 3)))", "return self.head(pixels.mean((2, 3))).relu()")
+    )
+    with pytest.raises(ValueError, match="Net has no single linear classifier but None; it cannot be fine-tuned"):
+        build_model("mine.py:Net", TASK, weights=None).classifier  # noqa: B018
 
 
-def test_only_what_is_trained_counts_as_trained():
-    assert build_model("cnn", "fashion_mnist").trained
-    assert not build_model("cnn@untrained", "fashion_mnist").trained
-    assert not build_model("timm:test_vit@untrained", "fashion_mnist").trained
+# --- its weights
 
 
-def test_a_fresh_process_builds_what_a_user_named(mine, state, tmp_path):
-    torch.save(state, tmp_path / "w.pt")
-    images = load_images("fashion_mnist", "test").subset(20, seed=0)
-    task = describe_task(images)
-    times = time_cold_start(f"a={mine}:build@{tmp_path}/w.pt", task)
-    assert set(times) == {"build_ms", "first_ms", "third_ms"} and min(times.values()) > 0
-    with pytest.raises(RuntimeError, match="no weights 'default'"):
-        time_cold_start(f"a={mine}:build", task, folder=tmp_path)
+def written(net: nn.Module, form: str, folder) -> str:
+    state, file = net.state_dict(), folder / ("w.safetensors" if "safe" in form else "w.pt")
+    if form == "safetensors with a card":
+        save_weights(net, file, {"model": "elsewhere/mine.py:build", "dataset": "pictures"})
+    elif form == "safetensors":
+        save_file(state, file)
+    else:
+        wrapped = {f"module.{key}": value for key, value in state.items()}
+        torch.save(
+            {"bare": state, "state_dict": {"state_dict": wrapped, "epoch": 3}, "model": {"model": state}}[form], file
+        )
+    return str(file)
+
+
+@pytest.mark.parametrize("form", ["safetensors with a card", "safetensors", "bare", "state_dict", "model"])
+def test_weights_of_ones_own_come_in_every_usual_form(here, form):
+    trained = randomised(build_model("mine.py:build", TASK, weights=None).net)
+    file = written(trained, form, here)
+    model = build_model(f"mixer=mine.py:build@{file}", TASK)
+    pixels = torch.rand(3, 3, 16, 16)
+    assert torch.equal(model(pixels), trained(pixels)) and model.trained and str(model.path) == file
+    assert model.source == {model.path.name: sha256(file)} and model.card["sha256"] == sha256(file)
+
+
+def test_default_weights_are_those_that_a_run_has_trained(here):
+    folder = here / "runs" / "mine" / "weights"
+    with pytest.raises(FileNotFoundError) as refusal:
+        build_model("mixer=mine.py:build", TASK, folder=folder)
+    for part in (
+        "no weights mixer_pictures.safetensors",
+        'make train MODEL=mixer=mine.py:build DATASET=pictures ARGS="--run mine"',
+        "mine.py:build@untrained",
+    ):
+        assert part in str(refusal.value)
+    trained = randomised(build_model("mine.py:build", TASK, weights=None).net)
+    save_weights(trained, folder / "mixer_pictures.safetensors", {"model": "mine.py:build", "dataset": "pictures"})
+    model = build_model("mixer=mine.py:build", TASK, folder=folder)
+    assert model.path == folder / "mixer_pictures.safetensors" and torch.equal(model.net[0].weight, trained[0].weight)
+
+
+class Command:
+    def __reduce__(self):
+        return exec, ("import pathlib; pathlib.Path('owned').touch()",)
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (
+            "module",
+            r"holds more than tensors \(it names torch.nn.modules.linear.Linear\) and is refused; save the state",
+        ),
+        ("command", r"holds more than tensors \(it names \S*exec\) and is refused"),
+        ("list", "holds no state dict of tensors; save the state dict alone, torch.save"),
+        ("text", "is damaged, or holds more than tensors and is refused"),
+        ("script", "is damaged, or holds more than tensors"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused_with_the_reason_and_never_run(here, content, reason):
+    file = here / "w.pt"
+    if content == "text":
+        file.write_text("weights")
+    elif content == "script":
+        torch.jit.trace(nn.Linear(2, 2), torch.rand(1, 2)).save(file)
+    else:
+        torch.save({"module": nn.Linear(2, 2), "command": Command(), "list": [torch.zeros(2)]}[content], file)
+    with pytest.raises(ValueError, match=re.escape(str(file)) + ".*" + reason):
+        build_model(f"mine.py:build@{file}", TASK)
+    assert not (here / "owned").exists()
+
+
+@pytest.mark.parametrize("file", ["w.pt", "w.safetensors"])
+def test_quantised_weights_are_not_copied_as_values(here, file):
+    net = build_model("mine.py:Net", TASK, weights=None).net
+    state = net.state_dict() | {"head.weight": torch.ones(5, 3, dtype=torch.int8)}
+    torch.save(state, "w.pt") if file == "w.pt" else save_file(state, file)
+    with pytest.raises(ValueError, match=f"{file} does not fit the model: head.weight is int8, not float32; quantised"):
+        build_model(f"mine.py:Net@{file}", TASK)
+
+
+def test_weights_for_other_classes_are_refused(here):
+    torch.save(build_model("mine.py:Net", Task("other", 10, 16), weights=None).net.state_dict(), "w.pt")
+    with pytest.raises(ValueError, match=r"w.pt does not fit the model.*head.weight: .*\[10, 3\].*\[5, 3\]"):
+        build_model("mine.py:Net@w.pt", TASK)
+
+
+@pytest.mark.parametrize(
+    "model, dataset, message",
+    [
+        (
+            "mine.py:Net",
+            "others",
+            "w.safetensors holds weights of mine.py:Net on others, not of mine.py:Net on pictures",
+        ),
+        ("mine.py:build", "pictures", "holds weights of mine.py:build on pictures, not of mine.py:Net on pictures"),
+    ],
+)
+def test_weights_whose_card_names_another_model_or_data_set_are_refused(here, model, dataset, message):
+    net = build_model("mine.py:Net", TASK, weights=None).net
+    save_weights(net, here / "w.safetensors", {"model": model, "dataset": dataset})
+    with pytest.raises(ValueError, match=message):
+        build_model("mine.py:Net@w.safetensors", TASK)
+
+
+def test_a_card_beside_a_file_of_ones_own_is_checked(here):
+    save_weights(build_model("mine.py:Net", TASK, weights=None).net, here / "w.safetensors", {})
+    save_file(build_model("mine.py:Net", TASK, weights=None).net.state_dict(), "w.safetensors")
+    assert read_card(here / "w.safetensors")["sha256"]
+    with pytest.raises(ValueError, match="w.safetensors is not the file its card describes"):
+        build_model("mine.py:Net@w.safetensors", TASK)
+
+
+def test_nothing_is_run_for_a_name_that_is_only_looked_at(here, capsys):
+    from src.models.build import family_of
+
+    assert family_of("mixer=mine.py:build") == "mixer"
+    assert capsys.readouterr().out == "" and not [key for key in own._RUN if key[0] == here / "mine.py"]
