@@ -27,7 +27,8 @@ from src.files import fingerprint
 from src.models.predict import logits_of, predict
 from src.tables.statistics import hits
 from src.training import checkpoints, distributed
-from src.training.recipe import Recipe, learning_rate, make_optimisers
+from src.training.optimisers import learning_rate, make_optimisers
+from src.training.recipe import Recipe
 
 CHECKPOINT_SECONDS = 60  # between checkpoints within an epoch; each epoch ends with one as well
 

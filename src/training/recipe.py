@@ -1,12 +1,6 @@
-"""Recipes of training: every field on the card of the weights, the learning rate and the optimisers."""
+"""Recipes of training: every field stands on the card of the weights. Read without torch."""
 
-import math
 from dataclasses import dataclass, replace
-
-import torch
-from torch import nn
-
-from src.data.augment import Augmentation
 
 
 @dataclass(frozen=True)
@@ -51,12 +45,17 @@ class Recipe:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
         if not 0 <= self.eps_255 <= 255:
             raise ValueError(f"eps_255 must be in [0, 255], not {self.eps_255}")
+        if not 0 < self.crop_scale <= 1:
+            raise ValueError(f"crop_scale must be in (0, 1], not {self.crop_scale}")
+        if self.crop_pad < 0 or self.mixup < 0:
+            raise ValueError(f"crop_pad and mixup must be at least 0, not {self.crop_pad} and {self.mixup}")
         if self.crop_pad and self.crop_scale != 1:
             raise ValueError(f"crop_pad needs crop_scale 1, not {self.crop_scale}")
-        self.augmentation()  # checks crop_scale, crop_pad and mixup
 
-    def augmentation(self) -> Augmentation | None:
+    def augmentation(self) -> "Augmentation | None":
         """Crops, flips and mixing; None for images as they are."""
+        from src.data.augment import Augmentation  # imports torch
+
         if self.crop_pad or self.crop_scale != 1:
             return Augmentation(scale=(self.crop_scale, 1.0), pad=self.crop_pad, mixup=self.mixup)
         return Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, mixup=self.mixup) if self.mixup else None
@@ -82,25 +81,3 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
 }
 # data set of a model -> the one it is trained on, where that is another
 TRAINED_ON = {"fashion_mnist": "fashion_mnist_full"}
-
-
-def make_optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW or SGD, or Muon with AdamW; biases, norms and embeddings of one dimension are spared the weight decay."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    # the last matrix is the classifier, whose rows stand for classes: not one for Muon
-    hidden = [p for p in trained if p.ndim == 2][:-1] if recipe.optimiser == "muon" else []
-    rest = [p for p in trained if not any(p is matrix for matrix in hidden)]
-    decayed = {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay}
-    groups = [decayed, {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0}]
-    if recipe.optimiser == "sgd":
-        return [torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)]
-    options = dict(lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
-    return [torch.optim.AdamW(groups, lr=recipe.lr), *([torch.optim.Muon(hidden, **options)] if hidden else [])]
-
-
-def learning_rate(recipe: Recipe, step: int, n_steps: int) -> float:
-    """Linear warm-up, then half a cosine to zero (Loshchilov & Hutter 2017), of a step from 0: no state to resume."""
-    warmup = max(1, round(recipe.warmup * n_steps))
-    if step < warmup:
-        return recipe.lr * (step + 1) / warmup
-    return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))

@@ -23,7 +23,7 @@ from src.training import Recipe, fine_tune, train
 from src.training import loop as training
 from src.training.checkpoints import Progress, file_of
 from src.training.finetuning import FrozenBackbone, replace_classifier
-from src.training.loop import learning_rate
+from src.training.optimisers import learning_rate, make_optimisers
 
 QUICK = Recipe(epochs=2, batch_size=25, crop_scale=1.0)
 
@@ -92,7 +92,7 @@ def test_every_step_uses_its_learning_rate_and_the_history_ends_epochs_with_it(f
 def test_weight_decay_shrinks_matrices_and_kernels_alone(name, optimiser):
     model = compact(name)
     before = {key: value.clone() for key, value in model.named_parameters()}
-    optimisers = training.make_optimisers(model, Recipe(lr=0.1, weight_decay=0.5, optimiser=optimiser))
+    optimisers = make_optimisers(model, Recipe(lr=0.1, weight_decay=0.5, optimiser=optimiser))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     for each in optimisers:
@@ -108,14 +108,14 @@ def test_weight_decay_shrinks_matrices_and_kernels_alone(name, optimiser):
 @pytest.mark.parametrize("name", ["mlp", "vit"])
 def test_muon_has_the_hidden_matrices_and_adamw_the_rest(name):
     model = compact(name)
-    adamw, muon = training.make_optimisers(model, Recipe(optimiser="muon"))
+    adamw, muon = make_optimisers(model, Recipe(optimiser="muon"))
     assert isinstance(adamw, torch.optim.AdamW) and isinstance(muon, torch.optim.Muon)
     names = {id(parameter): key for key, parameter in model.named_parameters()}
     held = [{names[id(p)] for group in each.param_groups for p in group["params"]} for each in (adamw, muon)]
     assert held[0] | held[1] == set(names.values()) and not held[0] & held[1]
     assert all(model.get_parameter(key).ndim == 2 for key in held[1])
     assert not any("head" in key or "linear_out" in key for key in held[1])
-    assert len(training.make_optimisers(nn.Linear(3, 2), Recipe(optimiser="muon"))) == 1  # a classifier alone
+    assert len(make_optimisers(nn.Linear(3, 2), Recipe(optimiser="muon"))) == 1  # a classifier alone
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_muon_has_the_hidden_matrices_and_adamw_the_rest(name):
         (dict(epochs=0), "epochs must be at least 1, not 0"),
         (dict(batch_size=0), "batch_size must be at least 1, not 0"),
         (dict(ema=1.0), r"ema must be in \[0, 1\), not 1.0"),
-        (dict(crop_scale=1.5), "scale must be"),
-        (dict(crop_scale=0.0), "scale must be"),
-        (dict(mixup=-1.0), "mixup at least 0"),
+        (dict(crop_scale=1.5), "crop_scale must be"),
+        (dict(crop_scale=0.0), "crop_scale must be"),
+        (dict(mixup=-1.0), "mixup must be at least 0"),
         (dict(eps_255=-8.0), r"eps_255 must be in \[0, 255\], not -8.0"),
     ],
 )
@@ -237,7 +237,7 @@ def test_label_smoothing_and_mixed_labels_enter_the_loss():
     nn.init.eye_(model.weight)
     batch = training.Batch(pixels, labels, torch.arange(6))
     recipe = Recipe(label_smoothing=0.2)
-    loss, right, _ = training._training_step(model, training.make_optimisers(model, recipe), batch, recipe)
+    loss, right, _ = training._training_step(model, make_optimisers(model, recipe), batch, recipe)
     target = 0.8 * labels.numpy() + 0.2 / 4
     log_probs = logits.numpy() - np.log(np.exp(logits.numpy()).sum(1, keepdims=True))
     assert loss == pytest.approx(-(target * log_probs).sum(1).mean(), rel=1e-5)
