@@ -69,6 +69,7 @@ def fit(
     progress,
 ) -> pd.DataFrame:
     """The loop behind `train` and `fine_tune`: steps, checkpoints, validation, and the averaged weights at the end."""
+    recipe = recipe.on(next(model.parameters()).device)
     replica = distributed.replicate(model)
     torch.manual_seed(recipe.seed + 1_000_003 * distributed.rank())  # dropout and the like
     n_steps = recipe.epochs * len(loader)

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,13 +123,18 @@ def test_muon_has_the_hidden_matrices_and_adamw_the_rest(name):
     "value, message",
     [
         (dict(optimiser="adam"), "unknown optimiser 'adam'; choose from adamw, sgd, muon"),
-        (dict(dtype="bf16"), "unknown dtype 'bf16'; choose from float32, bfloat16"),
+        (dict(dtype="bf16"), "unknown dtype 'bf16'; choose from float32, bfloat16, auto"),
         (dict(epochs=0), "epochs must be at least 1, not 0"),
         (dict(batch_size=0), "batch_size must be at least 1, not 0"),
         (dict(ema=1.0), r"ema must be in \[0, 1\), not 1.0"),
         (dict(crop_scale=1.5), "crop_scale must be"),
         (dict(crop_scale=0.0), "crop_scale must be"),
         (dict(mixup=-1.0), "mixup must be at least 0"),
+        (dict(lr=0.0), "lr must be above 0 and finite, not 0.0"),
+        (dict(lr=math.nan), "lr must be above 0 and finite, not nan"),
+        (dict(weight_decay=-1.0), "weight_decay must be at least 0 and finite, not -1.0"),
+        (dict(gradient_clip=math.inf), "gradient_clip must be at least 0 and finite, not inf"),
+        (dict(crop_scale=0.5, crop_pad=4), "crop_pad needs crop_scale 1, not 0.5"),
         (dict(eps_255=-8.0), r"eps_255 must be in \[0, 255\], not -8.0"),
     ],
 )
@@ -259,6 +265,22 @@ def test_bfloat16_trains_float32_weights(few_clothes):
     history = train(model, few_clothes, recipe, progress=False)
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("fast", ["float32", "bfloat16"])
+def test_auto_trains_in_the_faster_dtype_of_the_device(few_clothes, tmp_path, monkeypatch, fast):
+    """A run that goes on with the dtype by name is the same run, with the same checkpoint."""
+    monkeypatch.setattr("src.runtime.fast_dtype", lambda device: fast)
+    assert (
+        replace(QUICK, dtype="auto").on("cpu") == replace(QUICK, dtype=fast) != QUICK.on("cpu") or fast == QUICK.dtype
+    )
+    states = []
+    for dtype in ("auto", fast):
+        model = compact()
+        train(model, few_clothes, replace(QUICK, dtype=dtype), checkpoint_folder=tmp_path, progress=False)
+        states.append(state_of(model))
+    assert_same_state(*states)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(few_clothes):
