@@ -10,7 +10,7 @@ from torch import nn
 
 from src.data import load_images
 from src.models import build_model
-from src.training import Recipe, checkpoints, distributed, fine_tune, shipped, train
+from src.training import Recipe, checkpoints, distributed, fine_tune, saving, train
 from src.training import loop as training
 
 N, N_VAL = 71, 20  # in batches of 16 the last has 7, which two processes share as 4 and 3
@@ -67,10 +67,10 @@ def refusals() -> list[str]:
 
 def card(folder: Path) -> dict | None:
     """Of a small network that is trained, measured and saved as the shipped ones are."""
-    shipped.TRAINED_ON, shipped.N_HELD_OUT = {}, 9_950
-    shipped.weights_path = lambda *_: folder / "mlp.safetensors"
+    saving.TRAINED_ON, saving.N_HELD_OUT = {}, 9_950
+    saving.weights_path = lambda *_: folder / "mlp.safetensors"
     options = dict(size="small", recipe=CURVES["mlp"], device="cpu", checkpoint_folder=folder / "checkpoints")
-    return shipped.train_and_save("mlp", "fashion_mnist", **options)
+    return saving.train_and_save("mlp", "fashion_mnist", **options)
 
 
 def with_dropout(folder: Path, death: int | None) -> dict:

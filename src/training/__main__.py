@@ -13,7 +13,7 @@ import torch
 
 from src.models.build import COMPACT, build_model
 from src.training.recipe import RECIPES
-from src.training.shipped import train_and_save
+from src.training.saving import train_and_save
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from src.models.build import COMPACT, SIZES, family_of
 from src.models.predict import predict
 from src.paths import ROOT
 from src.tables.statistics import hits
-from src.training import shipped
+from src.training import saving
 from src.training.recipe import RECIPES
 
 
@@ -21,9 +21,9 @@ from src.training.recipe import RECIPES
 def scratch(tmp_path, monkeypatch):
     """Weights and checkpoints go into a folder of the test; the data are 300 embedded images a split."""
     monkeypatch.setattr(weights, "ROOT", tmp_path)
-    monkeypatch.setattr(shipped, "TRAINED_ON", {})
-    monkeypatch.setattr(shipped, "N_HELD_OUT", 50)
-    monkeypatch.setattr(shipped, "load_images", lambda name, split: load_images(name, split).subset(300, seed=0))
+    monkeypatch.setattr(saving, "TRAINED_ON", {})
+    monkeypatch.setattr(saving, "N_HELD_OUT", 50)
+    monkeypatch.setattr(saving, "load_images", lambda name, split: load_images(name, split).subset(300, seed=0))
     return tmp_path
 
 
@@ -39,7 +39,7 @@ def test_what_is_trained_is_found_again_with_its_card(scratch, name):
     eps_255 = 8.0 if name == "cnn_robust" else 0.0
     recipe = replace(RECIPES[family, "fashion_mnist", "small"], epochs=1, lr=0.01, eps_255=eps_255, seed=3)
     options = dict(size="small", recipe=recipe, device="cpu", checkpoint_folder=scratch / "checkpoints")
-    card = shipped.train_and_save(name, "fashion_mnist", label="trial", **options)
+    card = saving.train_and_save(name, "fashion_mnist", label="trial", **options)
     file = scratch / f"{family}_models" / f"{name}_fashion_mnist_trial.safetensors"
     assert file.exists() and weights.read_card(file) == card
     assert card["recipe"]["seed"] == 3 and "250 training images; 50 more held out" in card["data"]
@@ -58,7 +58,7 @@ def test_what_is_trained_is_found_again_with_its_card(scratch, name):
 def test_the_card_of_a_finished_run_is_made_again_without_training(scratch):
     recipe = replace(RECIPES["mlp", "fashion_mnist", "small"], epochs=1)
     options = dict(size="small", recipe=recipe, device="cpu", checkpoint_folder=scratch / "checkpoints")
-    cards = [shipped.train_and_save("mlp", "fashion_mnist", **options) for _ in range(2)]
+    cards = [saving.train_and_save("mlp", "fashion_mnist", **options) for _ in range(2)]
     assert cards[0]["sha256"] == cards[1]["sha256"]
     assert cards[0]["history"] == cards[1]["history"]
 

@@ -1,4 +1,4 @@
-"""The shipped weights: training by a recipe, the measurements on the card, the files."""
+"""Trained weights: training by a recipe, the measurements on the card, the files."""
 
 from pathlib import Path
 
