@@ -37,8 +37,8 @@ report: setup  ## run the study: CONFIG=embedded (default), cifar10 or cifar100;
 notebook: setup  ## open the notebooks in JupyterLab
 	$(RUN) jupyter lab
 
-train: setup  ## train a compact model again: MODEL=cnn DATASET=cifar10 [ARGS="--seed 1 --label seed1"] [PROCESSES=2]
-	$(RUN) $(if $(PROCESSES),torchrun --standalone --nproc-per-node $(PROCESSES),python) -m src.training $(MODEL) $(DATASET) $(ARGS)
+train: setup  ## train a network: MODEL=cnn (or timm:NAME, FILE.py:NAME) DATASET=cifar10 [ARGS="--set epochs=5 --run mine"]
+	@$(RUN) $(if $(PROCESSES),torchrun --standalone --nproc-per-node $(PROCESSES),python) -m src.training "$(MODEL)" "$(DATASET)" $(ARGS)
 
 betons: setup  ## fetch the 2023 report's CIFAR-10 and CIFAR-100 as .beton files
 	$(RUN) python -m src.data.download

@@ -95,5 +95,7 @@ RECIPES: dict[tuple[str, str, str], Recipe] = {
     ("vit", "cifar100", "base"): replace(_VIT, epochs=12, crop_scale=0.7),
     ("vit", "cifar100", "small"): Recipe(epochs=8, batch_size=64, lr=1e-3, crop_scale=0.5),
 }
+# for a network or a data set without a recipe of its own: many steps on few images
+UNTUNED = Recipe(epochs=20, batch_size=64, crop_scale=0.7, dtype="auto")
 # data set of a model -> the one it is trained on, where that is another
 TRAINED_ON = {"fashion_mnist": "fashion_mnist_full"}
