@@ -99,7 +99,7 @@ def fit(
                 tick, spent = time.monotonic(), time.monotonic() - tick
                 state.seconds += spent
                 bar.update()
-                bar.set_postfix(epoch=state.epoch + 1, **state.means())
+                bar.set_postfix(epoch=state.epoch + 1, **state.means(), refresh=False)
                 due = torch.full((), float(tick - last_save > CHECKPOINT_SECONDS), device=batch.pixels.device)
                 if distributed.total(due) > 0:  # in any process
                     checkpoints.save(checkpoint, state, **parts)

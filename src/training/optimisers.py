@@ -3,8 +3,10 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from src.runtime import fast_dtype
 from src.training.recipe import Recipe
 
 
@@ -17,9 +19,27 @@ def make_optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimi
     decayed = {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay}
     groups = [decayed, {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0}]
     if recipe.optimiser == "sgd":
-        return [torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)]
-    options = dict(lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
-    return [torch.optim.AdamW(groups, lr=recipe.lr), *([torch.optim.Muon(hidden, **options)] if hidden else [])]
+        return [torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True, fused=True)]
+    adamw = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    if not hidden:
+        return [adamw]
+    muon = torch.optim.Muon if fast_dtype(hidden[0].device) == "bfloat16" else Float32Muon
+    return [adamw, muon(hidden, lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")]
+
+
+class Float32Muon(torch.optim.Muon):
+    """Torch's Muon, its Newton-Schulz iteration in float32: where bfloat16 is emulated it would take most of a step."""
+
+    def step(self, closure=None):
+        with _NoBfloat16():
+            return super().step(closure)
+
+
+class _NoBfloat16(TorchFunctionMode):
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is Tensor.bfloat16:
+            return args[0].float().clone()
+        return function(*args, **(kwargs or {}))
 
 
 def learning_rate(recipe: Recipe, step: int, n_steps: int) -> float:

@@ -119,6 +119,25 @@ def test_muon_has_the_hidden_matrices_and_adamw_the_rest(name):
     assert len(make_optimisers(nn.Linear(3, 2), Recipe(optimiser="muon"))) == 1  # a classifier alone
 
 
+@pytest.mark.parametrize("fast, bits", [("float32", 20), ("bfloat16", 8)])
+def test_muon_computes_in_bfloat16_only_where_that_is_fast(monkeypatch, fast, bits):
+    """Against its iteration written out in float64; Keller Jordan's coefficients, the size of an AdamW step."""
+    monkeypatch.setattr("src.training.optimisers.fast_dtype", lambda device: fast)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 40, bias=False), nn.Linear(40, 2))
+    start, gradient = model[0].weight.detach().clone().double(), torch.randn(40, 24, dtype=torch.float64)
+    _, muon = make_optimisers(model, Recipe(optimiser="muon", lr=0.5, weight_decay=0.0))
+    model[0].weight.grad = gradient.float()
+    muon.step()
+    x = gradient.T / gradient.norm()
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    expected = -0.5 * 0.2 * math.sqrt(40) * x.T
+    gap = (model[0].weight.double() - start - expected).norm() / expected.norm()
+    assert 2.0 ** -(bits + 6) < gap < 2.0 ** -(bits - 6) and model[0].weight.dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     "value, message",
     [
