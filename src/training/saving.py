@@ -28,7 +28,10 @@ def start_of(model: ModelName, sets: Sets, recipe: Recipe, *, size: str | None =
     seed_everything(recipe.seed)
     dataset = sets.dataset if sets.dataset in DATASETS else sets.train
     weights = model.weights if starts_trained(model) else None
-    return build_model(model.reference, dataset, weights=weights, size=size)
+    network = build_model(model.reference, dataset, weights=weights, size=size)
+    if model.reference.startswith("timm:"):  # its CNNs train a fifth to a half faster; a network's own .view might fail
+        network.to(memory_format=torch.channels_last)
+    return network
 
 
 def train_and_save(
