@@ -89,8 +89,9 @@ def save_trained(
     """Write what `fine_tune` or `train` left as weights with a card, and return the file.
 
     name: of the model, as users write it.  dataset: its label.  data: a sentence on what it was trained on.
-    mode: "linear" writes the classifier alone, and names on the card the backbone it belongs on; any other mode writes
-    all weights.  The file is <folder>/<model>_<data set>[_<label>].safetensors; one of the same kind is replaced.
+    mode: "linear" writes the classifier alone, and names on the card the backbone it belongs on: the file it came from,
+    or timm's name, and a checksum.  Any other mode writes all weights.
+    The file is <folder>/<model>_<data set>[_<label>].safetensors; one of the same kind is replaced.
     Raises ValueError where a head would replace a whole network or the other way round, and for a head on a backbone
     whose weights have no source.
     """
@@ -107,7 +108,8 @@ def save_trained(
         return path
     if not network.source:
         raise ValueError(f"{name} is a head on weights without a source; save all weights instead")
-    save_head(network.classifier, classifier_name(network.net), path, card | {"backbone": network.source})
+    backbone = dict(list(network.source.items())[-1:])  # what a head stood on comes after the head
+    save_head(network.classifier, classifier_name(network.net), path, card | {"backbone": backbone})
     return path
 
 
