@@ -49,7 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     if card:
         test, name = card["test"], path.relative_to(ROOT)
-        print(f"{name}: {test['accuracy']:.2%} {test['interval']} on {test['n']:,} test images")
+        low, high = test["interval"]
+        print(f"{name}: {test['accuracy']:.2%} [{low:.2%}, {high:.2%}] of {test['n']:,} test images right")
         print(f"its name: {'' if model.label == model.full else f'{model.label}='}{model.reference}@{name}")
 
 
