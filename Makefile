@@ -39,8 +39,8 @@ publish: setup  ## put the tables of a run into results/, which nothing else wri
 notebook: setup  ## open the notebooks in JupyterLab
 	$(PATHS) jupyter lab
 
-train: setup  ## train a compact model again: MODEL=cnn DATASET=cifar10 [ARGS="--seed 1 --label seed1"] [PROCESSES=2]
-	$(PATHS) $(if $(PROCESSES),torchrun --standalone --nproc-per-node $(PROCESSES),python) -m src.training $(MODEL) $(DATASET) $(ARGS)
+train: setup  ## train a network: MODEL=cnn (or timm:NAME, FILE.py:NAME) DATASET=cifar10 [ARGS="--set epochs=5 --run mine"]
+	@$(PATHS) $(if $(PROCESSES),torchrun --standalone --nproc-per-node $(PROCESSES),python) -m src.training "$(MODEL)" "$(DATASET)" $(ARGS)
 
 betons: setup  ## fetch the 2023 report's CIFAR-10 and CIFAR-100 as .beton files
 	$(PATHS) python -m src.data.download

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from src.paths import ROOT
-from src.runtime import device_label, pick_device, provenance, seed_everything
+from src.runtime import device_label, fast_dtype, pick_device, provenance, seed_everything
 
 
 def draw(generator: torch.Generator) -> list[float]:
@@ -39,6 +39,32 @@ def test_a_device_that_is_not_here_is_refused_with_the_choices(name):
 def test_a_run_that_asks_for_a_gpu_never_falls_back():
     with pytest.raises(ValueError, match="device 'cuda' is not on this machine"):
         pick_device("cuda")
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        ("fpu avx2 avx512f avx512_bf16", "bfloat16"),
+        ("fpu avx512f amx_bf16 amx_tile", "bfloat16"),
+        ("fpu avx2 avx512f", "float32"),
+        (None, "float32"),  # no Linux
+    ],
+)
+def test_bfloat16_is_fast_only_where_the_processor_has_it(monkeypatch, tmp_path, flags, expected):
+    file = tmp_path / "cpuinfo"
+    if flags:
+        file.write_text(f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+    monkeypatch.setattr("src.runtime.CPUINFO", file)
+    assert fast_dtype("cpu") == fast_dtype(torch.device("cpu")) == expected
+    assert fast_dtype("mps") == "float32"
+    if flags:
+        assert device_label(torch.device("cpu")) == "Some CPU"
+
+
+@pytest.mark.parametrize("there, expected", [(True, "bfloat16"), (False, "float32")])
+def test_bfloat16_on_a_gpu_that_has_it(monkeypatch, there, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: there)
+    assert fast_dtype("cuda") == expected
 
 
 def test_provenance_says_where_a_number_comes_from():

@@ -27,7 +27,8 @@ from src.files import fingerprint
 from src.models.predict import logits_of, predict
 from src.tables.statistics import hits
 from src.training import checkpoints, distributed
-from src.training.recipe import Recipe, learning_rate, make_optimisers
+from src.training.optimisers import learning_rate, make_optimisers
+from src.training.recipe import Recipe
 
 CHECKPOINT_SECONDS = 60  # between checkpoints within an epoch; each epoch ends with one as well
 
@@ -68,6 +69,7 @@ def fit(
     progress,
 ) -> pd.DataFrame:
     """The loop behind `train` and `fine_tune`: steps, checkpoints, validation, and the averaged weights at the end."""
+    recipe = recipe.on(next(model.parameters()).device)
     replica = distributed.replicate(model)
     torch.manual_seed(recipe.seed + 1_000_003 * distributed.rank())  # dropout and the like
     n_steps = recipe.epochs * len(loader)
@@ -97,7 +99,7 @@ def fit(
                 tick, spent = time.monotonic(), time.monotonic() - tick
                 state.seconds += spent
                 bar.update()
-                bar.set_postfix(epoch=state.epoch + 1, **state.means())
+                bar.set_postfix(epoch=state.epoch + 1, **state.means(), refresh=False)
                 due = torch.full((), float(tick - last_save > CHECKPOINT_SECONDS), device=batch.pixels.device)
                 if distributed.total(due) > 0:  # in any process
                     checkpoints.save(checkpoint, state, **parts)

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from src.training import Recipe, fine_tune, train
 from src.training import loop as training
 from src.training.checkpoints import Progress, file_of
 from src.training.finetuning import FrozenBackbone, replace_classifier
-from src.training.loop import learning_rate
+from src.training.optimisers import learning_rate, make_optimisers
 
 QUICK = Recipe(epochs=2, batch_size=25, crop_scale=1.0)
 
@@ -92,7 +93,7 @@ def test_every_step_uses_its_learning_rate_and_the_history_ends_epochs_with_it(f
 def test_weight_decay_shrinks_matrices_and_kernels_alone(name, optimiser):
     model = compact(name)
     before = {key: value.clone() for key, value in model.named_parameters()}
-    optimisers = training.make_optimisers(model, Recipe(lr=0.1, weight_decay=0.5, optimiser=optimiser))
+    optimisers = make_optimisers(model, Recipe(lr=0.1, weight_decay=0.5, optimiser=optimiser))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     for each in optimisers:
@@ -108,27 +109,51 @@ def test_weight_decay_shrinks_matrices_and_kernels_alone(name, optimiser):
 @pytest.mark.parametrize("name", ["mlp", "vit"])
 def test_muon_has_the_hidden_matrices_and_adamw_the_rest(name):
     model = compact(name)
-    adamw, muon = training.make_optimisers(model, Recipe(optimiser="muon"))
+    adamw, muon = make_optimisers(model, Recipe(optimiser="muon"))
     assert isinstance(adamw, torch.optim.AdamW) and isinstance(muon, torch.optim.Muon)
     names = {id(parameter): key for key, parameter in model.named_parameters()}
     held = [{names[id(p)] for group in each.param_groups for p in group["params"]} for each in (adamw, muon)]
     assert held[0] | held[1] == set(names.values()) and not held[0] & held[1]
     assert all(model.get_parameter(key).ndim == 2 for key in held[1])
     assert not any("head" in key or "linear_out" in key for key in held[1])
-    assert len(training.make_optimisers(nn.Linear(3, 2), Recipe(optimiser="muon"))) == 1  # a classifier alone
+    assert len(make_optimisers(nn.Linear(3, 2), Recipe(optimiser="muon"))) == 1  # a classifier alone
+
+
+@pytest.mark.parametrize("fast, bits", [("float32", 20), ("bfloat16", 8)])
+def test_muon_computes_in_bfloat16_only_where_that_is_fast(monkeypatch, fast, bits):
+    """Against its iteration written out in float64; Keller Jordan's coefficients, the size of an AdamW step."""
+    monkeypatch.setattr("src.training.optimisers.fast_dtype", lambda device: fast)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 40, bias=False), nn.Linear(40, 2))
+    start, gradient = model[0].weight.detach().clone().double(), torch.randn(40, 24, dtype=torch.float64)
+    _, muon = make_optimisers(model, Recipe(optimiser="muon", lr=0.5, weight_decay=0.0))
+    model[0].weight.grad = gradient.float()
+    muon.step()
+    x = gradient.T / gradient.norm()
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    expected = -0.5 * 0.2 * math.sqrt(40) * x.T
+    gap = (model[0].weight.double() - start - expected).norm() / expected.norm()
+    assert 2.0 ** -(bits + 6) < gap < 2.0 ** -(bits - 6) and model[0].weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
     "value, message",
     [
         (dict(optimiser="adam"), "unknown optimiser 'adam'; choose from adamw, sgd, muon"),
-        (dict(dtype="bf16"), "unknown dtype 'bf16'; choose from float32, bfloat16"),
+        (dict(dtype="bf16"), "unknown dtype 'bf16'; choose from float32, bfloat16, auto"),
         (dict(epochs=0), "epochs must be at least 1, not 0"),
         (dict(batch_size=0), "batch_size must be at least 1, not 0"),
         (dict(ema=1.0), r"ema must be in \[0, 1\), not 1.0"),
-        (dict(crop_scale=1.5), "scale must be"),
-        (dict(crop_scale=0.0), "scale must be"),
-        (dict(mixup=-1.0), "mixup at least 0"),
+        (dict(crop_scale=1.5), "crop_scale must be"),
+        (dict(crop_scale=0.0), "crop_scale must be"),
+        (dict(mixup=-1.0), "mixup must be at least 0"),
+        (dict(lr=0.0), "lr must be above 0 and finite, not 0.0"),
+        (dict(lr=math.nan), "lr must be above 0 and finite, not nan"),
+        (dict(weight_decay=-1.0), "weight_decay must be at least 0 and finite, not -1.0"),
+        (dict(gradient_clip=math.inf), "gradient_clip must be at least 0 and finite, not inf"),
+        (dict(crop_scale=0.5, crop_pad=4), "crop_pad needs crop_scale 1, not 0.5"),
         (dict(eps_255=-8.0), r"eps_255 must be in \[0, 255\], not -8.0"),
     ],
 )
@@ -237,7 +262,7 @@ def test_label_smoothing_and_mixed_labels_enter_the_loss():
     nn.init.eye_(model.weight)
     batch = training.Batch(pixels, labels, torch.arange(6))
     recipe = Recipe(label_smoothing=0.2)
-    loss, right, _ = training._training_step(model, training.make_optimisers(model, recipe), batch, recipe)
+    loss, right, _ = training._training_step(model, make_optimisers(model, recipe), batch, recipe)
     target = 0.8 * labels.numpy() + 0.2 / 4
     log_probs = logits.numpy() - np.log(np.exp(logits.numpy()).sum(1, keepdims=True))
     assert loss == pytest.approx(-(target * log_probs).sum(1).mean(), rel=1e-5)
@@ -259,6 +284,22 @@ def test_bfloat16_trains_float32_weights(few_clothes):
     history = train(model, few_clothes, recipe, progress=False)
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("fast", ["float32", "bfloat16"])
+def test_auto_trains_in_the_faster_dtype_of_the_device(few_clothes, tmp_path, monkeypatch, fast):
+    """A run that goes on with the dtype by name is the same run, with the same checkpoint."""
+    monkeypatch.setattr("src.runtime.fast_dtype", lambda device: fast)
+    assert (
+        replace(QUICK, dtype="auto").on("cpu") == replace(QUICK, dtype=fast) != QUICK.on("cpu") or fast == QUICK.dtype
+    )
+    states = []
+    for dtype in ("auto", fast):
+        model = compact()
+        train(model, few_clothes, replace(QUICK, dtype=dtype), checkpoint_folder=tmp_path, progress=False)
+        states.append(state_of(model))
+    assert_same_state(*states)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(few_clothes):
