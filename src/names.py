@@ -34,6 +34,12 @@ class ModelName:
         return slug(self.label)
 
     @property
+    def called(self) -> list[str]:
+        """The label, if it is one of its own, and the reference: by these its weights are filed."""
+        own = self.label != self.reference and not self.label.startswith(f"{self.reference}@")
+        return [self.label, self.reference] if own else [self.reference]
+
+    @property
     def full(self) -> str:
         """The name without a label in front."""
         return self.reference if self.weights == DEFAULT else f"{self.reference}@{self.weights}"
@@ -88,9 +94,8 @@ def weight_files(model: ModelName, dataset: str) -> list[str]:
     >>> weight_files(parse_model("mixer=mine.py:build"), "pictures")
     ['mixer_pictures.safetensors', 'mine.py-build_pictures.safetensors']
     """
-    named = [] if model.label in (model.full, f"{model.reference}@{model.weights}") else [model.label]
     suffix = "" if model.weights == DEFAULT else f"_{slug(model.weights)}"
-    return [f"{slug(name)}_{slug(dataset)}{suffix}.safetensors" for name in (*named, model.reference)]
+    return [f"{slug(name)}_{slug(dataset)}{suffix}.safetensors" for name in model.called]
 
 
 def parse_dataset(name: str) -> tuple[str, str]:

@@ -70,7 +70,7 @@ def test_bfloat16_on_a_gpu_that_has_it(monkeypatch, there, expected):
 def test_provenance_says_where_a_number_comes_from():
     facts = provenance()
     assert json.loads(json.dumps(facts)) == facts
-    expected = {"time", "commit", "uncommitted_changes", "device", "threads", "cpus", "platform", "python", "packages"}
+    expected = {"time", "commit", "device", "threads", "cpus", "platform", "python", "packages"}
     assert set(facts) == expected
     assert facts["packages"]["torch"] == version("torch") and facts["packages"]["numpy"] == np.__version__
     assert facts["threads"] == torch.get_num_threads()
@@ -84,4 +84,4 @@ def test_provenance_outside_a_repository_has_no_commit(monkeypatch, tmp_path):
     monkeypatch.setattr("src.runtime.ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     facts = provenance()
-    assert facts["commit"] is None and facts["uncommitted_changes"] is None
+    assert facts["commit"] is None

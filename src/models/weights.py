@@ -18,21 +18,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from src.files import sha256, written_whole
-from src.names import DEFAULT, FILES, ModelName, slug
+from src.names import DEFAULT, FILES, ModelName, slug, weight_files
 from src.paths import ROOT
 from src.runtime import provenance
 from src.tables.statistics import accuracy
 
 
-def weights_path(
-    family: str, name: str, dataset: str, label: str = DEFAULT, *, folder: Path | str | None = None
-) -> Path:
-    """Where weights live, e.g. cnn_models/cnn_cifar10.safetensors, or …_seed1.safetensors.
-
-    folder: of a run's own weights, in place of the family's.
-    """
-    parts = [slug(name), slug(dataset), *([slug(label)] if label != DEFAULT else [])]
-    return Path(folder or ROOT / f"{slug(family)}_models") / f"{'_'.join(parts)}.safetensors"
+def weights_path(family: str, name: str, dataset: str, label: str = DEFAULT) -> Path:
+    """Where shipped weights live, e.g. cnn_models/cnn_cifar10.safetensors, or …_seed1.safetensors."""
+    return ROOT / f"{slug(family)}_models" / weight_files(ModelName(name, name, label), dataset)[0]
 
 
 def find_weights(
@@ -52,25 +46,19 @@ def find_weights(
         return file
     if file.is_file() or "/" in model.weights:
         raise ValueError(f"{file} is no file of weights; they end in one of {', '.join(FILES)}")
-    places = [(name, folder) for name in _filed_as(model) if folder] + [(model.reference, None)]
-    paths = [weights_path(family, name, data, model.weights, folder=at) for name, at in places for data in datasets]
+    paths = [Path(folder) / name for data in datasets for name in weight_files(model, data)] if folder else []
+    paths += [weights_path(family, model.reference, data, model.weights) for data in datasets]
     found = next((path for path in paths if path.exists()), None)
     if needed and found is None:
         raise _missing(model, datasets[0], paths, folder)
     return found
 
 
-def _filed_as(model: ModelName) -> list[str]:
-    """The names under which a model's own weights may lie: a label of its own, and its reference."""
-    own_label = model.label != model.reference and not model.label.startswith(f"{model.reference}@")
-    return [model.label] * own_label + [model.reference]
-
-
 def _missing(model: ModelName, dataset: str, paths: list[Path], folder: Path | str | None) -> FileNotFoundError:
     stem = paths[0].name.partition("_")[0]
     folders = dict.fromkeys(path.parent for path in paths if path.parent.is_dir())
     listed = "; ".join(f"in {at} there are: {_list(at, f'{stem}*.safetensors')}" for at in folders) or "there are none"
-    name = "=".join(dict.fromkeys(_filed_as(model)))
+    name = "=".join(model.called)
     options = [f"--label {model.weights}"] if model.weights != DEFAULT else []
     options += [f"--run {Path(folder).parent.name}"] if folder else []
     command = f"make train MODEL={name} DATASET={dataset}" + (f' ARGS="{" ".join(options)}"' if options else "")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from src.data import DATASETS, ImageSet, load_images
-from src.names import DEFAULT, FILES, UNTRAINED, ModelName, parse_dataset, parse_model, slug
+from src.names import DEFAULT, FILES, UNTRAINED, ModelName, parse_dataset, parse_model, weight_files
 from src.training.recipe import RECIPES, TRAINED_ON, UNTUNED, Recipe
 
 COMPACT = tuple(dict.fromkeys(name for name, _, _ in RECIPES))
@@ -110,14 +110,8 @@ def load_sets(dataset: str, n_held_out: int | None = None) -> Sets:
 
 
 def weights_file(folder: Path, model: ModelName, dataset: str, label: str = DEFAULT) -> Path:
-    """Where trained weights go: <model>_<data set>[_<label>].safetensors, as they are looked for by name.
-
-    >>> weights_file(Path("runs/mine/weights"), parse_model("mixer=mine.py:build"), "pictures", "quick").as_posix()
-    'runs/mine/weights/mixer_pictures_quick.safetensors'
-    """
-    unnamed = model.label in (model.full, f"{model.reference}@{model.weights}")
-    parts = [slug(model.reference if unnamed else model.label), slug(dataset), *([slug(label)] * (label != DEFAULT))]
-    return folder / f"{'_'.join(parts)}.safetensors"
+    """Where trained weights go: <model>_<data set>[_<label>].safetensors, as they are looked for by name."""
+    return folder / weight_files(replace(model, weights=label), dataset)[0]
 
 
 def check_free(path: Path) -> Path:
