@@ -1,6 +1,6 @@
 """Training images a second of the compact networks by their CIFAR-10 recipes: this study's loop and a plain one.
 
-    python -m benchmarks.bench_training        # writes results/benchmarks/training.csv, some 8 minutes on one core
+    python -m benchmarks.bench_training        # writes results/benchmarks/training.csv
 
 Both train the same network with the same optimiser, crops and mixup in the same number format, on one thread. The plain
 loop is a DataLoader without workers over Pillow images, with torchvision's transforms and torch's optimisers. "Muon in
