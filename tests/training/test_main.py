@@ -173,7 +173,7 @@ def test_a_network_is_trained_on_a_folder_of_pictures_from_where_it_stands(here,
     assert "epochs=8" in said and "its name: mlp@runs/mine/weights/mlp_pictures_quick.safetensors" in said
     card = json.loads(file.with_suffix(".json").read_text())
     assert card["control"] == "no recipe" and card["storage"] == "float32" and card["dataset"] == "pictures"
-    images = load_images(f"folder:{pictures}@32", "test")
+    images = load_images(f"pictures=folder:{pictures}@32", "test")
     table = predict(build_model("mlp", images, weights=file), make_loader(images, batch_size=20))
     assert card["test"] == {"n": 20, "accuracy": 1.0, "interval": card["test"]["interval"]} and hits(table).all()
 

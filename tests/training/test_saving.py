@@ -63,7 +63,7 @@ def test_a_head_is_put_on_its_backbone_again(few_clothes, clothes, backbone, tmp
 def test_a_second_head_names_the_backbone_of_the_first(few_clothes, backbone, tmp_path):
     source = dict(backbone.source)
     _, first = finished(backbone, few_clothes, "linear", tmp_path, "vit", "first")
-    network = build_model("vit", few_clothes, weights=first)
+    network = build_model("vit", replace(few_clothes, name="own"), weights=first)
     assert len(network.source) == 2
     _, second = finished(network, few_clothes, "linear", tmp_path, "vit", "second")
     assert read_card(second)["backbone"] == source

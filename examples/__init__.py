@@ -1,0 +1,1 @@
+"""A whole small case: a network and pictures of one's own, see README.md."""
