@@ -11,7 +11,8 @@ from torch import nn
 from src.files import sha256
 from src.models import build_model, own
 from src.models.build import Task
-from src.models.weights import read_card, save_weights
+from src.models.pixel_model import classifier_name
+from src.models.weights import read_card, save_head, save_weights
 from src.training.finetuning import replace_classifier
 
 TASK = Task("pictures", n_classes=5, side=16)
@@ -204,6 +205,20 @@ def test_default_weights_are_those_that_a_run_has_trained(here):
     save_weights(trained, folder / "mixer_pictures.safetensors", {"model": "mine.py:build", "dataset": "pictures"})
     model = build_model("mixer=mine.py:build", TASK, folder=folder)
     assert model.path == folder / "mixer_pictures.safetensors" and torch.equal(model.net[0].weight, trained[0].weight)
+
+
+def test_a_head_of_ones_own_network_stands_on_its_weights(here):
+    folder = here / "runs" / "mine" / "weights"
+    trained = randomised(build_model("mine.py:build", TASK, weights=None).net)
+    about = {"model": "mine.py:build"}
+    save_weights(trained, folder / "mixer_pictures.safetensors", about | {"dataset": "pictures"})
+    model, others = build_model("mixer=mine.py:build", TASK, folder=folder), Task("others", 7, 16)
+    replace_classifier(model, 7, seed=0)
+    about |= {"dataset": "others", "backbone": model.source}
+    save_head(model.classifier, classifier_name(model.net), folder / "mixer_others_linear.safetensors", about)
+    loaded, pixels = build_model("mixer=mine.py:build@linear", others, folder=folder), torch.rand(2, 3, 16, 16)
+    assert torch.equal(loaded(pixels), model(pixels)) and loaded.trained
+    assert loaded.source.keys() == {"mixer_others_linear.safetensors", "mixer_pictures.safetensors"}
 
 
 class Command:
