@@ -41,7 +41,8 @@ def judges_of(name: str, zoo: Zoo) -> Judges:
 
 
 def _family(name: str, model: nn.Module) -> str:
-    """The architecture that `build_model` has noted, or that of the name; the name itself for a module of one's own."""
+    """The architecture that `build_model` has noted, or that of a name; the name itself for a module of one's own."""
+    name = getattr(model, "name", "") or name
     try:
         return getattr(model, "family", "") or family_of(name)
     except ValueError:

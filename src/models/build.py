@@ -20,7 +20,7 @@ from src.data.records import DATASETS
 from src.files import fingerprint
 from src.models import published
 from src.models.compact import COMPACT, SIZES, shape_of
-from src.models.own import build_own
+from src.models.own import build_own, run_own
 from src.models.pixel_model import PixelModel, classifier_name
 from src.models.weights import find_weights, load_state, read_card, read_file, read_weights, weights_path
 from src.names import DEFAULT, UNTRAINED, ModelName, parse_model
@@ -70,7 +70,7 @@ class Task:
 def family_of(name: str | ModelName) -> str:
     """The architecture of a model's whole name: mlp, cnn or vit; of a new one in COMPACT, what precedes the underscore.
 
-    A network of a user's own, and a timm model that is none of the three, are a family of their own, by their label.
+    A network of a user's own, and a timm model that is none of the three, are a family of their own: their reference.
     Raises ValueError for a name that `build_model` does not know.
     """
     model = name if isinstance(name, ModelName) else parse_model(name)
@@ -80,7 +80,8 @@ def family_of(name: str | ModelName) -> str:
     if kind == "published":
         return PUBLISHED[name][0]
     families = TIMM_FAMILIES.items() if kind == "timm" else ()
-    return next((each for each, modules in families if timm.models.is_model_in_modules(name, modules)), model.label)
+    found = (family for family, modules in families if timm.models.is_model_in_modules(name, modules))
+    return next(found, model.reference)
 
 
 def _kind(reference: str) -> tuple[str, str]:
@@ -144,6 +145,8 @@ def build_model(
     kind, _ = _kind(asked.reference)
     datasets = tuple(dict.fromkeys((task.name, WEIGHTS_OF.get(task.name, task.name))))
     path, state, card = None, {}, {}
+    if kind == "own":
+        run_own(asked.reference)  # what is wrong with the file is told before what is missing beside it
     if asked.weights != UNTRAINED:
         needed = asked.weights != _public_label(asked.reference)
         path = find_weights(family_of(asked), asked, datasets, folder=folder, needed=needed)

@@ -23,18 +23,28 @@ def build_own(reference: str, n_classes: int, side: int) -> tuple[nn.Module, dic
     It takes pixels in [0, 1] as they are; what it wants normalised, it normalises.  Raises FileNotFoundError without
     the file, ValueError without the callable or where its result gives no logits, RuntimeError where its code fails.
     """
+    build, code = run_own(reference)
+    try:
+        net = build(n_classes, side)
+    except Exception as error:
+        raise RuntimeError(f"{reference}({n_classes}, {side}) fails: {_in_words(error)}") from error
+    _check(net, n_classes, side, reference)
+    return net, code
+
+
+def run_own(reference: str) -> tuple[Callable[[int, int], nn.Module], dict[str, str]]:
+    """The callable that FILE.py:CALLABLE names, and the file's name -> sha256; raises as `build_own` does."""
     file, _, name = reference.rpartition(":")
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"model {reference!r}: there is no file {file}, seen from {Path.cwd()}")
     checksum = sha256(path)
-    build = _callable_of(_run(path.resolve(), file, checksum), name, reference)
-    try:
-        net = build(n_classes, side)
-    except Exception as error:
-        raise RuntimeError(f"{file}: {name}({n_classes}, {side}) fails: {_in_words(error)}") from error
-    _check(net, n_classes, side, reference)
-    return net, {path.name: checksum}
+    module = _run(path.resolve(), file, checksum)
+    found = getattr(module, name, None)
+    if not callable(found):
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        raise ValueError(f"model {reference!r}: the file has no function or class {name!r}; it has {', '.join(own)}")
+    return found, {path.name: checksum}
 
 
 def _run(path: Path, file: str, checksum: str) -> ModuleType:
@@ -55,14 +65,6 @@ def _run(path: Path, file: str, checksum: str) -> ModuleType:
 
 def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
-def _callable_of(module: ModuleType, name: str, reference: str) -> Callable[[int, int], nn.Module]:
-    found = getattr(module, name, None)
-    if not callable(found):
-        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
-        raise ValueError(f"model {reference!r}: the file has no function or class {name!r}; it has {', '.join(own)}")
-    return found
 
 
 @torch.no_grad()

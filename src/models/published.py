@@ -98,13 +98,15 @@ def _load_once(net: nn.Module, kept: Path, fetch, *, source: str) -> None:
 
 def _from_hub(what: str, fetch: Callable, *arguments, **options):
     """The result of `fetch`; a RuntimeError that says the way out where the hub cannot be reached."""
+    offline = options.get("pretrained", True) and not _hub_answers()
     try:
-        with _offline_if(options.get("pretrained", True) and not _hub_answers()):
+        with _offline_if(offline):
             return fetch(*arguments, **options)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = "which does not answer" if offline else str(error)
         raise RuntimeError(
-            f"{what} cannot be had from the local cache or the hub ({error}); go online once, "
-            "or build the model untrained with weights=None"
+            f"{what} cannot be had from the local cache or the hub ({reason}); go online once, "
+            "or build the model @untrained, with weights=None"
         ) from error
 
 

@@ -55,9 +55,11 @@ def find_weights(
 
 
 def _missing(model: ModelName, dataset: str, paths: list[Path], folder: Path | str | None) -> FileNotFoundError:
-    stem = paths[0].name.partition("_")[0]
-    folders = dict.fromkeys(path.parent for path in paths if path.parent.is_dir())
-    listed = "; ".join(f"in {at} there are: {_list(at, f'{stem}*.safetensors')}" for at in folders) or "there are none"
+    patterns = {path.parent: f"{slug(model.reference)}_*.safetensors" for path in paths if path.parent.is_dir()}
+    patterns |= {at: "*.safetensors" for at in patterns if folder and at == Path(folder)}
+    listed = (
+        "; ".join(f"in {at} there are: {_list(at, pattern)}" for at, pattern in patterns.items()) or "there are none"
+    )
     name = "=".join(model.called)
     options = [f"--label {model.weights}"] if model.weights != DEFAULT else []
     options += [f"--run {Path(folder).parent.name}"] if folder else []

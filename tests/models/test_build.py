@@ -197,7 +197,7 @@ def test_every_name_has_its_architecture(family, names):
 @pytest.mark.parametrize(
     "name, family",
     [
-        ("mixer=mine.py:build@w.pt", "mixer"),  # of a file that is not there: nothing is run for it
+        ("mixer=mine.py:build@w.pt", "mine.py:build"),  # of a file that is not there: nothing is run for it
         ("mine.py:build", "mine.py:build"),
         ("timm:coatnet_0_224", "timm:coatnet_0_224"),
         ("small=cnn_robust@w8", "cnn"),

@@ -11,7 +11,8 @@ from torch import nn
 from src.files import sha256
 from src.models import build_model, own
 from src.models.build import Task
-from src.models.weights import read_card, save_weights
+from src.models.pixel_model import classifier_name
+from src.models.weights import read_card, save_head, save_weights
 from src.training.finetuning import replace_classifier
 
 TASK = Task("pictures", n_classes=5, side=16)
@@ -70,7 +71,7 @@ def test_a_function_or_a_class_of_ones_own_gives_a_model(here, capsys, callable_
     assert capsys.readouterr().out == f"running {file}\n"
     pixels = torch.rand(3, 3, 16, 16)
     assert torch.equal(model(pixels), model.net(pixels)) and model(pixels).shape == (3, 5)  # pixels as they are
-    assert (model.name, model.family, model.reference) == ("mixer", "mixer", f"{file}:{callable_name}")
+    assert (model.name, model.family, model.reference) == ("mixer", model.reference, f"{file}:{callable_name}")
     assert not model.training and not model.trained and model.path is None and model.source == {}
     assert model.code == {"mine.py": sha256(here / "mine.py")}
 
@@ -95,6 +96,8 @@ def test_the_file_is_run_once_and_again_when_it_has_changed(here, capsys):
 def test_what_is_not_there_is_named(here, name, error, message):
     with pytest.raises(error, match=message):
         build_model(name, TASK, weights=None)
+    with pytest.raises(error, match=message):
+        build_model(name, TASK)  # before the weights, which are missing too
 
 
 @pytest.mark.parametrize(
@@ -103,8 +106,8 @@ def test_what_is_not_there_is_named(here, name, error, message):
         ("def build(n_classes, side:", RuntimeError, "mine.py fails when it is run: SyntaxError"),
         ("import nothing_of_this_name", RuntimeError, "mine.py fails when it is run: ModuleNotFoundError: No module"),
         ("raise SystemExit(3)", RuntimeError, "mine.py fails when it is run: SystemExit: 3"),
-        ("def build(): pass", RuntimeError, r"mine.py: build\(5, 16\) fails: TypeError: build\(\) takes 0 positional"),
-        ("def build(n, s): return 1 / 0", RuntimeError, "mine.py: build.* fails: ZeroDivisionError: division by zero"),
+        ("def build(): pass", RuntimeError, r"mine.py:build\(5, 16\) fails: TypeError: build\(\) takes 0 positional"),
+        ("def build(n, s): return 1 / 0", RuntimeError, "mine.py:build.* fails: ZeroDivisionError: division by zero"),
         ("def build(n, s): return 'net'", ValueError, "mine.py:build must make an nn.Module, not str"),
         ("def build(n, s): return nn.Linear(9, n)", ValueError, "mine.py:build fails on two images of 16x16 pixels"),
         (
@@ -204,6 +207,20 @@ def test_default_weights_are_those_that_a_run_has_trained(here):
     assert model.path == folder / "mixer_pictures.safetensors" and torch.equal(model.net[0].weight, trained[0].weight)
 
 
+def test_a_head_of_ones_own_network_stands_on_its_weights(here):
+    folder = here / "runs" / "mine" / "weights"
+    trained = randomised(build_model("mine.py:build", TASK, weights=None).net)
+    about = {"model": "mine.py:build"}
+    save_weights(trained, folder / "mixer_pictures.safetensors", about | {"dataset": "pictures"})
+    model, others = build_model("mixer=mine.py:build", TASK, folder=folder), Task("others", 7, 16)
+    replace_classifier(model, 7, seed=0)
+    about |= {"dataset": "others", "backbone": model.source}
+    save_head(model.classifier, classifier_name(model.net), folder / "mixer_others_linear.safetensors", about)
+    loaded, pixels = build_model("mixer=mine.py:build@linear", others, folder=folder), torch.rand(2, 3, 16, 16)
+    assert torch.equal(loaded(pixels), model(pixels)) and loaded.trained
+    assert loaded.source.keys() == {"mixer_others_linear.safetensors", "mixer_pictures.safetensors"}
+
+
 class Command:
     def __reduce__(self):
         return exec, ("import pathlib; pathlib.Path('owned').touch()",)
@@ -279,5 +296,5 @@ def test_a_card_beside_a_file_of_ones_own_is_checked(here):
 def test_nothing_is_run_for_a_name_that_is_only_looked_at(here, capsys):
     from src.models.build import family_of
 
-    assert family_of("mixer=mine.py:build") == "mixer"
+    assert family_of("mixer=mine.py:build") == "mine.py:build"
     assert capsys.readouterr().out == "" and not [key for key in own._RUN if key[0] == here / "mine.py"]

@@ -128,7 +128,7 @@ def test_a_runs_own_weights_come_before_the_shipped_ones(tmp_path, monkeypatch):
         found("a=toy@w9")
     for part in (
         "no weights a_set_w9.safetensors for model 'toy' on 'set'",
-        "in .*runs/mine/weights there are: a_set.safetensors; in .*toy_models there are: none",
+        "in .*runs/mine/weights there are: a_set.*, mine.py-b.*, toy_set.*; in .*toy_models there are: toy_set.s",
         r'`make train MODEL=a=toy DATASET=set ARGS="--label w9 --run mine"` trains them',
         "toy@untrained .*is the network untrained",
     ):
