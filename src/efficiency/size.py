@@ -2,7 +2,7 @@
 
 import copy
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 import torch
@@ -14,32 +14,40 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torchinfo import summary
 
-from src.models.access import frozen
+from src.data.inputs import bar
+from src.models.access import as_zoo, check_images, frozen
 from src.models.build import WEIGHTS_OF, family_of
 from src.models.weights import read_card, weights_path
 
 
-def costs(zoo: dict[str, nn.Module], pixels: Float[Tensor, "n c h w"], dataset: str) -> pd.DataFrame:
+def costs(zoo: Mapping, pixels: Float[Tensor, "n c h w"], dataset: str, *, progress: bool = True) -> pd.DataFrame:
     """One row per model: all costs of this module for one image of the batch, 8 or more, beside its accuracy.
 
-    Columns: model, those of `model_size`, macs, those of `activation_memory`, `torchinfo_sizes` and `card_accuracy`.
+    zoo: name -> model, or (name, training seed) -> model.  progress: whether to show a bar of models.
+    Columns: model, model_seed, those of `model_size`, macs, those of `activation_memory`, `torchinfo_sizes` and
+    `card_accuracy`.
     """
-    rows = []
-    for name, model in zoo.items():
-        row = dict(model=name) | model_size(model) | dict(macs=count_macs(model, pixels))
-        row |= activation_memory(model, pixels) | torchinfo_sizes(model, pixels)
-        rows.append(row | card_accuracy(name, dataset, trained=bool(getattr(model, "source", None))))
+    check_images(pixels)
+    rows, zoo = [], as_zoo(zoo)
+    with bar("costs", len(zoo), progress, unit="model") as shown:
+        for (name, seed), model in zoo.items():
+            row = dict(model=name, model_seed=seed) | model_size(model) | dict(macs=count_macs(model, pixels))
+            row |= activation_memory(model, pixels) | torchinfo_sizes(model, pixels)
+            trained = bool(getattr(model, "source", None))
+            rows.append(row | card_accuracy(name, dataset, model_seed=seed, trained=trained))
+            shown.update(1)
     return pd.DataFrame(rows)
 
 
-def card_accuracy(name: str, dataset: str, *, trained: bool = True) -> dict[str, float]:
-    """accuracy, low and high on the test images, as the card of the model's default weights has them.
+def card_accuracy(name: str, dataset: str, *, model_seed: int = 0, trained: bool = True) -> dict[str, float]:
+    """accuracy, low and high on the test images, as the card of the model's weights of that training seed has them.
 
     NaN for an untrained network, and for one without a card here, such as timm's or the 2023 report's.
     """
     values = (float("nan"),) * 3
     try:
-        path = weights_path(family_of(name), name, WEIGHTS_OF.get(dataset, dataset))
+        label = f"seed{model_seed}" if model_seed else "default"
+        path = weights_path(family_of(name), name, WEIGHTS_OF.get(dataset, dataset), label)
     except ValueError:  # of none of the families
         trained = False
     if trained and path.exists():
