@@ -3,3 +3,7 @@
 from src.models.build import PixelModel, build_model
 
 __all__ = ["PixelModel", "build_model"]
+
+
+def __dir__() -> list[str]:
+    return __all__

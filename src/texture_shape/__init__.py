@@ -30,3 +30,7 @@ __all__ = [
     "stylised",
     "transfer_style",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

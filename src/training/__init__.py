@@ -5,3 +5,7 @@ from src.training.loop import train
 from src.training.recipe import Recipe
 
 __all__ = ["Recipe", "fine_tune", "train"]
+
+
+def __dir__() -> list[str]:
+    return __all__
