@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.data.batches import Batch
 from src.data.inputs import Batches, as_batches, bar
@@ -32,12 +32,30 @@ METHODS = {
 
 
 def judges_of(name: str, zoo: Mapping) -> Judges:
-    """The models of another architecture than that of `name`, each at the first training seed of the zoo."""
-    judges = {}
+    """The models of another architecture than that of `name`, each at the first training seed of the zoo.
+
+    Another: of another family and another class of network; of names that are no model's here, of another class.
+    """
+    first = {}
     for (other, _), model in zoo.items():
-        if family_of(other) != family_of(name):
-            judges.setdefault(other, model)
-    return judges
+        first.setdefault(other, model)
+    family, kind = _family(name), type(_net(first[name]))
+    return {
+        other: model
+        for other, model in first.items()
+        if type(_net(model)) is not kind and (family is None or _family(other) != family)
+    }
+
+
+def _family(name: str) -> str | None:
+    try:
+        return family_of(name)
+    except ValueError:  # a name that its user chose
+        return None
+
+
+def _net(model: nn.Module) -> nn.Module:
+    return getattr(model, "net", model)
 
 
 def record_classes(
