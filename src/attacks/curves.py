@@ -17,7 +17,7 @@ from src.attacks.single import along, fgsm_direction
 from src.attacks.square import with_queries
 from src.data.batches import Batch
 from src.data.inputs import Batches, as_batches, bar
-from src.models.access import check_images, check_logits, device_of, frozen
+from src.models.access import check_images, device_of, frozen
 from src.seeding import Stream
 from src.tables.attacks import cumulative
 
@@ -102,8 +102,7 @@ def _along_one_direction(
     with frozen(model):
         for batch in (part for whole in batches for part in in_chunks(whole, plan.batch_size)):
             if attack == "fgsm":
-                logits, direction = fgsm_direction(model, *batch, norm=norm)
-                check_logits(logits, batch.labels, batch.sample_ids, n_classes)
+                logits, direction = fgsm_direction(model, *batch, norm=norm, n_classes=n_classes)
             else:
                 check_images(batch.pixels, batch.labels)
                 direction = random_direction(batch.pixels, norm, batch.sample_ids, seed, Stream.SIGNS)

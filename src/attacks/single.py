@@ -44,7 +44,7 @@ def fgsm(model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, norm: 
 
 
 def fgsm_direction(
-    model: nn.Module, pixels: Pixels, labels: Labels, sample_ids: Labels, *, norm: str
+    model: nn.Module, pixels: Pixels, labels: Labels, sample_ids: Labels, *, norm: str, n_classes: int | None = None
 ) -> tuple[Tensor, Pixels]:
     """Logits of the pixels, and the direction in which their loss grows fastest: all that FGSM needs at any radius."""
     check_images(pixels, labels)
@@ -53,7 +53,7 @@ def fgsm_direction(
         return F.cross_entropy(logits, labels.clamp(0, logits.shape[1] - 1), reduction="none")
 
     logits, _, gradient = input_gradient(model, pixels, loss)
-    check_logits(logits, labels, sample_ids)
+    check_logits(logits, labels, sample_ids, n_classes)
     return logits, steepest(gradient, norm)
 
 

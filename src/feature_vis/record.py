@@ -34,17 +34,18 @@ METHODS = {
 def judges_of(name: str, zoo: Mapping) -> Judges:
     """The models of another architecture than that of `name`, each at the first training seed of the zoo.
 
-    Another: of another family and another class of network; of names that are no model's here, of another class.
+    Architectures are families (`family_of`) or, for names that a user chose, classes of networks.
     """
     first = {}
     for (other, _), model in zoo.items():
         first.setdefault(other, model)
-    family, kind = _family(name), type(_net(first[name]))
-    return {
-        other: model
-        for other, model in first.items()
-        if type(_net(model)) is not kind and (family is None or _family(other) != family)
-    }
+    return {other: model for other, model in first.items() if not _alike(name, other, first)}
+
+
+def _alike(a: str, b: str, models: Mapping[str, nn.Module]) -> bool:
+    families = [_family(name) for name in (a, b)]
+    nets = [type(getattr(models[name], "net", models[name])) for name in (a, b) if name in models]
+    return families[0] == families[1] if None not in families else nets[0] is nets[-1]
 
 
 def _family(name: str) -> str | None:
@@ -52,10 +53,6 @@ def _family(name: str) -> str | None:
         return family_of(name)
     except ValueError:  # a name that its user chose
         return None
-
-
-def _net(model: nn.Module) -> nn.Module:
-    return getattr(model, "net", model)
 
 
 def record_classes(

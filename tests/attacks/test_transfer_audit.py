@@ -315,6 +315,32 @@ def test_planted_masking_is_caught(hundred, masked, at_least):
     assert "radius 0 is the clean image" not in failed(report)
 
 
+class Noisy(nn.Module):
+    """A random defence: fresh noise before each pass."""
+
+    def __init__(self, inner: nn.Module, std: float):
+        super().__init__()
+        self.inner, self.std = inner, std
+
+    def forward(self, pixels):
+        return self.inner(pixels + self.std * torch.randn_like(pixels))
+
+
+@pytest.mark.parametrize("std", [1e-3, 0.2])
+def test_a_random_defence_fails_the_audit(hundred, std):
+    report = masking_report(Noisy(trained_conv(), std), hundred, queries=5).set_index("check").loc["two passes agree"]
+    assert not report["passed"] and report["effect"] == 1
+    assert report["numbers"] == "logits of two forward passes: not for 100.0% of the images"
+
+
+def test_two_passes_have_to_agree_for_every_image():
+    for again, passed in ((100, True), (99, False)):
+        report = judge_audit(audit_of(100, square=60, again=again)).set_index("check")
+        assert report.loc["two passes agree", "passed"] == passed
+        assert report["passed"].drop("two passes agree").all()
+    assert "two passes agree" not in set(judge_audit(audit_of(100, square=60))["check"])  # a table of before
+
+
 def test_in_l2_the_check_with_square_is_left_out(hundred):
     report = masking_report(trained_conv(), hundred, eps=1.0, norm="L2")
     assert report["check"].tolist() == [*CHECKS[:5], CHECKS[6]] and failed(report) == set(), report["numbers"].tolist()
