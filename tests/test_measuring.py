@@ -19,7 +19,7 @@ from src.models.access import check_classifiers
 from src.models.predict import predict, predict_zoo
 from src.texture_shape.predictions import predict_all, predict_corrupted
 
-N, SIZE = 20, 6  # images, two of each class, and how many come at a time
+N, SIZE = 24, 12  # images, two or three of each class, and how many come at a time
 FEW = dict(steps=2, n_targets=2, queries=3, batch_size=16)
 CONDITIONS = {"grayscale": (1,), "occlusion_black": (0.25,)}
 # name -> (model, images, progress) -> table
@@ -97,14 +97,11 @@ def test_a_table_is_the_same_from_a_loader_a_dataloader_tensors_and_arrays(name,
     zoo = {"mlp": mlp} | ({"twin": mlp} if name == "cka_matrix" else {})
     measure = partial(MEASURES[name], zoo, progress=False)
     pixels, labels = to_pixels(images.images), torch.from_numpy(images.labels)
-    batches = list(zip(pixels.split(SIZE), labels.split(SIZE), strict=True))[: N // SIZE]  # CKA needs 4 at a time
-    some = images.take(np.arange(SIZE * len(batches)))
-    if name == "record_classes":
-        batches, some = [(pixels, labels)], images
-    expected = measure(make_loader(some, batch_size=len(batches[0][1])))
+    batches = list(zip(pixels.split(SIZE), labels.split(SIZE), strict=True))
+    expected = measure(make_loader(images, batch_size=SIZE))
     assert len(expected) > 2
-    dataset = TensorDataset(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
-    same(measure(DataLoader(dataset, batch_size=len(batches[0][1]))), expected)
+    dataset = TensorDataset(pixels, labels)
+    same(measure(DataLoader(dataset, batch_size=SIZE)), expected)
     same(measure([(x.numpy(), y.numpy()) for x, y in batches]), expected)
     same(measure(batch for batch in batches), expected)  # a generator, however often it is needed
     whole = measure(make_loader(images, batch_size=N))
@@ -278,14 +275,14 @@ def test_one_bar_tells_how_much_there_is_and_reaches_it(name, images, mlp, bars,
     if name in MORE:
         MORE[name](mlp, images)
     else:
-        MEASURES[name]({"mlp": mlp, "twin": mlp}, make_loader(images, batch_size=10))
+        MEASURES[name]({"mlp": mlp, "twin": mlp}, make_loader(images, batch_size=SIZE))
     (bar,) = bars
     assert not bar.disable and bar.total and bar.n == bar.total, (bar.n, bar.total)
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "again")
     if name in MORE:
         MORE[name](mlp, images, progress=False)
     else:
-        MEASURES[name]({"mlp": mlp, "twin": mlp}, make_loader(images, batch_size=10), progress=False)
+        MEASURES[name]({"mlp": mlp, "twin": mlp}, make_loader(images, batch_size=SIZE), progress=False)
     assert len(bars) == 2 and bars[1].disable
 
 
@@ -294,11 +291,11 @@ def test_a_bar_counts_images_of_any_batches(images, mlp, bars):
     dataset = TensorDataset(pixels, labels)
     in_two = [(pixels[:6], labels[:6]), (pixels[6:], labels[6:])]
     for given, n, total in (
-        ((pixels, labels), 20, 20),
-        (in_two, 20, 20),
-        (DataLoader(dataset, batch_size=6), 20, 20),
-        (DataLoader(dataset, batch_size=6, drop_last=True), 18, 18),
-        (iter(in_two), 20, None),  # nobody knows before they have come
+        ((pixels, labels), 24, 24),
+        (in_two, 24, 24),
+        (DataLoader(dataset, batch_size=7), 24, 24),
+        (DataLoader(dataset, batch_size=7, drop_last=True), 21, 21),
+        (iter(in_two), 24, None),  # nobody knows before they have come
     ):
         predict(mlp, given)
         assert (bars[-1].n, bars[-1].total) == (n, total)

@@ -25,16 +25,21 @@ def looked_at(
     *,
     pool: str | None = None,
     progress: bool = True,
+    least: int = 4,
 ) -> Iterator[tuple[object, dict[tuple, dict[str, object]]]]:
     """Each minibatch with {network: {layer: `look` of its activations}}, layers in the order in which they run.
 
     networks: (name, …) -> model.  batches: of pixels, which may also be a dictionary of what each name sees.
-    layers: name -> choice (see `choose_layers`).  progress: whether to show a bar, of each image and network; what the
-    caller does with a minibatch counts to its last network.  Raises ValueError as `look_at` does.
+    layers: name -> choice (see `choose_layers`).  least: a smaller last minibatch is passed over.
+    progress: whether to show a bar, of each image and network; what the caller does with a minibatch counts to its last
+    network.  Raises ValueError as `look_at` does.
     """
     chosen = {}
     with bar("activations", batches, progress, times=len(networks)) as shown:
         for batch in batches:
+            if chosen and len(batch.labels) < least:
+                shown.update(len(batch.labels) * len(networks))
+                continue
             seen = {}
             for key, model in networks.items():
                 shown.update(len(batch.labels) if seen else 0)

@@ -37,9 +37,9 @@ def hsic_table(
     """HSIC of each minibatch between all layers of all networks, for `tables.cka.cka_table`; and its null.
 
     networks: name -> model, or (name, training seed) -> model; untrained: the same, of networks with random weights.
-    loader: images with labels, as `as_batches` takes them, in batches of at least 4; a pair of tensors comes in batches
-    of 128.  Each model resizes as it needs.  layers: name -> choice (see `choose_layers`).
-    kernel: "linear", "rbf" or "cosine".  unbiased: the estimator, or "both" for two rows each.
+    loader: images with labels, as `as_batches` takes them, in batches of at least 4 (a smaller last one is passed
+    over); a pair of tensors comes in batches of 128.  Each model resizes as it needs.  layers: name -> choice (see
+    `choose_layers`).  kernel: "linear", "rbf" or "cosine".  unbiased: the estimator, or "both" for two rows each.
     pool: None, "spatial mean", "token mean" or "class token": another measure.
     Rows: model_a, kind_a ("trained", "untrained" or "labels": a kernel that is 1 for images of one class), seed_a,
     layer_a, index_a, the same for b, cross, own_a, own_b, batch, n, kernel, unbiased, pool and those of `with_keys`,
@@ -76,7 +76,7 @@ def hsic_table(
     sides = [*NETWORK_A, *NETWORK_B]
     parts = []
     for (a, b), cross in shuffled.items():
-        largest = np.nanmax(ratio(cross, own[a][:, None], own[b]), axis=(1, 2))
+        largest = np.fmax.reduce(ratio(cross, own[a][:, None], own[b]), axis=(1, 2))  # NaN where all are
         part = dict(zip(sides, (*a, *b), strict=True)) | dict(permutation=range(n_permutations), largest=largest)
         parts.append(pd.DataFrame(part))
     null = pd.DataFrame(columns=[*sides, "permutation", "largest"])

@@ -16,8 +16,10 @@ from src.models.access import as_zoo, device_of
 from src.seeding import Stream, uniform
 from src.tables.cka import SIDE_A, SIDE_B
 
+NEIGHBOURS = 10
 
-def mutual_knn(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, neighbours: int = 10) -> float:
+
+def mutual_knn(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, neighbours: int = NEIGHBOURS) -> float:
     """Share of the nearest neighbours of an example that it has in both, the mean over examples; in [0, 1].
 
     Distances are Euclidean; of unrelated layers neighbours / (n - 1) are shared.  Raises ValueError unless there are
@@ -65,10 +67,10 @@ def measure_table(
     """Every measure of all pairs of layers of all networks, on each batch, and for shuffled images.
 
     networks (trained), layers, loader, progress: as in `hsic_table`, but in batches of one size, some hundred images
-    each, as these measures depend on how many there are.
+    each, as these measures depend on how many there are; a last one of no more than 10 is passed over.
     Rows: model_a, kind_a, seed_a, layer_a, index_a, the same for b (a pair once), measure, batch, n, value, null, the
     value when the images of b are shuffled, and those of `with_keys`.
-    Raises ValueError for unknown measures.
+    Raises ValueError for unknown measures, and for batches of no more than 10 images.
     """
     measures = list(measures)
     for name in measures:
@@ -76,7 +78,10 @@ def measure_table(
             raise ValueError(f"unknown measure {name!r}; choose from {', '.join(MEASURES)}")
     models, rows = {(name, "trained", number): model for (name, number), model in as_zoo(networks).items()}, []
     batches = as_batches(loader, device=device_of(*models.values()))
-    for number, (batch, seen) in enumerate(looked_at(models, batches, layers, coordinates, progress=progress)):
+    options = dict(progress=progress, least=NEIGHBOURS + 1)
+    for number, (batch, seen) in enumerate(looked_at(models, batches, layers, coordinates, **options)):
+        if len(batch.labels) <= NEIGHBOURS:
+            raise ValueError(f"measures need more than {NEIGHBOURS} images at a time, not {len(batch.labels)}")
         order = uniform(batch.sample_ids, seed, Stream.PERMUTATION_OF_BATCH, draws=1)[:, 0].argsort()
         made = [
             ((*key, layer, index), {name: (MEASURES[name][0](x), MEASURES[name][0](x[order])) for name in measures})
@@ -104,7 +109,7 @@ def _principal(x: Tensor) -> tuple[Tensor, Tensor]:
     return values[kept], vectors[:, kept]
 
 
-def _nearest(x: Tensor, neighbours: int = 10) -> Tensor:
+def _nearest(x: Tensor, neighbours: int = NEIGHBOURS) -> Tensor:
     """[n, n], True where the second example is among the nearest ones of the first."""
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
     nearest = distances.topk(neighbours, largest=False).indices

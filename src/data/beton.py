@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
-from simplejpeg import decode_jpeg
+from simplejpeg import decode_jpeg, decode_jpeg_header
 
 from src.data.beton_layout import JPEG, MIN_PAGE_SIZE, PAGE_SIZE, RAW, damaged, read_structure, write_file
+from src.data.decoding import MAX_PIXELS
 from src.data.on_disk import EncodedImages, MappedImages, OnDisk
 from src.files import sha256, written_whole
 
@@ -72,6 +73,9 @@ class BetonSamples:
     def paths(self) -> list[Path]:
         return [self.path]
 
+    def name(self, i: int) -> str:
+        return f"{self.path.name} {self.pointers[i]} {self.sizes[i]}"
+
     def is_raw(self) -> Bool[np.ndarray, " n"]:
         """True for raw samples, False for JPEG; ValueError for what can be neither."""
         raw, sizes = self.modes == RAW, self.heights * self.widths * 3
@@ -87,12 +91,11 @@ class BetonSamples:
         if self.modes[i] == RAW:
             return np.frombuffer(content, np.uint8).reshape(shape)
         try:
-            pixels = decode_jpeg(content, "RGB", fastdct=True)  # the transform that FFCV uses
-            if pixels.shape != shape or not content.endswith(b"\xff\xd9"):  # end-of-image marker
+            if decode_jpeg_header(content)[:2] != shape[:2] or not content.endswith(b"\xff\xd9"):  # end-of-image marker
                 raise ValueError(f"not all of a picture of {shape[0]}×{shape[1]} pixels")
+            return decode_jpeg(content, "RGB", fastdct=True)  # the transform that FFCV uses
         except ValueError as error:
             raise damaged(self.path, f"sample {i} is no readable JPEG ({error})") from None
-        return pixels
 
 
 def _open(path: Path) -> tuple[BetonSamples, Int64[np.ndarray, " n"]]:
@@ -105,6 +108,8 @@ def _open(path: Path) -> tuple[BetonSamples, Int64[np.ndarray, " n"]]:
             f"download or write both again"
         )
     columns = [images[name].astype(np.int64) for name in ("height", "width", "pointer")]
+    if (large := columns[0] * columns[1] > MAX_PIXELS).any():
+        raise damaged(path, f"sample {large.argmax()} claims more than {MAX_PIXELS} pixels")
     return BetonSamples(path, images["mode"].copy(), *columns, sizes), labels
 
 

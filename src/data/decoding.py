@@ -8,26 +8,28 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from src.files import written_whole
 from src.paths import DATA
 
 CACHE = DATA / ".cache"
 CACHE_FROM = 5_000  # images; decoding fewer takes about a second
-CACHE_VERSION = b"1"  # to be changed when `decode_one` gives other pixels than before
+CACHE_VERSION = b"2"  # to be changed when `decode_one` gives other pixels than before
+MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # of a picture; Pillow refuses more
+MODES = ("RGB", "L", "P", "1", "RGBA", "LA", "PA")
 FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "GIF", "TIFF", "PPM")  # naming them saves half the time
 
 
 def decode_images(
     encoded: Sequence[bytes], where: str, *, names: Sequence[object] | None = None
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """Pixels of pictures (PNG, WebP, JPEG, …) of one size; grey is repeated three times.
+    """Pixels of pictures (PNG, WebP, JPEG, …) of one size, as `decode_one` gives them.
 
     where, names: for errors, of the set, and of each image besides its index.
     50,000 CIFAR images take 10 s, or half a second from the cache, whose key is a checksum of the encoded bytes.
-    Raises ValueError for the first image that cannot be decoded, has another size than image 0, or another mode
-    than grey, palette or RGB.
+    Raises ValueError for the first image that cannot be decoded, has another size than image 0, or a mode
+    that `decode_one` refuses.
     """
     if len(encoded) < CACHE_FROM:
         return _decode(encoded, where, names)
@@ -64,10 +66,19 @@ def _decode(encoded: Sequence[bytes], where: str, names: Sequence[object] | None
 
 
 def decode_one(item: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """Pixels of one picture; raises what Pillow raises, and ValueError for other modes than grey, palette and RGB."""
+    """Pixels of one picture, turned as its EXIF data say; grey is repeated three times, and what is transparent shows
+    white behind it.
+
+    Raises what Pillow raises, and ValueError for other modes than MODES, such as CMYK and 16-bit grey.
+    """
     picture = Image.open(io.BytesIO(item), formats=FORMATS)
-    if picture.mode not in ("RGB", "L", "P", "1"):
+    if picture.mode not in MODES:
         raise ValueError(f"mode {picture.mode} is not supported; convert it to RGB or 8-bit grey")
+    if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 

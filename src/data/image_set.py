@@ -1,9 +1,12 @@
 """`ImageSet`: images with labels and sample ids, checked when made, and stratified draws from it."""
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int64, UInt8
+
+from src.data.on_disk import OnDisk
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -11,16 +14,18 @@ class ImageSet:
     """Images with labels, as the models are shown them.
 
     images: an array, or `on_disk.OnDisk` with the same rows.  labels: indices into classes.
-    sample_ids: unique, indices in the official split, kept by every selection.
+    sample_ids: unique, indices in the official split, kept by every selection.  note: what to know of the choice of
+    these images, for the reader of a table; or nothing.
     Raises ValueError for other shapes or types, no images, or labels outside the classes.
     """
 
     name: str
     split: str
-    images: UInt8[np.ndarray, "n h w 3"]
+    images: UInt8[np.ndarray, "n h w 3"] | OnDisk
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...]
     sample_ids: Int64[np.ndarray, " n"]
+    note: str = ""
 
     def __post_init__(self) -> None:
         n, kind = len(self.images), f"{self.images.dtype} {tuple(self.images.shape)}"
@@ -44,7 +49,22 @@ class ImageSet:
 
     def __repr__(self) -> str:
         n, h, w, _ = self.images.shape
-        return f"<ImageSet {self.name} {self.split}: {n} images of {w}x{h}, {len(self.classes)} classes>"
+        note = f" ({self.note})" if self.note else ""
+        return f"<ImageSet {self.name} {self.split}: {n} images of {w}x{h}, {len(self.classes)} classes{note}>"
+
+    def checksum(self) -> str:
+        """8 hexadecimal digits of the labels and sample ids, and after a hyphen 16 of the pixels, by sha256.
+
+        Images on disk are not read: names and sizes of their files stand for their pixels.
+
+        >>> from src.data import load_images
+        >>> load_images("fashion_mnist", "test").checksum()
+        '6f0260c6-f8d50c372b3e2ce3'
+        """
+        on_disk = isinstance(self.images, OnDisk)
+        pixels = "\n".join(self.images.names()).encode() if on_disk else np.ascontiguousarray(self.images)
+        labels = hashlib.sha256(np.stack([self.labels, self.sample_ids]))
+        return f"{labels.hexdigest()[:8]}-{hashlib.sha256(pixels).hexdigest()[:16]}"
 
     def take(self, rows: np.ndarray) -> "ImageSet":
         """The images at these positions, in this order, with their sample ids."""
@@ -65,6 +85,25 @@ class ImageSet:
             raise ValueError(f"cannot draw {n} of the {len(self)} images of {self.name} {self.split}")
         return self.take(np.sort(self._draw_order(seed, even=True)[:n]))
 
+    def at_most(self, n: int, seed: int) -> "ImageSet":
+        """n images as `subset` draws them; all, with a note, where there are fewer, and for n = 0."""
+        if n > len(self):
+            cut = f"asked for {n:,} images, there are {len(self):,}: all are taken"
+            return replace(self, note="; ".join(filter(None, (self.note, cut))))
+        return self.subset(n, seed) if n else self
+
+    def train_and_test(self, seed: int) -> tuple["ImageSet", "ImageSet"]:
+        """(train, test): a fifth of each class, at least one image, is test, in the order of the set.
+
+        Raises ValueError for a class of a single image.
+        """
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        if lonely := [name for name, count in zip(self.classes, counts, strict=True) if count == 1]:
+            raise ValueError(f"class {lonely[0]} has one image, which cannot be in train and in test; add images to it")
+        held_out = np.maximum(1, counts // 5)
+        test = self._ranks(np.random.default_rng(seed)) < held_out[self.labels]
+        return self.take(np.flatnonzero(~test)), self.take(np.flatnonzero(test))
+
     def split_off(self, amount: float, seed: int) -> tuple["ImageSet", "ImageSet"]:
         """(rest, held out): disjoint, both with the class shares of the whole, e.g. to validate.
 
@@ -79,10 +118,13 @@ class ImageSet:
     def _draw_order(self, seed: int, *, even: bool) -> np.ndarray:
         """Positions, shuffled so that every beginning has the classes in equal numbers, or by their share."""
         rng = np.random.default_rng(seed)
-        counts = np.bincount(self.labels, minlength=len(self.classes))
-        shuffled = rng.permutation(len(self))
-        by_class = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
-        rank = np.empty(len(self))  # place of each image in the shuffled order of its class
-        rank[by_class] = np.concatenate([np.arange(count) for count in counts])
+        rank, counts = self._ranks(rng), np.bincount(self.labels, minlength=len(self.classes))
         turn = rng.permutation(len(self.classes))[self.labels]  # which class goes first at equal rank
         return np.lexsort((turn, rank if even else (rank + 0.5) / counts[self.labels]))
+
+    def _ranks(self, rng: np.random.Generator) -> np.ndarray:
+        """Place of each image in the shuffled order of its class."""
+        shuffled, rank = rng.permutation(len(self)), np.empty(len(self))
+        by_class = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
+        rank[by_class] = np.concatenate([np.arange(count) for count in np.bincount(self.labels)])
+        return rank

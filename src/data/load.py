@@ -6,7 +6,6 @@ it is broken is an error, never a reason to go on to the next.
 
 import difflib
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +16,11 @@ from src.data.beton import read_beton, read_sidecar
 from src.data.image_set import ImageSet
 from src.data.readers import SPLIT_NAMES, HubError, RawImages
 from src.data.records import DATASETS, DatasetRecord
+from src.names import parse_dataset
 from src.paths import DATA
 
+UNDIVIDED = "no split of its own: a fifth of each class, drawn with seed 0, is the test split"
+MAX_CLASSES = 100_000  # where files name none; a label above is damage
 IN_MEMORY_BYTES = 2 << 30  # a raw beton of more pixels stays in its file, see `on_disk.MappedImages`
 
 
@@ -27,7 +29,9 @@ def load_images(name: str, split: str, *, source: str | None = None) -> ImageSet
 
     name: a key of DATASETS, or hub:owner/name, folder:PATH (a sub-folder a class) or beton:PATH.  With "@224" after
         either PATH, images of any sizes stay encoded in their files; workers decode them when asked for, and cut them
-        to the middle square of 224 pixels a side (`on_disk.EncodedImages`).
+        to the middle square of 224 pixels a side (`on_disk.EncodedImages`).  A label in front of these three, as in
+        pictures=folder:PATH, becomes the set's name.  Of images that their files do not divide, a fifth of each class,
+        drawn with seed 0, is the test split, and the set's note says so.
     source: place of a named set.  None tries what its record says, in order: the files embedded in the repository,
         $ZOOM_DATA/<name>, the hub.  Or one of "embedded", "local" ($ZOOM_DATA), "hub", "beton" (fetched by
         `make betons`), "idx:FOLDER" (MNIST's format).
@@ -40,18 +44,30 @@ def load_images(name: str, split: str, *, source: str | None = None) -> ImageSet
     """
     if split not in SPLIT_NAMES:
         raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLIT_NAMES)}")
+    label, name = parse_dataset(name)
     kind, _, place = name.partition(":")
     if kind in _BY_PREFIX and place:
         if source is not None:
             raise ValueError(f"{name} says where it is; source={source!r} is for named sets")
-        return _checked(name, split, _BY_PREFIX[kind](place, split))
+        if label in DATASETS:
+            raise ValueError(f"{label} is a data set of its own; give {name} another label")
+        return _checked(label, split, _BY_PREFIX[kind](place, split))
     if name not in DATASETS:
         near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         choices = ", ".join([*DATASETS, "hub:owner/name", "folder:PATH", "beton:PATH"])
         raise ValueError(f"unknown data set {name!r}{hint}; choose from {choices}")
+    if label != name:
+        raise ValueError(f"{name} goes by its own name, which weights and tables have too; leave out the label {label}")
     record = DATASETS[name]
-    return _checked(name, split, _as_recorded(record, split, _find(record, split, source)))
+    raw = _as_recorded(record, split, _find(record, split, source))
+    images, wanted = _checked(name, split, raw), record.checksums.get(split, "")
+    # the study's betons have a checksum of their own, of the file
+    if source != "beton" and not (found := images.checksum()).startswith(wanted):
+        raise ValueError(
+            f"{raw.where}: checksum {found} (labels-pixels), that of {name} {split} begins {wanted}; fetch it again"
+        )
+    return images
 
 
 def _path_and_side(place: str) -> tuple[Path, int | None]:
@@ -132,16 +148,20 @@ def _idx(record: DatasetRecord, split: str, folder: str) -> RawImages | str:
 
 
 def _named_beton(path: Path, side: int | None, split: str) -> RawImages:
-    """A beton file, or the one for this split (train*.beton; test*.beton or val*.beton) of a folder."""
+    """A beton file, or the one for this split (train*.beton; test*.beton or val*.beton) of a folder.
+
+    A file whose name says neither split holds both.
+    """
     if path.is_dir():
         names = sorted(file.name for file in path.glob("*.beton"))
         chosen = [name for name in names if name.startswith(SPLIT_NAMES[split])]
         if len(chosen) != 1:
             raise FileNotFoundError(f"{path} should hold one beton of {split}; it holds {names}")
         path /= chosen[0]
-    elif path.exists() and not path.name.startswith(SPLIT_NAMES[split]):
-        warnings.warn(f"{path} is returned as {split}, although its name does not say so", stacklevel=4)
-    return _read_beton(path, side)
+    of_splits = [ours for ours, names in SPLIT_NAMES.items() if path.name.startswith(names)]
+    if path.exists() and of_splits and split not in of_splits:
+        raise ValueError(f"{path} holds {of_splits[0]} by its name, not {split}; name the folder that has both betons")
+    return _read_beton(path, side)._replace(undivided=not of_splits)
 
 
 def _read_beton(path: Path, side: int | None = None) -> RawImages:
@@ -172,11 +192,16 @@ def _as_recorded(record: DatasetRecord, split: str, raw: RawImages) -> RawImages
 
 
 def _checked(name: str, split: str, raw: RawImages) -> ImageSet:
-    """The set; classes that no file names are called 0, 1, …"""
-    classes = raw.classes or tuple(str(i) for i in range(int(raw.labels.max(initial=0)) + 1))
+    """The set, or its part of undivided images; classes that no file names are called 0, 1, …"""
+    top = int(raw.labels.max(initial=0))
+    if not raw.classes and top >= MAX_CLASSES:
+        where = f"{raw.where}: label {top} of image {raw.labels.argmax()}"
+        raise ValueError(f"{where} is above {MAX_CLASSES - 1}, the most without names of classes; is the file whole?")
+    classes = raw.classes or tuple(str(i) for i in range(top + 1))
     ids = np.arange(len(raw.labels)) if raw.sample_ids is None else raw.sample_ids
     try:
-        return ImageSet(name, split, raw.images, raw.labels, classes, ids)
+        images = ImageSet(name, split, raw.images, raw.labels, classes, ids, UNDIVIDED if raw.undivided else "")
+        return images.train_and_test(seed=0)[split == "test"] if raw.undivided else images
     except ValueError as error:
         raise ValueError(f"{raw.where}: {error}") from None
 

@@ -28,9 +28,9 @@ def make_loader(
 
     augment: True for random resized crop and flip with the default strengths, or an `Augmentation`.
     backend: "memory" holds the set as one uint8 tensor on `device`, or reads batch by batch what stays on disk; "ffcv"
-    reads through FFCV, which must be installed.
+    reads through FFCV, which must be installed, from a `.beton` file that is written on first use.
     num_workers: processes that read ahead from disk; None for one a core, at most 8, where images are to be decoded.
-    Raises ValueError for an unknown backend or a batch size below 1.
+    Raises ValueError for an unknown backend or a batch size below 1, ImportError for "ffcv" where FFCV is missing.
 
     >>> from src.data import load_images
     >>> loader = make_loader(load_images("fashion_mnist", "test").subset(100, seed=0), batch_size=32, shuffle=True)

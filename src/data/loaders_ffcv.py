@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from src.data.batches import MemoryLoader
-from src.data.beton import write_beton
+from src.data.beton import read_beton, write_beton
 from src.data.image_set import ImageSet
+from src.data.on_disk import OnDisk
+from src.data.pixels import channels_first
 from src.files import fingerprint
 from src.paths import DATA
 
@@ -49,6 +51,10 @@ class FfcvLoader(MemoryLoader):
         if world_size > 1:
             raise ValueError('processes cannot share batches that FFCV reads; use backend="memory"')
 
+    def identity(self) -> tuple[Tensor, ...]:
+        """As from memory, so that a training begun with one backend goes on with the other."""
+        return channels_first(read_beton(self.images)[0]), self.labels, self.sample_ids
+
     @cached_property
     def _reader(self) -> Loader:
         pipelines = {"image": [SimpleRGBImageDecoder(), ToTensor(), ToTorchImage()], "label": None}
@@ -64,9 +70,16 @@ class FfcvLoader(MemoryLoader):
 
 
 def cached_beton(image_set: ImageSet) -> Path:
-    """The image set as a `.beton` file under data/.cache/, written on first use."""
-    name = fingerprint(torch.from_numpy(np.asarray(image_set.images)), torch.from_numpy(image_set.labels))
-    path = DATA / ".cache" / f"{name}.beton"
-    if not path.exists():
-        write_beton(path, image_set.images, image_set.labels, classes=image_set.classes)
+    """The image set as a raw `.beton` file under data/.cache/, written on first use, from memory.
+
+    Its name is a checksum of the images, or of their files' names, sizes and times of change. Raises ValueError for a
+    file that has changed since it was written.
+    """
+    images, labels = image_set.images, image_set.labels
+    content = images.identity() if isinstance(images, OnDisk) else images
+    path = DATA / ".cache" / f"{fingerprint(torch.from_numpy(content), torch.from_numpy(labels))}.beton"
+    if path.exists():
+        read_beton(path, in_memory=0)  # structure and checksum, no pixels
+    else:
+        write_beton(path, images, labels, classes=image_set.classes)
     return path

@@ -16,7 +16,8 @@ class OnDisk:
 
     Rows chosen by a slice or an array are such images again, and nothing is read yet. One row, and np.asarray of any
     rows, are arrays uint8 [h, w, 3] and [n, h, w, 3].  places: where `read` finds each image.  size: (h, w).
-    `identity` gives numbers that change with the images, without reading them.
+    Without reading them, `identity` gives numbers that change with the images on this machine, `names` a text for each
+    image that is the same on all: its file's name and size, or its place and size there.
     """
 
     places: Int[np.ndarray, " n"]
@@ -71,12 +72,19 @@ class MappedImages(OnDisk):
     def identity(self) -> Int64[np.ndarray, " m"]:
         return np.r_[_stamps([self.path]), self.places]
 
+    def names(self) -> list[str]:
+        file = f"{self.path.name} {self.path.stat().st_size}"
+        return [f"{file} {place} {self.size}" for place in self.places.tolist()]
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PictureFiles:
-    """Pictures in files of their own: PNG, JPEG, WebP, …, grey or RGB."""
+    """Pictures in files of their own, as `decode_one` gives them."""
 
     paths: Sequence[Path]
+
+    def name(self, i: int) -> str:
+        return f"{self.paths[i].parent.name}/{self.paths[i].name} {self.paths[i].stat().st_size}"
 
     def decode(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
         try:
@@ -105,6 +113,9 @@ class EncodedImages(OnDisk):
 
     def identity(self) -> Int64[np.ndarray, " m"]:
         return np.r_[_stamps(self.samples.paths), self.size[0], self.places]
+
+    def names(self) -> list[str]:
+        return [f"{self.samples.name(place)} {self.size}" for place in self.places.tolist()]
 
 
 def _stamps(paths: Sequence[Path]) -> list[int]:

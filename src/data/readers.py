@@ -8,7 +8,6 @@ import gzip
 import json
 import re
 import struct
-import warnings
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from src.data.decoding import decode_images
 from src.data.on_disk import EncodedImages, OnDisk, PictureFiles
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 SPLIT_NAMES = {"train": ("train",), "test": ("test", "validation", "valid", "val")}  # ours -> others'
 
 
@@ -37,6 +37,7 @@ class RawImages(NamedTuple):
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...] | None = None
     sample_ids: Int64[np.ndarray, " n"] | None = None
+    undivided: bool = False  # these are the images of both splits
 
 
 def read_table(table: pa.Table, where: str, image_column: str, label_column: str) -> RawImages:
@@ -53,8 +54,10 @@ def read_table(table: pa.Table, where: str, image_column: str, label_column: str
     encoded = [cell["bytes"] or Path(cell["path"]).read_bytes() for cell in cells]
     info = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     names = info.get("info", {}).get("features", {}).get(label_column, {}).get("names")
-    ids = table["sample_id"].to_numpy().astype(np.int64) if "sample_id" in table.column_names else None
-    labels = labels.to_numpy().astype(np.int64)
+    ids = table["sample_id"] if "sample_id" in table.column_names else None
+    if ids is not None and (not pa.types.is_integer(ids.type) or ids.null_count):
+        raise ValueError(f"{where}: sample_id should be integers, is {ids.type} with {ids.null_count} empty")
+    ids, labels = (column and column.to_numpy().astype(np.int64) for column in (ids, labels))
     return RawImages(where, decode_images(encoded, where), labels, tuple(names) if names else None, ids)
 
 
@@ -114,14 +117,14 @@ def read_idx(folder: Path, split: str) -> RawImages | None:
 
 
 def read_image_folder(folder: Path, side: int | None, split: str) -> RawImages:
-    """Pictures, a sub-folder a class, below train/ and test/ (or val/) if there are any; classes sorted.
+    """Pictures, a sub-folder a class, below train/ and test/ (or val/), or undivided without these; classes sorted.
 
     side: leaves them in their files, to be decoded when asked for and cut to squares of so many pixels a side; or None.
     """
     top, classes = _find_classes(folder, split)
     files, labels = [], []
     for label, name in enumerate(classes):
-        pictures = sorted(path for path in (top / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+        pictures = _find_pictures(top / name)
         if not pictures:
             raise ValueError(f"{top / name} holds no {', '.join(SUFFIXES)}; add some or remove the folder")
         files += pictures
@@ -130,7 +133,22 @@ def read_image_folder(folder: Path, side: int | None, split: str) -> RawImages:
         images = decode_images([file.read_bytes() for file in files], str(top), names=files)
     else:
         images = EncodedImages(PictureFiles(files), np.arange(len(files)), (side, side))
-    return RawImages(str(top), images, np.array(labels, np.int64), classes)
+    return RawImages(str(top), images, np.array(labels, np.int64), classes, undivided=top == folder)
+
+
+def _find_pictures(folder: Path) -> list[Path]:
+    """The pictures below a folder, sorted; ValueError for a pipe or a device with a picture's name."""
+    named = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+    pictures = sorted(path for path in named if not any(map(_is_hidden, path.relative_to(folder).parts)))
+    for path in pictures:
+        if not path.is_file():
+            raise ValueError(f"{path} is no file but a pipe, a device or a broken link; remove it")
+    return pictures
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file or folder was put there by a program: .ipynb_checkpoints, ._cat.png, __MACOSX."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _find_classes(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
@@ -140,13 +158,15 @@ def _find_classes(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
     places = {ours: [p for n in names if (p := folder / n).is_dir()] for ours, names in SPLIT_NAMES.items()}
     tops = {ours: folders[0] for ours, folders in places.items() if folders}
     if not tops:
-        warnings.warn(f"{folder} has no train/ and test/: all of it is returned as {split}", stacklevel=5)
         tops = {split: folder}
     if split not in tops:
-        raise FileNotFoundError(f"{folder} has no sub-folder {' or '.join(SPLIT_NAMES[split])}")
+        raise FileNotFoundError(
+            f"{folder} has {', '.join(path.name for path in tops.values())}, and no sub-folder "
+            f"{' or '.join(SPLIT_NAMES[split])}; add it, or name the folder of the classes itself to have it divided"
+        )
     classes = {}
     for top in tops.values():
-        classes[top] = tuple(sorted(p.name for p in top.iterdir() if p.is_dir() and not p.name.startswith(".")))
+        classes[top] = tuple(sorted(p.name for p in top.iterdir() if p.is_dir() and not _is_hidden(p.name)))
         if not classes[top]:
             raise ValueError(f"{top} has no sub-folders; each class is one")
     if len(set(classes.values())) > 1:
@@ -157,16 +177,25 @@ def _find_classes(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
 def read_hub(hub_id: str, split: str, columns: tuple[str, str] | None = None) -> RawImages:
     """One split of a hub data set, through the library `datasets` and its cache (which works offline too).
 
-    split: train or test.  columns: of image and label; None takes the only ones.
-    Raises HubError where the set does not come, ValueError where it has no such split or columns.
+    hub_id: owner/name.  split: train or test.  columns: of image and label; None takes the only ones.
+    Raises HubError where the set does not come, ValueError where it has no such split or columns.  A set with nothing
+    but train is undivided.
     """
+    if not HUB_ID.fullmatch(hub_id):
+        raise ValueError(f"hub:{hub_id} is no data set of the hub; write hub:owner/name, or folder:PATH for files here")
+    if Path(hub_id).exists():
+        raise ValueError(
+            f"{hub_id} is also a folder in {Path.cwd()}, which would be read instead; write folder:{hub_id}"
+        )
     splits = _load_hub(hub_id)
-    chosen = next((name for name in SPLIT_NAMES[split] if name in splits), None)
+    undivided = columns is None and list(splits) == ["train"]
+    chosen = "train" if undivided else next((name for name in SPLIT_NAMES[split] if name in splits), None)
     if chosen is None:
         raise ValueError(f"hub:{hub_id} has no split for {split!r}; it has {', '.join(splits)}")
     data = splits[chosen]
     image_column, label_column = columns or _guess_columns(hub_id, data.features)
-    return read_table(data.with_format("arrow")[:], f"hub:{hub_id} {chosen}", image_column, label_column)
+    raw = read_table(data.with_format("arrow")[:], f"hub:{hub_id} {chosen}", image_column, label_column)
+    return raw._replace(undivided=undivided)
 
 
 def _load_hub(hub_id: str) -> dict:
@@ -179,8 +208,10 @@ def _load_hub(hub_id: str) -> dict:
     try:
         return datasets.load_dataset(hub_id)
     except Exception as error:  # the library passes on whatever its layers raise
-        reason = problem or f"{type(error).__name__}: {error}".splitlines()[0]
-        raise HubError(f"the hub data set {hub_id} (check its name and the network: {reason})") from error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        if problem:
+            reason = f"{problem}; of the copies kept here: {reason}"
+        raise HubError(f"the hub data set {hub_id} does not come ({reason})") from error
     finally:
         datasets.config.HF_HUB_OFFLINE = was_offline
 

@@ -39,6 +39,7 @@ class DatasetRecord:
     pad: int = 0  # black border added on every side, in pixels
     sources: tuple[str, ...] = ("local", "hub")  # in this order
     betons: dict[str, str] = field(default_factory=dict)  # split -> file in data/<name>/ that `make betons` fetches
+    checksums: dict[str, str] = field(default_factory=dict)  # split -> how `ImageSet.checksum` must begin
 
     @property
     def n_classes(self) -> int:
@@ -50,19 +51,23 @@ _RECORDS = (
         "cifar10", "uoft-cs/cifar10", ("img", "label"), CIFAR10_CLASSES,
         {"train": 50_000, "test": 10_000}, CIFAR_MEAN, CIFAR_STD,
         betons={"train": "train_32.beton", "test": "val_32.beton"},
+        checksums={"train": "6229172e-", "test": "04eee365-"},  # of labels: copies differ in a few pixels
     ),
     DatasetRecord(
         "cifar100", "uoft-cs/cifar100", ("img", "fine_label"), CIFAR100_CLASSES,
         {"train": 50_000, "test": 10_000}, CIFAR_MEAN, CIFAR_STD,
         betons={"train": "train_32.beton", "test": "test_32.beton"},
+        checksums={"train": "2c48cf70-4e457917601a66ae", "test": "f2fc4804-4cb8e5d9309da489"},
     ),
     DatasetRecord(  # train is a subset: see data/fashion_mnist/README.md
         "fashion_mnist", "zalando-datasets/fashion_mnist", ("image", "label"), FASHION_CLASSES,
         {"train": 10_000, "test": 10_000}, FASHION_MEAN, FASHION_STD, pad=2, sources=("embedded",),
+        checksums={"train": "2c9fe85f-26b6cf4d80250350", "test": "6f0260c6-f8d50c372b3e2ce3"},
     ),
     DatasetRecord(
         "fashion_mnist_full", "zalando-datasets/fashion_mnist", ("image", "label"), FASHION_CLASSES,
         {"train": 60_000, "test": 10_000}, FASHION_MEAN, FASHION_STD, pad=2,
+        checksums={"test": "6f0260c6-f8d50c372b3e2ce3"},
     ),
 )  # fmt: skip
 DATASETS: dict[str, DatasetRecord] = {record.name: record for record in _RECORDS}

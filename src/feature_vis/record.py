@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from src.data.batches import Batch
-from src.data.inputs import Batches, as_batches, bar
+from src.data.inputs import as_batches, bar
 from src.data.pixels import to_arrays
 from src.feature_vis.invert import invert_features
 from src.feature_vis.layers import stages
@@ -19,6 +19,7 @@ from src.feature_vis.measures import Judges, Pixels, measure_classes, measure_in
 from src.feature_vis.parameterisations import ImageStatistics
 from src.models.access import as_zoo, check_classifiers, device_of
 from src.models.build import family_of
+from src.names import parse_model
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
 
@@ -32,27 +33,22 @@ METHODS = {
 
 
 def judges_of(name: str, zoo: Mapping) -> Judges:
-    """The models of another architecture than that of `name`, each at the first training seed of the zoo.
-
-    Architectures are families (`family_of`) or, for names that a user chose, classes of networks.
-    """
-    first = {}
+    """The models of another architecture than that of `name`, each at the first training seed of the zoo."""
+    kinds = {other: _architecture(other, model) for (other, _), model in reversed(zoo.items())}
+    judges = {}
     for (other, _), model in zoo.items():
-        first.setdefault(other, model)
-    return {other: model for other, model in first.items() if not _alike(name, other, first)}
+        if kinds[other] != kinds[name]:
+            judges.setdefault(other, model)
+    return judges
 
 
-def _alike(a: str, b: str, models: Mapping[str, nn.Module]) -> bool:
-    families = [_family(name) for name in (a, b)]
-    nets = [type(getattr(models[name], "net", models[name])) for name in (a, b) if name in models]
-    return families[0] == families[1] if None not in families else nets[0] is nets[-1]
-
-
-def _family(name: str) -> str | None:
+def _architecture(name: str, model: nn.Module) -> str:
+    """The family of what the model was built as; a network that is of none stands for itself."""
+    reference = parse_model(getattr(model, "name", "") or name).reference
     try:
-        return family_of(name)
-    except ValueError:  # a name that its user chose
-        return None
+        return family_of(reference)
+    except ValueError:
+        return reference
 
 
 def record_classes(
@@ -69,31 +65,42 @@ def record_classes(
     """Table and pictures of every class by every network and method, and of real images, all judged alike.
 
     zoo: name -> model, or (name, training seed) -> model.  images: test images, an `ImageSet` or what else `as_batches`
-    takes, the first of each class for condition "real" and for the start of "from image".
+    takes, the first of each class for condition "real" and for the start of "from image"; a class of fewer than n_seeds
+    starts from the same again.
     progress: whether to show a bar of steps.
     One row per model, model_seed, condition (method or "real"), target and seed: the columns of `measure_classes`,
     stop and n_steps ("" and 0 for real ones), sample_id (-1 for pictures), picture (row of the pictures), dataset.
-    Raises ValueError for an unknown method, a class of fewer than n_seeds images, and what is no logits of the classes.
+    Raises ValueError for an unknown method, a class without an image, and what is no logits of the classes.
     """
     if unknown := set(methods) - set(METHODS):
         raise ValueError(f"unknown methods {', '.join(sorted(unknown))}; choose from {', '.join(METHODS)}")
-    zoo, dataset = as_zoo(zoo), getattr(images, "name", "")
-    real, n_classes = first_of_each_class(as_batches(images), n_seeds)
+    zoo, batches, dataset = as_zoo(zoo), as_batches(images), getattr(images, "name", "")
+    found = first_of_each_class(batches, n_seeds, classes=range(batches.n_classes) if batches.n_classes else None)
+    n_classes = batches.n_classes or max(found) + 1
+    names = getattr(images, "classes", range(n_classes))
+    if empty := [names[k] for k in range(n_classes) if k not in found]:
+        raise ValueError(f"there is no image of class {empty[0]}; take more images")
+    grid = list(product(range(n_seeds), range(n_classes)))
+    rows = [found[k][i % len(found[k])] for i, k in grid]
+    real = Batch(*(torch.stack(values) for values in zip(*rows, strict=True)))
+    there = np.flatnonzero([i < len(found[k]) for i, k in grid])  # not a repetition
     check_classifiers(zoo, *real, n_classes)
     targets, seeds = real.labels, torch.arange(n_seeds).repeat_interleave(n_classes)
     start = real.pixels.unflatten(0, (n_seeds, n_classes)).roll(-1, 1).flatten(0, 1)
     parts, pictures = [], []
     with bar("classes", steps, progress, times=len(zoo) * len(methods), unit="step") as shown:
         for ((name, model_seed), model), method in product(zoo.items(), [*methods, "real"]):
-            made, facts = real.pixels, dict(stop="", n_steps=0, sample_id=real.sample_ids.numpy())
+            made, of = real.pixels[there], there
+            facts = dict(stop="", n_steps=0, sample_id=real.sample_ids[there].numpy())
             if method != "real":
                 options = METHODS[method] | dict(start=start if method == "from image" else None, steps=steps)
                 options |= dict(statistics=statistics, seed=seed + 1000 * seeds, sample_ids=targets, progress=shown)
                 done = maximise_activation(model, targets, **options)
-                made, facts = done.images, dict(stop=done.stops, n_steps=done.n_steps.numpy(), sample_id=-1)
-            table = measure_classes(made, targets, model=model, others=judges_of(name, zoo), statistics=statistics)
-            places = np.arange(len(targets)) + len(targets) * len(parts)
-            table = table.assign(dataset=dataset, picture=places, seed=seeds.numpy(), **facts)
+                made, of = done.images, np.arange(len(targets))
+                facts = dict(stop=done.stops, n_steps=done.n_steps.numpy(), sample_id=-1)
+            table = measure_classes(made, targets[of], model=model, others=judges_of(name, zoo), statistics=statistics)
+            places = np.arange(len(made)) + sum(map(len, pictures))
+            table = table.assign(dataset=dataset, picture=places, seed=seeds.numpy()[of], **facts)
             parts.append(table.assign(model=name, model_seed=model_seed, condition=method))
             pictures.append(_to_bytes(made))
     return pd.concat(parts, ignore_index=True), np.concatenate(pictures)
@@ -113,18 +120,19 @@ def record_inversions(
     """Table and pictures of images rebuilt from stages of every network, beside noise and another image of the class.
 
     zoo, progress: as of `record_classes`.  images: to invert, an `ImageSet` or what else `as_batches` takes.
-    pool: the same, where another image of each class is taken from.  n_stages: of each network, from the stem to the
-    logits; 0 for all.  One row per model, model_seed, layer, condition ("fourier", "noise" or "same class") and
-    image: the columns of `measure_inversions`, sample_id, depth (0 to 1), picture (row of the pictures, -1 for
+    pool: the same, where another image of each class is taken from, if it has one.  n_stages: of each network, from the
+    stem to the logits; 0 for all.  One row per model, model_seed, layer, condition ("fourier", "noise" or "same class")
+    and image: the columns of `measure_inversions`, sample_id, depth (0 to 1), picture (row of the pictures, -1 for
     references), dataset, seed.
     """
     zoo, batches = as_zoo(zoo), as_batches(images)
     originals, labels, ids = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
     check_classifiers(zoo, originals, labels, ids, batches.n_classes)
-    twins, _ = first_of_each_class(as_batches(pool), 1, classes=labels.unique().tolist(), without=ids)
-    place = {label: row for row, label in enumerate(twins.labels.tolist())}
+    found = first_of_each_class(as_batches(pool), 1, classes=labels.unique().tolist(), without=ids)
+    twins = [found[label][0][0] for label in labels.tolist() if label in found]
+    every, paired = np.arange(len(ids)), np.flatnonzero([label in found for label in labels.tolist()])
     noise = torch.rand(originals.shape, generator=torch.Generator().manual_seed(seed))
-    references = {"noise": noise, "same class": twins.pixels[[place[label] for label in labels.tolist()]]}
+    references = {"noise": (noise, every)} | ({"same class": (torch.stack(twins), paired)} if twins else {})
     todo = []
     for key, model in zoo.items():
         layers = stages(model, originals.to(device_of(model)))
@@ -136,40 +144,34 @@ def record_inversions(
             model = zoo[name, model_seed]
             options = dict(statistics=statistics, steps=steps, seed=seed, sample_ids=ids, progress=shown)
             made = invert_features(model, layer, originals, **options).images
-            for condition, pixels in {"fourier": made, **references}.items():
+            for condition, (pixels, of) in {"fourier": (made, every), **references}.items():
                 judged = dict(model=model, layer=layer, others=judges_of(name, zoo))
-                table = measure_inversions(pixels, originals, labels, **judged)
+                table = measure_inversions(pixels, originals[of], labels[of], **judged)
                 places = np.arange(len(ids)) + len(ids) * len(pictures) if condition == "fourier" else -1
                 facts = dict(model=name, model_seed=model_seed, condition=condition, layer=layer)
-                parts.append(table.assign(sample_id=ids.numpy(), depth=depth, picture=places, **facts))
+                parts.append(table.assign(sample_id=ids.numpy()[of], depth=depth, picture=places, **facts))
             pictures.append(_to_bytes(made))
     table = pd.concat(parts, ignore_index=True)
     return table.assign(dataset=getattr(images, "name", ""), seed=seed), np.concatenate(pictures)
 
 
 def first_of_each_class(
-    batches: Batches, n: int, *, classes: Sequence[int] | None = None, without: Tensor | None = None
-) -> tuple[Batch, int]:
-    """The first n images of each class, on the CPU, all first ones before all second ones; and the number of classes.
+    batches: Iterable[Batch], n: int, *, classes: Sequence[int] | None, without: Tensor | None = None
+) -> dict[int, list[tuple[Tensor, Tensor, Tensor]]]:
+    """class -> the first images of it, up to n, each as (pixels, label, sample id) on the CPU.
 
-    classes: by default those of the data set or, where it is not known, all up to the largest label.  without: sample
-    ids that are passed over.  Raises ValueError for a class of fewer images.
+    classes: no more batches are read once all of these have n images; None for all batches.  without: sample ids that
+    are passed over.
     """
-    if classes is None and batches.n_classes:
-        classes = range(batches.n_classes)
     found: dict[int, list[tuple]] = {}
     for batch in batches:
         for pixels, label, sample_id in zip(*(values.cpu() for values in batch), strict=True):
-            of_class = found.setdefault(int(label), [])
-            if len(of_class) < n and (without is None or sample_id not in without):
-                of_class.append((pixels, label, sample_id))
+            if without is None or sample_id not in without:
+                of_class = found.setdefault(int(label), [])
+                of_class += [(pixels, label, sample_id)] if len(of_class) < n else []
         if classes is not None and all(len(found.get(k, ())) == n for k in classes):
             break
-    classes = range(max(found) + 1) if classes is None else classes
-    if few := [k for k in classes if len(found.get(k, ())) < n]:
-        raise ValueError(f"class {few[0]} has fewer than {n} images to take; give more images, or ask for fewer")
-    rows = [found[k][i] for i in range(n) for k in classes]
-    return Batch(*(torch.stack(values) for values in zip(*rows, strict=True))), len(classes)
+    return found
 
 
 def _to_bytes(pixels: Pixels) -> Pictures:

@@ -11,7 +11,13 @@ from src.texture_shape.frequency import cue_conflict
 from src.texture_shape.manipulations import MANIPULATIONS, manipulate
 from src.texture_shape.pairs import choose_pairs
 from src.texture_shape.precomputed import slow_images, stylised
-from src.texture_shape.predictions import predict_conflicts, predict_images, predict_manipulated, right_for_all
+from src.texture_shape.predictions import (
+    left_out,
+    predict_conflicts,
+    predict_images,
+    predict_manipulated,
+    right_for_all,
+)
 from src.texture_shape.style_transfer import transfer_style
 
 __all__ = [
@@ -21,6 +27,7 @@ __all__ = [
     "corruptions",
     "cue_conflict",
     "example_pictures",
+    "left_out",
     "manipulate",
     "predict_conflicts",
     "predict_images",

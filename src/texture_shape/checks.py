@@ -1,4 +1,4 @@
-"""Checks of images, pairs, levels and patch sizes, all raising ValueError; facts about pixels and packages."""
+"""Checks of images, pairs, levels and patch sizes, all raising ValueError; levels there are; facts about packages."""
 
 from importlib import import_module
 
@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from src.models.access import check_images
+from src.tables.texture_shape import CUTOFFS, LEVELS
 
 Pixels = Float[Tensor, "n c s s"]
 
@@ -40,6 +41,23 @@ def check_patch(size: float, side: int, *, what: str) -> int:
         choices = ", ".join(map(str, sizes))
         raise ValueError(f"{what} of {size:g} pixels does not divide images of {side} pixels; choose from {choices}")
     return int(size)
+
+
+def levels_for(side: int) -> dict[str, tuple[float, ...]]:
+    """The LEVELS that images of this side have: it must be a multiple of patches, and of the cells that are hidden.
+
+    >>> levels_for(24)["patch_shuffle"], "occlusion_black" in levels_for(24), "occlusion_black" in levels_for(25)
+    ((8, 4, 2), True, False)
+    """
+    patches = tuple(size for size in LEVELS["patch_shuffle"] if side % size == 0 and size < side)
+    levels = LEVELS | {"patch_shuffle": patches}
+    cells = side % 4 == 0 and side > 4
+    return {name: some for name, some in levels.items() if some and (cells or not name.startswith("occlusion"))}
+
+
+def cutoffs_for(side: int) -> tuple[float, ...]:
+    """The CUTOFFS of hybrids that images of this side have: up to half of it."""
+    return tuple(cutoff for cutoff in CUTOFFS if cutoff <= side / 2)
 
 
 def is_grey(pixels: Pixels) -> Bool[Tensor, "n 1 1 1"]:

@@ -10,12 +10,20 @@ from src.tables.texture_shape import CORRUPTIONS
 from src.texture_shape.checks import check_colour, installed
 
 SEVERITIES = (1, 2, 3, 4, 5)
+SMALLEST = 32  # pixels a side
 _SEEDED_BY_ARGUMENT = ("impulse_noise", "glass_blur")  # the others take numpy's global generator
 
 
 def available() -> bool:
     """Whether the optional package is installed."""
     return installed("imagecorruptions")
+
+
+def missing(side: int) -> str:
+    """Why images of this side cannot be corrupted; nothing where they can."""
+    if not available():
+        return "imagecorruptions-imaug is not installed: make texture"
+    return "" if side >= SMALLEST else f"they need at least {SMALLEST} pixels a side, not {side}"
 
 
 def corrupt(
@@ -35,8 +43,8 @@ def corrupt(
         raise ValueError(f"unknown corruption {name!r}; choose from {', '.join(CORRUPTIONS)}")
     if level not in (0, *SEVERITIES):
         raise ValueError(f"the severity of {name} is 0, 1, 2, 3, 4 or 5, not {level:g}")
-    if pixels.shape[-1] < 32:
-        raise ValueError(f"corruptions need at least 32 pixels a side, not {pixels.shape[-1]}")
+    if pixels.shape[-1] < SMALLEST:
+        raise ValueError(f"corruptions need at least {SMALLEST} pixels a side, not {pixels.shape[-1]}")
     if level == 0:
         return pixels.clone()
     if not available():

@@ -8,7 +8,7 @@ import torch
 
 from src.data.image_set import ImageSet
 from src.data.pixels import pixels_of, to_arrays
-from src.tables.texture_shape import CUTOFFS, LEVELS
+from src.texture_shape.checks import cutoffs_for, levels_for
 from src.texture_shape.frequency import cue_conflict
 from src.texture_shape.manipulations import manipulate
 
@@ -23,7 +23,8 @@ def example_pictures(
     ids = pairs["shape_id"].to_numpy()
     shape, texture = pixels_of(image_set, ids), pixels_of(image_set, pairs["texture_id"].to_numpy())
     rows: dict[str, dict] = {"at full strength": {}}
-    for name, levels in LEVELS.items():
+    side = shape.shape[-1]
+    for name, levels in levels_for(side).items():
         made = {level: manipulate(name, shape, torch.tensor(ids), seed=seed, level=level) for level in levels}
         if len(levels) > 1:
             rows[name.replace("_", " ")] = {f"{level:g}": pixels for level, pixels in made.items()}
@@ -32,7 +33,7 @@ def example_pictures(
     rows["cue conflict"] = {"texture of": texture, "phase": cue_conflict(shape, texture)}
     rows["cue conflict"] |= {name.replace("_", " "): pixels_of(kept, ids) for name, kept in slow.items()}
     rows["low/high hybrid"] = {
-        f"{cutoff:g}": cue_conflict(shape, texture, kind="hybrid", cutoff=cutoff) for cutoff in CUTOFFS[1::2]
+        f"{cutoff:g}": cue_conflict(shape, texture, kind="hybrid", cutoff=cutoff) for cutoff in cutoffs_for(side)[1::2]
     }
     pictures = {row: {name: to_arrays(pixels) for name, pixels in made.items()} for row, made in rows.items()}
     return pictures, to_arrays(shape)

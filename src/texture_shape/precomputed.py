@@ -6,6 +6,7 @@ what any of them holds is used.
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 from src.data.image_set import ImageSet
 from src.data.inputs import bar
 from src.data.pixels import pixels_of
+from src.data.records import DATASETS
 from src.files import read_images, write_images
 from src.models.build import PixelModel
 from src.results import GATHER, WHOLE, table_path
@@ -28,7 +30,7 @@ from src.texture_shape.style_transfer import transfer_style
 EXPERIMENT = "03_texture_shape"
 _AT_ONCE = 16  # images between two writings of the file
 
-Kept = dict[tuple[int, ...], UInt8[np.ndarray, "h w 3"]]  # sample ids -> image
+Kept = dict[tuple[int, ...], UInt8[np.ndarray, "h w 3"]]  # keys, as of `_keys` -> image
 
 
 def slow_images(
@@ -70,16 +72,16 @@ def stylised(
 
     shard: whose file takes what has to be made; "gather" puts the files of all into one.
     """
-    facts = dict(kind="stylised", data=[image_set.name, image_set.split], steps=steps, weights=model.source)
+    facts = dict(kind="stylised", data=_data(image_set), steps=steps, weights=model.source)
     if not model.source:
         raise ValueError("the network that lends its features has no trained weights, so nothing says which one it was")
     device = next(model.parameters()).device
 
-    def make(keys: Int[np.ndarray, "n 2"]) -> Tensor:
-        content, style = (pixels_of(image_set, ids).to(device) for ids in keys.T)
+    def make(keys: Int[np.ndarray, "n k"]) -> Tensor:
+        content, style = (pixels_of(image_set, ids).to(device) for ids in keys.T[:2])
         return transfer_style(content, style, model, steps=steps)
 
-    return _kept(facts, pairs[["shape_id", "texture_id"]].to_numpy(), make, shard, progress)
+    return _kept(facts, _keys(image_set, pairs[["shape_id", "texture_id"]].to_numpy()), make, shard, progress)
 
 
 def texture_only(
@@ -91,17 +93,32 @@ def texture_only(
     shard: str = WHOLE,
     progress: bool = True,
 ) -> UInt8[np.ndarray, "n h w 3"] | None:
-    """The texture of each image alone; None where a file lacks some and plenoptic is not installed to make them."""
-    facts = dict(kind="textures", data=[image_set.name, image_set.split], steps=steps, seed=seed)
-    keys = image_set.sample_ids[:, None]
-    if not textures.available() and _missing(keys, _read(_files(facts), 1)):
+    """The texture of each image alone; None where a file lacks some, and they cannot be made (`textures.missing`)."""
+    facts = dict(kind="textures", data=_data(image_set), steps=steps, seed=seed)
+    keys = _keys(image_set, image_set.sample_ids[:, None])
+    if textures.missing(image_set.images.shape[2]) and _missing(keys, _read(_files(facts), keys.shape[1])):
         return None
 
-    def make(keys: Int[np.ndarray, "n 1"]) -> Tensor:
+    def make(keys: Int[np.ndarray, "n k"]) -> Tensor:
         pixels, ids = pixels_of(image_set, keys[:, 0]).to(device), torch.from_numpy(keys[:, 0]).to(device)
         return textures.synthesise_texture(pixels, ids, seed, steps=steps)
 
     return _kept(facts, keys, make, shard, progress)
+
+
+def _data(image_set: ImageSet) -> list:
+    """What tells a set's file from another's: its name and split, and the side of images that go by any name."""
+    side = [] if image_set.name in DATASETS else [image_set.images.shape[2]]
+    return [image_set.name, image_set.split, *side]
+
+
+def _keys(image_set: ImageSet, ids: Int[np.ndarray, "n k"]) -> Int[np.ndarray, "n m"]:
+    """The ids, and a checksum of their images where the set's name is the user's own, as other images may go by it."""
+    if image_set.name in DATASETS:
+        return ids
+    rows = pd.Index(image_set.sample_ids).get_indexer(ids.ravel()).reshape(ids.shape)
+    sums = [zlib.crc32(np.ascontiguousarray(image_set.images[row])) for row in rows]
+    return np.column_stack([ids, np.array(sums, np.int64)])
 
 
 def _kept(facts: dict, keys: np.ndarray, make: Callable, shard: str, progress: bool) -> UInt8[np.ndarray, "n h w 3"]:

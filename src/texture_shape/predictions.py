@@ -18,7 +18,8 @@ from src.models.access import as_zoo, device_of
 from src.models.predict import predict
 from src.tables.statistics import without_logits
 from src.tables.texture_shape import CORRUPTIONS, CUTOFFS, LEVELS
-from src.texture_shape import corruptions
+from src.texture_shape import corruptions, textures
+from src.texture_shape.checks import cutoffs_for, levels_for
 from src.texture_shape.frequency import cue_conflict
 from src.texture_shape.manipulations import manipulate
 
@@ -36,17 +37,40 @@ def predict_images(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Every model on the loader's images, clean and manipulated, on others, and on the corruptions where installed.
+    """Every model on the loader's images, clean and manipulated, on others, and on the corruptions if there are any.
 
+    What is not there is told by `left_out`.
     zoo: name -> model, or (name, training seed) -> model.  loader: images with labels, as `as_batches` takes them.
     others: condition -> such images, shown as they are, at level 1.  corrupted: the images to corrupt.
     progress: whether to show bars.  Columns as of `predict_all`.
     """
+    zoo = as_zoo(zoo)
+    corrupted = as_batches(corrupted, again=True, device=device_of(*zoo.values()))
     parts = [predict_manipulated(zoo, loader, seed=seed, progress=progress)]
     parts += [predict_all(zoo, some, condition=name, level=1, progress=progress) for name, some in others.items()]
-    if corruptions.available():
+    if not corruptions.missing(_side(corrupted)):
         parts.append(predict_corrupted(zoo, corrupted, seed=seed, progress=progress))
     return pd.concat(parts, ignore_index=True)
+
+
+def left_out(side: int, others: Iterable[str]) -> list[str]:
+    """What images of this side are not shown as, each with the reason; others: of `predict_images`."""
+    notes = []
+    if "texture_only" not in others:
+        notes.append(f"images of texture alone ({textures.missing(side)})")
+    if reason := corruptions.missing(side):
+        notes.append(f"the 19 corruptions ({reason})")
+    levels, cutoffs = levels_for(side), cutoffs_for(side)
+    for name, all_levels in LEVELS.items():
+        if lost := [level for level in all_levels if level not in levels.get(name, ())]:
+            notes.append(f"{name} {', '.join(f'{level:g}' for level in lost)} (not of images of {side} pixels)")
+    if lost := [cutoff for cutoff in CUTOFFS if cutoff not in cutoffs]:
+        notes.append(f"hybrid {', '.join(f'{cutoff:g}' for cutoff in lost)} (not of images of {side} pixels)")
+    return notes
+
+
+def _side(batches: Images) -> int:
+    return next(iter(batches)).pixels.shape[-1]
 
 
 def predict_all(
@@ -75,14 +99,18 @@ def predict_all(
 
 
 def predict_manipulated(
-    zoo: Models, loader: Images, *, conditions: Levels = LEVELS, seed: int = 0, progress: bool = True
+    zoo: Models, loader: Images, *, conditions: Levels | None = None, seed: int = 0, progress: bool = True
 ) -> pd.DataFrame:
     """Every model on every manipulation and level, and on the images as they are (condition "clean", level 0).
 
-    zoo, loader, progress: as of `predict_images`.  conditions: manipulation -> levels.  One pass over the images for
-    each condition, for all classes and models.  Columns as of `predict_all`.
+    zoo, loader, progress: as of `predict_images`.  conditions: manipulation -> levels, by default those that the images
+    have (`levels_for`).  One pass over the images for each condition, for all classes and models.  Columns as of
+    `predict_all`.
     """
-    return _predict_changed(zoo, loader, manipulate, {"clean": [0]} | dict(conditions), seed, "manipulations", progress)
+    zoo = as_zoo(zoo)
+    batches = as_batches(loader, again=True, device=device_of(*zoo.values()))
+    conditions = {"clean": [0]} | dict(levels_for(_side(batches)) if conditions is None else conditions)
+    return _predict_changed(zoo, batches, manipulate, conditions, seed, "manipulations", progress)
 
 
 def predict_corrupted(zoo: Models, loader: Images, *, seed: int = 0, progress: bool = True) -> pd.DataFrame:
@@ -91,15 +119,15 @@ def predict_corrupted(zoo: Models, loader: Images, *, seed: int = 0, progress: b
     zoo, loader, progress: as of `predict_images`; columns as of `predict_all`.
     Raises ImportError where the optional package is not installed.
     """
+    zoo = as_zoo(zoo)
+    batches = as_batches(loader, again=True, device=device_of(*zoo.values()))
     conditions = dict.fromkeys(CORRUPTIONS, corruptions.SEVERITIES)
-    return _predict_changed(zoo, loader, corruptions.corrupt, conditions, seed, "corruptions", progress)
+    return _predict_changed(zoo, batches, corruptions.corrupt, conditions, seed, "corruptions", progress)
 
 
 def _predict_changed(
-    zoo: Models, loader: Images, change: Callable, conditions: Levels, seed: int, what: str, progress: bool
+    zoo: Models, batches: Batches, change: Callable, conditions: Levels, seed: int, what: str, progress: bool
 ) -> pd.DataFrame:
-    zoo = as_zoo(zoo)
-    batches = as_batches(loader, again=True, device=device_of(*zoo.values()))
     todo = [(name, level) for name, levels in conditions.items() for level in levels]
 
     def changed(name: str, level: float, batch: Batch) -> Batch:
@@ -125,7 +153,7 @@ def predict_conflicts(
     image_set: ImageSet,
     pairs: pd.DataFrame,
     *,
-    cutoffs: Sequence[float] = CUTOFFS,
+    cutoffs: Sequence[float] | None = None,
     batch_size: int = 128,
     progress: bool = True,
     painted: np.ndarray | None = None,
@@ -133,10 +161,12 @@ def predict_conflicts(
 ) -> pd.DataFrame:
     """Every model on the pairs' cue conflicts: kind "phase" (level 1) and "hybrid" at each cut-off (its level).
 
-    zoo, progress: as of `predict_images`.  pairs: of `choose_pairs`.  painted, style_pairs: uint8 images [n, h, w, 3]
-    of `stylised` and the pairs they are of, for a third kind, "stylised" (level 1).
+    zoo, progress: as of `predict_images`.  pairs: of `choose_pairs`.  cutoffs: by default those that the images have.
+    painted, style_pairs: uint8 images [n, h, w, 3] of `stylised` and the pairs they are of, for a third kind,
+    "stylised" (level 1).
     Columns: those of the pairs, then model, model_seed, condition, level, prediction, confidence.
     """
+    cutoffs = cutoffs_for(image_set.images.shape[2]) if cutoffs is None else cutoffs
     zoo, todo = as_zoo(zoo), [("phase", None), *(("hybrid", cutoff) for cutoff in cutoffs)]
     n_painted = 0 if painted is None else len(painted)
     with bar("cue conflicts", len(pairs) * len(todo) + n_painted, progress, times=len(zoo)) as shown:

@@ -19,6 +19,14 @@ def available() -> bool:
     return installed("plenoptic")
 
 
+def missing(side: int) -> str:
+    """Why textures of images of this side cannot be made; nothing where they can."""
+    if not available():
+        return "plenoptic is not installed: make texture"
+    fits = side >= 32 and side % 2**N_SCALES == 0
+    return "" if fits else f"they need a side of at least 32 pixels that 4 divides, not {side}"
+
+
 def synthesise_texture(
     pixels: Pixels,
     sample_ids: Int[Tensor, " n"],
@@ -100,6 +108,8 @@ def _statistics(side: int) -> torch.nn.Module:
     if not available():
         how = "make texture, or pip install -r requirements-texture.txt"
         raise ImportError(f"texture-only images need the package plenoptic: {how}")
+    if reason := missing(side):
+        raise ValueError(f"texture-only images cannot be made: {reason}")
     from plenoptic.models import PortillaSimoncelli
 
     model = PortillaSimoncelli((side, side), n_scales=N_SCALES, spatial_corr_width=CORRELATION_WIDTH)

@@ -223,3 +223,21 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
         )  # fmt: skip
         peaks.append(float(done.stdout))
     assert peaks[1] < peaks[0] + 8  # MiB; the images as they are have 18 more, decoded from their files 430 more
+
+
+def test_a_checksum_is_of_names_sizes_and_labels_and_the_same_elsewhere(folder, tmp_path):
+    before = load_images(f"folder:{folder}@{SIDE}", "test").checksum()
+    moved = folder.rename(tmp_path / "elsewhere")
+    file = moved / "test" / "a" / "00.jpg"
+    os.utime(file, (0, 0))  # also with another time of change
+    assert load_images(f"mine=folder:{moved}@{SIDE}", "test").checksum() == before
+    assert load_images(f"folder:{moved}@{SIDE + 1}", "test").checksum() != before
+    file.write_bytes(file.read_bytes() + b"-")
+    after = load_images(f"folder:{moved}@{SIDE}", "test").checksum()
+    assert after != before and after.split("-")[0] == before.split("-")[0]
+
+
+def test_a_checksum_of_a_beton_changes_with_its_samples(beton):
+    images = load_images(f"beton:{beton}@{SIDE}", "test")
+    checksums = {images.take(rows).checksum() for rows in (np.arange(N), np.arange(N - 1), np.arange(N)[::-1])}
+    assert len(checksums) == 3 and images.checksum() in checksums

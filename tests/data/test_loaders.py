@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -150,3 +152,11 @@ def test_an_unknown_backend_and_an_empty_batch_are_refused(few_clothes):
         make_loader(few_clothes, batch_size=10, backend="fcv")
     with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
         make_loader(few_clothes, batch_size=0)
+
+
+def test_without_ffcv_its_backend_says_what_to_do(few_clothes, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "ffcv" or name == "src.data.loaders_ffcv"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ffcv", None)
+    with pytest.raises(ImportError, match='backend="ffcv" needs FFCV .*; run `make ffcv` .* or use backend="memory"'):
+        make_loader(few_clothes, batch_size=10, backend="ffcv")
