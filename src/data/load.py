@@ -31,7 +31,8 @@ def load_images(name: str, split: str, *, source: str | None = None) -> ImageSet
         either PATH, images of any sizes stay encoded in their files; workers decode them when asked for, and cut them
         to the middle square of 224 pixels a side (`on_disk.EncodedImages`).  A label in front of these three, as in
         pictures=folder:PATH, becomes the set's name.  Of images that their files do not divide, a fifth of each class,
-        drawn with seed 0, is the test split, and the set's note says so.
+        drawn with seed 0, is the test split, and the set's note says so.  Grey pictures get three equal channels, what
+        is transparent in others shows white (`decoding.decode_one`).
     source: place of a named set.  None tries what its record says, in order: the files embedded in the repository,
         $ZOOM_DATA/<name>, the hub.  Or one of "embedded", "local" ($ZOOM_DATA), "hub", "beton" (fetched by
         `make betons`), "idx:FOLDER" (MNIST's format).

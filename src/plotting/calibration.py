@@ -54,6 +54,8 @@ def reliability(bins: pd.DataFrame, measured: pd.DataFrame, *, dataset: str) -> 
         title = f"{model_style(model)['label']}{after}\nECE {row.ece:.1%} [{row.low:.1%}, {row.high:.1%}]"
         ax.set_title(title, fontsize=7)
         ax.label_outer()
+    for ax in axes.flat:
+        ax.axison = ax.has_data()  # nothing where a model has no such scaling
     figure.suptitle(f"{dataset}, n = {part['n'].sum():,} test images", fontsize=8)
     return figure
 

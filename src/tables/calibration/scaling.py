@@ -14,11 +14,15 @@ Logits = Float[np.ndarray, "n k"]
 Corners = tuple[np.ndarray, np.ndarray]  # of a piecewise linear function: places, values
 
 
+class NoScalingError(ValueError):
+    """Held-out images for which no scaling of its kind is the best."""
+
+
 def fit_temperature(logits: Logits, labels: Labels) -> float:
     """The temperature T > 0 whose softmax(logits / T) has the smallest negative log-likelihood.
 
-    Above 1: the model was too sure. Raises ValueError where no such T exists: T runs to 0 when every image is right,
-    and to infinity when the logits favour other classes.  Source: Guo et al. 2017, eq. 9.
+    Above 1: the model was too sure.  Raises NoScalingError where no such T exists: T runs to 0 when every image is
+    right, and to infinity when the logits favour other classes.  Source: Guo et al. 2017, eq. 9.
 
     >>> logits = np.log([[0.9, 0.1]] * 4)  # sure to nine tenths, right in three of four
     >>> round(fit_temperature(logits, [0, 0, 0, 1]), 3)  # log 9 / log 3
@@ -28,9 +32,11 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
     shifted = logits - logits.max(1, keepdims=True)
     own = shifted[np.arange(len(labels)), labels]
     if own.min() == 0:
-        raise ValueError(f"no temperature fits best: all {len(labels)} images are right, it runs to 0; hold out more")
+        raise NoScalingError(
+            f"no temperature fits best: all {len(labels)} images are right, it runs to 0; hold out more"
+        )
     if (own - shifted.mean(1)).mean() <= 0:
-        raise ValueError("no temperature fits best: the logits favour other classes, it runs to infinity")
+        raise NoScalingError("no temperature fits best: the logits favour other classes, it runs to infinity")
 
     def loss(log_temperature: float) -> float:
         inverse = np.exp(-log_temperature)

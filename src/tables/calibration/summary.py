@@ -1,5 +1,6 @@
 """Tables of the notebook's figures and sentences, from its stored logits: one row per network and scaling."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
@@ -9,7 +10,7 @@ import pandas as pd
 from src.tables.calibration.bins import confidence_and_correct, reliability_bins
 from src.tables.calibration.measures import binned_gap, measure_all, risk_coverage
 from src.tables.calibration.resampling import bootstrap, consistency_band, null_band, verdict
-from src.tables.calibration.scaling import SCALINGS
+from src.tables.calibration.scaling import SCALINGS, NoScalingError
 from src.tables.statistics import accuracy, first_seed, percentile_interval
 
 KEYS = ["model", "model_seed", "condition"]
@@ -20,6 +21,7 @@ def scaled(logits: pd.DataFrame, scalings: Sequence[str] = tuple(SCALINGS)) -> p
     """Probabilities of the judged half of the images, by scalings that are fitted on the other half.
 
     logits: columns model, model_seed, half ("fit" or "judged"), sample_id, label, logit_0, logit_1, …
+    A scaling that does not exist for a network is left out of its rows, with a warning.
     Columns: KEYS (condition is the scaling), sample_id, label, confidence, correct, p_0, p_1, …
 
     >>> images = dict(sample_id=range(5), label=[0, 0, 0, 1, 0], half=["fit"] * 4 + ["judged"])
@@ -31,7 +33,11 @@ def scaled(logits: pd.DataFrame, scalings: Sequence[str] = tuple(SCALINGS)) -> p
     for (model, model_seed), table in logits.groupby(["model", "model_seed"], sort=False):
         fit, judged = (table[table["half"] == half] for half in ("fit", "judged"))
         for name in scalings:
-            scale = SCALINGS[name](fit[columns].to_numpy(), fit["label"].to_numpy())
+            try:
+                scale = SCALINGS[name](fit[columns].to_numpy(), fit["label"].to_numpy())
+            except NoScalingError as error:
+                warnings.warn(f"{model}, training seed {model_seed}: {name} is left out, {error}", stacklevel=2)
+                continue
             probs, labels = scale(judged[columns].to_numpy()), judged["label"].to_numpy()
             confidence, correct = confidence_and_correct(probs, labels)
             part = dict(model=model, model_seed=model_seed, condition=name, sample_id=judged["sample_id"].to_numpy())
