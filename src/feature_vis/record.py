@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 
 from src.data.batches import Batch
@@ -74,16 +74,8 @@ def record_classes(
     """
     if unknown := set(methods) - set(METHODS):
         raise ValueError(f"unknown methods {', '.join(sorted(unknown))}; choose from {', '.join(METHODS)}")
-    zoo, batches, dataset = as_zoo(zoo), as_batches(images), getattr(images, "name", "")
-    found = first_of_each_class(batches, n_seeds, classes=range(batches.n_classes) if batches.n_classes else None)
-    n_classes = batches.n_classes or max(found) + 1
-    names = getattr(images, "classes", range(n_classes))
-    if empty := [names[k] for k in range(n_classes) if k not in found]:
-        raise ValueError(f"there is no image of class {empty[0]}; take more images")
-    grid = list(product(range(n_seeds), range(n_classes)))
-    rows = [found[k][i % len(found[k])] for i, k in grid]
-    real = Batch(*(torch.stack(values) for values in zip(*rows, strict=True)))
-    there = np.flatnonzero([i < len(found[k]) for i, k in grid])  # not a repetition
+    zoo, dataset = as_zoo(zoo), getattr(images, "name", "")
+    real, there, n_classes = _real_images(images, n_seeds)
     check_classifiers(zoo, *real, n_classes)
     targets, seeds = real.labels, torch.arange(n_seeds).repeat_interleave(n_classes)
     start = real.pixels.unflatten(0, (n_seeds, n_classes)).roll(-1, 1).flatten(0, 1)
@@ -104,6 +96,20 @@ def record_classes(
             parts.append(table.assign(model=name, model_seed=model_seed, condition=method))
             pictures.append(_to_bytes(made))
     return pd.concat(parts, ignore_index=True), np.concatenate(pictures)
+
+
+def _real_images(images: Iterable, n: int) -> tuple[Batch, Int[np.ndarray, " m"], int]:
+    """n images of each class, all first ones, then all second ones; which are no repetition; the number of classes."""
+    batches = as_batches(images)
+    found = first_of_each_class(batches, n, classes=range(batches.n_classes) if batches.n_classes else None)
+    n_classes = batches.n_classes or max(found) + 1
+    names = getattr(images, "classes", range(n_classes))
+    if empty := [names[k] for k in range(n_classes) if k not in found]:
+        raise ValueError(f"there is no image of class {empty[0]}; take more images")
+    grid = list(product(range(n), range(n_classes)))
+    rows = [found[k][i % len(found[k])] for i, k in grid]
+    real = Batch(*(torch.stack(values) for values in zip(*rows, strict=True)))
+    return real, np.flatnonzero([i < len(found[k]) for i, k in grid]), n_classes
 
 
 def record_inversions(

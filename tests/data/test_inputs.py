@@ -78,6 +78,12 @@ def test_what_are_no_images_in_batches_is_refused(given, message):
         list(as_batches(given))
 
 
+def test_batches_come_to_the_device():
+    for given in ((PIXELS, LABELS), [(PIXELS, LABELS)], DataLoader(TensorDataset(PIXELS, LABELS), batch_size=5)):
+        (batch,) = as_batches(given, device="meta")
+        assert {values.device.type for values in batch} == {"meta"}
+
+
 def test_arrays_and_lists_will_do():
     (batch,) = as_batches((np.zeros((2, 1, 4, 4), np.float32), [1, 0]))
     assert batch.labels.tolist() == [1, 0] and batch.pixels.shape == (2, 1, 4, 4)
