@@ -4,26 +4,38 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
+from src.data.image_set import ImageSet
 from src.efficiency.timing import synchronise
 from src.efficiency.variants import Runner
+from src.models.build import Task, describe_task
+from src.names import ModelName, parse_model
 from src.paths import ROOT
 
 
 def time_cold_start(
-    name: str, dataset: str, *, weights: str | None = "default", device: torch.device | str = "cpu", side: int = 32
+    name: str | ModelName,
+    dataset: str | ImageSet | Task,
+    *,
+    folder: Path | str | None = None,
+    device: torch.device | str = "cpu",
 ) -> dict[str, float]:
     """Milliseconds in a fresh process to build a model with its weights, for its first image, and for its third.
 
-    Keys: build_ms, first_ms, third_ms.  Importing torch is not in them. Raises RuntimeError with the process's own
-    words when it fails.
+    name, dataset, folder: as of `build_model`.  Keys: build_ms, first_ms, third_ms.  Importing torch is not in them.
+    Raises RuntimeError with the process's own words when it fails.
     """
-    command = [sys.executable, "-m", "src.efficiency.cold_start", name, dataset, weights or "", str(device), str(side)]
+    model = name if isinstance(name, ModelName) else parse_model(name)
+    asked = dict(model=asdict(model), task=asdict(describe_task(dataset)), device=str(device), place=str(Path.cwd()))
+    asked["folder"] = str(folder) if folder else None
+    command = [sys.executable, "-m", "src.efficiency.cold_start", json.dumps(asked)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"the cold start of {name} failed: {done.stderr.strip().splitlines()[-1:]}")
+        raise RuntimeError(f"the cold start of {model.label} failed: {done.stderr.strip().splitlines()[-1:]}")
     build, first, _, third = json.loads(done.stdout.splitlines()[-1])
     return {"build_ms": build, "first_ms": first, "third_ms": third}
 

@@ -43,7 +43,9 @@ def judges_of(name: str, zoo: Mapping) -> Judges:
 
 
 def _architecture(name: str, model: nn.Module) -> str:
-    """The family of what the model was built as; a network that is of none stands for itself."""
+    """The family that `build_model` has noted, or of what the model was built as; one of none stands for itself."""
+    if getattr(model, "family", ""):
+        return model.family
     reference = parse_model(getattr(model, "name", "") or name).reference
     try:
         return family_of(reference)

@@ -194,9 +194,10 @@ def choose_layers(model: nn.Module, pixels: Tensor, layers: str | type | list[st
 
     layers: "blocks" (also None), the states an image goes through in one of the study's networks: what the stem gives
     and what every residual block leaves behind, skip included.  The blocks of the bottleneck MLP give only what they
-    add, so its states are what goes into its LayerNorms and its last layer.  Or "leaves" (modules without parts), a
-    glob pattern or a list of them (with ":input" at its end, for what goes into a layer), or a module type such as
-    nn.Conv2d.  Raises ValueError, with names there are, when a pattern matches nothing that runs.
+    add, so its states are what goes into its LayerNorms and its last layer.  In a network that names its blocks in
+    another way: what its parts give, sequences of them taken apart, but for the last.  Or "leaves" (modules without
+    parts), a glob pattern or a list of them (with ":input" at its end, for what goes into a layer), or a module type
+    such as nn.Conv2d.  Raises ValueError, with names there are, when a pattern matches nothing that runs.
     """
     order, modules, kind = _run_order(model, pixels), dict(model.named_modules()), type(model).__name__
     run = [name for name in order if not name.endswith(INPUT)]
@@ -205,7 +206,8 @@ def choose_layers(model: nn.Module, pixels: Tensor, layers: str | type | list[st
     if isinstance(layers, type):
         chosen = {f"no {layers.__name__} runs in {kind}": [name for name in run if isinstance(modules[name], layers)]}
     elif layers in (None, "blocks"):
-        chosen = {f"no blocks of a known name run in {kind}": _matching(order, _states_of_mlp(model) or BLOCKS)}
+        known = _matching(order, _states_of_mlp(model) or BLOCKS)
+        chosen = {f"{kind} has not two parts, one after the other": known or _matching(run, _parts(model))[:-1]}
     else:
         patterns = [layers] if isinstance(layers, str) else layers
         chosen = {f"no layer that runs matches {pattern!r}": _matching(order, [pattern]) for pattern in patterns}
@@ -233,6 +235,15 @@ def _states_of_mlp(model: nn.Module) -> list[str]:
             prefix = f"{name}." if name else ""
             return [f"{prefix}{part}{INPUT}" for part in ("layernorms.*", "linear_out")]
     return []
+
+
+def _parts(model: nn.Module, prefix: str = "") -> list[str]:
+    """Names of the parts of a model, where there is but one the parts of that, and of sequences their parts."""
+    children, names = dict(model.named_children()), []
+    for name, child in children.items():
+        apart = any(child.children()) and (len(children) == 1 or isinstance(child, nn.Sequential | nn.ModuleList))
+        names += _parts(child, f"{prefix}{name}.") if apart else [prefix + name]
+    return names
 
 
 @torch.no_grad()

@@ -1,28 +1,29 @@
 """Every model by name. A built model takes pixels in [0, 1] and gives logits: resizing and normalisation are inside.
 
-build_model("cnn", "cifar10")                              # this study's weights
-build_model("vit", "cifar10", weights=None)                # the same network, untrained
+build_model("cnn", "cifar10")                              # this study's weights; "cnn@seed1" for others
+build_model("vit@untrained", "cifar10")                    # the same network, untrained
 build_model("timm:convnext_atto", "cifar100")              # any timm model, ImageNet weights, new head
+build_model("mixer=mine.py:build@weights.pt", images)      # a network of one's own, called mixer
 """
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import timm
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.data.image_set import ImageSet
 from src.data.records import DATASETS
 from src.files import fingerprint
 from src.models import published
-from src.models.compact import COMPACT, SIZES
-from src.models.mlp import BottleneckMLP
-from src.models.weights import find_weights, load_state, read_card, read_weights
+from src.models.compact import COMPACT, SIZES, shape_of
+from src.models.own import build_own, run_own
+from src.models.pixel_model import PixelModel, classifier_name
+from src.models.weights import find_weights, load_state, read_card, read_file, read_weights, weights_path
+from src.names import DEFAULT, UNTRAINED, ModelName, parse_model
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -30,49 +31,11 @@ SMALL_DATASETS = ("fashion_mnist", "fashion_mnist_full")
 WEIGHTS_OF = {"fashion_mnist_full": "fashion_mnist"}  # one test set, one set of weights
 
 
-class PixelModel(nn.Module):
-    """A network behind its preprocessing: pixels in [0, 1], resized to `input_side`, normalised; `net`'s logits."""
-
-    def __init__(self, net: nn.Module, *, mean, std, input_side: int | None = None, name: str = ""):
-        super().__init__()
-        self.net = net
-        self.input_side = input_side
-        self.name = name
-        self.size = ""  # of a compact model, a key of SIZES
-        self.source: dict[str, str] = {}  # of trained weights, file name -> sha256
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
-
-    def forward(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        if self.input_side and self.input_side != pixels.shape[-1]:
-            pixels = F.interpolate(pixels, (self.input_side,) * 2, mode="bilinear", antialias=True)
-        return self.net((pixels - self.mean) / self.std)
-
-    @property
-    def classifier(self) -> nn.Linear:
-        """The last linear layer, which `fine_tune` replaces."""
-        return self.net.get_submodule(classifier_name(self.net))
-
-    def replace_classifier(self, new: nn.Linear) -> None:
-        self.net.set_submodule(classifier_name(self.net), new)
-
-
-def classifier_name(net: nn.Module) -> str:
-    """Name of the layer that gives the logits: `linear_out` of an MLP, or the one that timm records for its models.
-
-    Raises ValueError when that is not one linear layer, as in a distilled ViT with two, or a convolution at the end.
-    """
-    name = "linear_out" if isinstance(net, BottleneckMLP) else net.default_cfg["classifier"]
-    if not isinstance(name, str) or not isinstance(net.get_submodule(name), nn.Linear):
-        raise ValueError(f"{type(net).__name__} has no single linear classifier but {name!r}; it cannot be fine-tuned")
-    return name
-
-
-# The 2023 report's three, name -> family, input side (None: the data set's), builder that loads the public weights
-PUBLISHED: dict[str, tuple[str, int | None, Callable]] = {
-    "mlp_b12_wi1024": ("mlp", 64, published.build_mlp),
-    "resnet18": ("cnn", None, published.build_cnn),
-    "vit_small_patch16_224": ("vit", 224, published.build_vit),
+# The 2023 report's three, name -> family, input side (None: the data set's), label of the public weights, their builder
+PUBLISHED: dict[str, tuple[str, int | None, str, Callable]] = {
+    "mlp_b12_wi1024": ("mlp", 64, DEFAULT, published.build_mlp),
+    "resnet18": ("cnn", None, DEFAULT, published.build_cnn),
+    "vit_small_patch16_224": ("vit", 224, "backbone", published.build_vit),
 }
 MODELS = (*COMPACT, *PUBLISHED)
 
@@ -104,32 +67,44 @@ class Task:
     std: tuple[float, ...] = IMAGENET_STD
 
 
-def family_of(name: str) -> str:
-    """The architecture of a model's name: mlp, cnn or vit; of a new one in COMPACT, what precedes the underscore.
+def family_of(name: str | ModelName) -> str:
+    """The architecture of a model's whole name: mlp, cnn or vit; of a new one in COMPACT, what precedes the underscore.
 
-    Raises ValueError for a name that `build_model` does not know, and for a timm model of another architecture.
+    A network of a user's own, and a timm model that is none of the three, are a family of their own: their reference.
+    Raises ValueError for a name that `build_model` does not know.
     """
-    if name in COMPACT:
+    model = name if isinstance(name, ModelName) else parse_model(name)
+    kind, name = _kind(model.reference)
+    if kind == "compact":
         return name.partition("_")[0]
-    if name in PUBLISHED:
+    if kind == "published":
         return PUBLISHED[name][0]
-    prefix, _, timm_name = name.partition(":")
-    if prefix != "timm" or not timm.is_model(timm_name):
-        raise _unknown(name)
-    for family, modules in TIMM_FAMILIES.items():
-        if timm.models.is_model_in_modules(timm_name, modules):
-            return family
-    raise ValueError(f"{name} is of none of the families {', '.join(TIMM_FAMILIES)}, by timm's module of it")
+    families = TIMM_FAMILIES.items() if kind == "timm" else ()
+    found = (family for family, modules in families if timm.models.is_model_in_modules(name, modules))
+    return next(found, model.reference)
 
 
-def _unknown(name: str) -> ValueError:
-    near = difflib.get_close_matches(name, MODELS, n=1)
+def _kind(reference: str) -> tuple[str, str]:
+    """Of which kind a model is, and its name among those; ValueError for an unknown one."""
+    prefix, _, timm_name = reference.partition(":")
+    for kind, names in (("compact", COMPACT), ("published", PUBLISHED)):
+        if reference in names:
+            return kind, reference
+    if prefix == "timm" and timm_name:
+        published.check_timm(timm_name)
+        return "timm", timm_name
+    if ".py:" in reference:
+        return "own", reference
+    near = difflib.get_close_matches(reference, MODELS, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return ValueError(f"unknown model {name!r}{hint}; choose from {', '.join(MODELS)}, or timm:<name>")
+    choices = f"{', '.join(MODELS)}, timm:<name>, or <file>.py:<function> for your own"
+    raise ValueError(f"unknown model {reference!r}{hint}; choose from {choices}")
 
 
-def describe_task(dataset: str | ImageSet) -> Task:
+def describe_task(dataset: str | ImageSet | Task) -> Task:
     """The task of a named data set, or of any loaded `ImageSet`, with ImageNet's normalisation if its name is new."""
+    if isinstance(dataset, Task):
+        return dataset
     name = dataset if isinstance(dataset, str) else dataset.name
     if name in DATASETS:
         record = DATASETS[name]
@@ -145,71 +120,119 @@ def describe_task(dataset: str | ImageSet) -> Task:
 
 
 def build_model(
-    name: str, dataset: str | ImageSet, *, weights: str | Path | None = "default", size: str | None = None
+    name: str | ModelName,
+    dataset: str | ImageSet | Task,
+    *,
+    weights: str | Path | None = DEFAULT,
+    size: str | None = None,
+    folder: Path | str | None = None,
 ) -> PixelModel:
     """Build a model by name, in eval mode: pixels in [0, 1] at the data set's size -> logits.
 
-    name: one of MODELS, or "timm:<any timm name>".  dataset: a name in DATASETS, or a loaded ImageSet.
-    weights: "default", another label such as "seed1", a .safetensors path, or None for an untrained network.  A
-    timm: model's default weights are those of its own pretraining, under a new, untrained head.
-    size: "small" or "base" for an untrained compact model; trained ones know theirs.
-    Raises ValueError for unknown names and for weights of other keys, shapes or class count, FileNotFoundError for
-    weights that are not there, RuntimeError when public weights cannot be downloaded.
+    name: [label=]reference[@weights], the reference one of MODELS, "timm:<any timm name>" or "<file>.py:<callable>".
+    dataset: a name in DATASETS, a loaded ImageSet, or a Task.
+    weights: where the name has none: "default", another label such as "seed1", a .safetensors, .pt or .pth file, or
+    None for an untrained network, as "@untrained" is.  A timm model's default weights are those of its own
+    pretraining, under a new, untrained head; `model.trained` is then False.
+    size: of a compact model without weights, or with a .pt file: "small", "base", or a shape such as "width=8", which
+    takes the rest from the data set's usual size; trained ones know theirs.
+    folder: of a run's own weights; a label, "default" too, is looked for there first.
+    Raises ValueError for unknown names and for weights of another model, data set, keys or shapes, FileNotFoundError
+    for weights and files that are not there, RuntimeError when public weights cannot be downloaded, or when a file of
+    the user's own fails.
     """
-    task = describe_task(dataset)
-    if name in COMPACT:
-        model = _build_compact(name, task, weights, size)
-    elif name in PUBLISHED:
-        _, side, build = PUBLISHED[name]
-        net = build(task.name, task.n_classes, weights=weights)
-        model = PixelModel(net, mean=task.mean, std=task.std, input_side=side or task.side)
-    elif name.startswith("timm:"):
-        model = _build_timm(name.removeprefix("timm:"), task, weights)
-    else:
-        raise _unknown(name)
-    model.name = name
-    if weights is not None and not model.source:
-        complete = name in PUBLISHED and weights == "default"  # otherwise the head is new, and random
+    asked, task = _asked(name, weights), describe_task(dataset)
+    kind, _ = _kind(asked.reference)
+    datasets = tuple(dict.fromkeys((task.name, WEIGHTS_OF.get(task.name, task.name))))
+    path, state, card = None, {}, {}
+    if kind == "own":
+        run_own(asked.reference)  # what is wrong with the file is told before what is missing beside it
+    if asked.weights != UNTRAINED:
+        needed = asked.weights != _public_label(asked.reference)
+        path = find_weights(family_of(asked), asked, datasets, folder=folder, needed=needed)
+    if path:
+        state, card = read_file(path, asked, datasets, bare=kind in ("timm", "own"))
+    elsewhere = path is None and asked.weights != UNTRAINED  # not in a file of ours, but public
+    on_public = asked.reference in card.get("backbone", ())
+    model = _network(asked, task, _agreed(size, card, asked), pretrained=elsewhere or on_public)
+    for key in {"mean", "std"} & card.keys():  # as it was trained with
+        getattr(model, key).copy_(torch.tensor(card[key]).view(3, 1, 1))
+    model.name, model.reference, model.family = asked.label, asked.reference, family_of(asked)
+    model.path, model.card = path, card
+    if path:
+        model.trained, model.source = True, {path.name: card["sha256"]} | card.get("backbone", {})
+        load_state(model.net, state | _backbone(path, card, model, asked), source=str(path))
+    elif elsewhere:
+        model.trained = kind == "published" and asked.weights == DEFAULT  # otherwise the head is new, and random
         values = model.net.state_dict().values()
-        model.source = {name: fingerprint(*values) if complete else published.backbone_fingerprint(model.net)}
+        checksum = fingerprint(*values) if model.trained else published.backbone_fingerprint(model.net)
+        model.source = {asked.reference: checksum}
     return model.eval()
 
 
-def _build_compact(name: str, task: Task, weights: str | Path | None, size: str | None) -> PixelModel:
-    sizes = SIZES[family_of(name)]
-    about = {"size": size or ("small" if task.name in SMALL_DATASETS else "base"), "mean": task.mean, "std": task.std}
-    if weights is not None:
-        path = find_weights(family_of(name), name, WEIGHTS_OF.get(task.name, task.name), weights)
-        about = card = read_card(path)
-    size = about["size"]
-    if size not in sizes:
-        raise ValueError(f"unknown size {size!r} of {name}; choose from {', '.join(sizes)}")
-    net = COMPACT[name](task.n_classes, task.side, **sizes[size])
-    model = PixelModel(net, mean=about["mean"], std=about["std"])
-    model.size = size
-    if weights is not None:
-        load_state(model.net, _whole_state(path, model.net), source=str(path))
-        model.source = {path.name: card["sha256"]} | card.get("backbone", {})
+def _asked(name: str | ModelName, weights: str | Path | None) -> ModelName:
+    """The model's name with the weights that are given beside it."""
+    model = name if isinstance(name, ModelName) else parse_model(name)
+    if weights == DEFAULT:
+        return model
+    if model.weights != DEFAULT:
+        raise ValueError(f"{model.full} names its weights already; leave out weights={weights!r}")
+    return replace(model, weights=UNTRAINED if weights is None else str(weights))
+
+
+def _public_label(reference: str) -> str | None:
+    """The label under which weights come from elsewhere; None for models that have none."""
+    return PUBLISHED[reference][2] if reference in PUBLISHED else DEFAULT if reference.startswith("timm:") else None
+
+
+def _agreed(size: str | None, card: dict, asked: ModelName) -> str | None:
+    """The size asked for, or that of the weights; ValueError where they differ, and for a model of one size."""
+    if size is not None and asked.reference not in COMPACT:
+        raise ValueError(f"size={size!r} is for {', '.join(COMPACT)}; {asked.reference} has one size")
+    of_weights = card.get("size") or size
+    if size not in (None, of_weights):
+        raise ValueError(f"{card['file']} holds weights of size {of_weights!r}, not {size!r}; leave the size out")
+    return of_weights
+
+
+def _network(asked: ModelName, task: Task, size: str | None, *, pretrained: bool) -> PixelModel:
+    """The network that a name means behind its preprocessing, with public weights or random ones."""
+    (kind, name), look = _kind(asked.reference), dict(mean=task.mean, std=task.std)
+    if kind == "compact":
+        usual = "small" if task.name in SMALL_DATASETS else "base"
+        size, shape = shape_of(name, SIZES[family_of(name)], size or usual, usual)
+        model = PixelModel(COMPACT[name](task.n_classes, task.side, **shape), **look)
+        model.size = size
+    elif kind == "published":
+        _, side, _, build = PUBLISHED[name]
+        net = build(task.name, task.n_classes, pretrained=pretrained)
+        model = PixelModel(net, **look, input_side=side or task.side)
+    elif kind == "timm":
+        net = published.build_timm(name, task.n_classes, pretrained=pretrained)
+        config = net.pretrained_cfg
+        model = PixelModel(net, mean=config["mean"], std=config["std"], input_side=config["input_size"][-1])
+    else:
+        net, code = build_own(name, task.n_classes, task.side)
+        model = PixelModel(net, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # pixels as they are
+        model.code = code
     return model
 
 
-def _build_timm(name: str, task: Task, weights: str | Path | None) -> PixelModel:
-    if weights not in (None, "default"):
-        raise ValueError(f"timm:{name} has weights 'default' (its own pretraining) or None, not {str(weights)!r}")
-    net = published.build_timm(name, task.n_classes, pretrained=weights is not None)
-    config = net.pretrained_cfg
-    return PixelModel(net, mean=config["mean"], std=config["std"], input_side=config["input_size"][-1])
-
-
-def _whole_state(path: Path, net: nn.Module) -> dict[str, Tensor]:
-    """The state in a weight file; where it holds a head alone, that of the backbone its card names is added."""
-    state, backbone = read_weights(path), read_card(path).get("backbone")
+def _backbone(path: Path, card: dict, model: PixelModel, asked: ModelName) -> dict[str, Tensor]:
+    """What a file that holds a head alone stands on: the state of the public network, or of the file its card names."""
+    backbone = card.get("backbone")
     if not backbone:
-        return state
+        return {}
     if len(backbone) != 1:
         raise ValueError(f"{path.name} is a head on {' and '.join(backbone)}; it must stand on one network")
     ((file, checksum),) = backbone.items()
-    if read_card(path.parent / file)["sha256"] != checksum:
-        raise ValueError(f"{path.name} is a head for {file} as it was before; run 01_vit_finetuning.ipynb again")
-    head = f"{classifier_name(net)}."
-    return {key: value for key, value in read_weights(path.parent / file).items() if not key.startswith(head)} | state
+    if file == asked.reference:
+        state, actual = model.net.state_dict(), published.backbone_fingerprint(model.net)
+    else:
+        shipped = weights_path(model.family, "any", "any").parent
+        file = next((at / file for at in (path.parent, shipped) if (at / file).exists()), path.parent / file)
+        state, actual = read_weights(file), read_card(file)["sha256"]
+    if actual != checksum:
+        raise ValueError(f"{path.name} was trained on another backbone than {file} is now; train the head again")
+    head = f"{classifier_name(model.net)}."
+    return {key: value for key, value in state.items() if not key.startswith(head)}

@@ -5,21 +5,21 @@ sha256 under <family>_models/downloads/ (not committed); later uses read that an
 """
 
 import difflib
-import pickle
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import timm
-import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, get_session, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from torch import Tensor, nn
+from torch import nn
 
 from src.data.download import download_drive_file
 from src.files import fingerprint, sha256
 from src.models.mlp import BottleneckMLP
-from src.models.weights import find_weights, load_state, read_card, read_weights, save_weights
+from src.models.weights import load_state, read_state_dict, read_weights, save_weights
 from src.paths import ROOT
 
 # Bachmann et al. 2023, B_12-Wi_1024: ImageNet-21k, then fine-tuned
@@ -27,10 +27,11 @@ MLP_DRIVE_IDS = {"cifar10": "1GyxuewoOzMRhzEOyUrIBLQzquc-QEYNV", "cifar100": "1L
 CNN_HUB_IDS = {dataset: f"edadaltocg/resnet18_{dataset}" for dataset in ("cifar10", "cifar100")}
 
 
-def build_mlp(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module:
+def build_mlp(dataset: str, n_classes: int, *, pretrained: bool) -> nn.Module:
     """`B_12-Wi_1024` on 64-pixel images, with Bachmann et al.'s fine-tuned checkpoint for CIFAR-10 or CIFAR-100."""
     net = BottleneckMLP(blocks=12, width=1024, n_classes=n_classes, side=64)
-    if _wants_weights("mlp_b12_wi1024", weights, dataset, MLP_DRIVE_IDS):
+    if pretrained:
+        _check_dataset("mlp_b12_wi1024", dataset, MLP_DRIVE_IDS)
         file_id = MLP_DRIVE_IDS[dataset]
         kept = ROOT / "mlp_models" / "downloads" / f"mlp_b12_wi1024_{dataset}.safetensors"
         original = kept.with_suffix(".original")
@@ -38,12 +39,13 @@ def build_mlp(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module
     return net
 
 
-def build_cnn(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module:
+def build_cnn(dataset: str, n_classes: int, *, pretrained: bool) -> nn.Module:
     """ResNet-18 with a CIFAR stem (3×3 convolution, stride 1, no pooling), timm's key names."""
     net = timm.create_model("resnet18", num_classes=n_classes)
     net.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
     net.maxpool = nn.Identity()
-    if _wants_weights("resnet18", weights, dataset, CNN_HUB_IDS):
+    if pretrained:
+        _check_dataset("resnet18", dataset, CNN_HUB_IDS)
         hub_id = CNN_HUB_IDS[dataset]
         kept = ROOT / "cnn_models" / "downloads" / f"resnet18_{dataset}.safetensors"
         fetch = partial(_from_hub, f"pytorch_model.bin of {hub_id}", hf_hub_download, hub_id, "pytorch_model.bin")
@@ -51,20 +53,9 @@ def build_cnn(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module
     return net
 
 
-def build_vit(dataset: str, n_classes: int, *, weights: str | None) -> nn.Module:
-    """timm's ViT-S/16 (ImageNet-21k, then 1k) under the linear head that notebook 01 trains on `dataset`.
-
-    weights: "default" for backbone and head, "backbone" for ImageNet's backbone under an untrained head.
-    """
-    name = "vit_small_patch16_224"
-    net = build_timm(name, n_classes, pretrained=_wants_weights(name, weights, choices=("default", "backbone")))
-    if weights == "default":
-        head = find_weights("vit", name, dataset, "default")
-        if read_card(head).get("backbone") != {name: backbone_fingerprint(net)}:
-            raise ValueError(f"{head.name} was trained on another backbone than timm's {name} is now; run 01 again")
-        backbone = {key: value for key, value in net.state_dict().items() if not key.startswith("head.")}
-        load_state(net, backbone | read_weights(head), source=str(head))
-    return net
+def build_vit(dataset: str, n_classes: int, *, pretrained: bool) -> nn.Module:
+    """timm's ViT-S/16 (ImageNet-21k, then 1k) under a new head; notebook 01 trains one on `dataset`."""
+    return build_timm("vit_small_patch16_224", n_classes, pretrained=pretrained)
 
 
 def backbone_fingerprint(net: nn.Module) -> str:
@@ -74,57 +65,68 @@ def backbone_fingerprint(net: nn.Module) -> str:
     return fingerprint(*(value for key, value in net.state_dict().items() if not key.startswith(heads)))
 
 
+def check_timm(name: str) -> None:
+    """ValueError, with near names, for what is no network of timm's, or has no pretrained weights of that tag."""
+    base, _, tag = name.partition(".")
+    known = timm.list_models() if not timm.is_model(base) else timm.list_pretrained(f"{base}.*") if tag else [name]
+    if name not in known:
+        near = ", ".join(difflib.get_close_matches(name, known, n=5)) or "none"
+        raise ValueError(f"timm has no model {name!r}; near names: {near} (see timm.list_models())")
+
+
 def build_timm(name: str, n_classes: int, *, pretrained: bool) -> nn.Module:
     """Any timm network with a new head of `n_classes`; pretrained weights come from the hub (timm caches them)."""
-    if not timm.is_model(name):
-        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5)) or "none"
-        raise ValueError(f"timm has no model {name!r}; near names: {near} (see timm.list_models())")
     if pretrained and not timm.models.is_model_pretrained(name):
         raise ValueError(f"timm has no pretrained weights for {name!r}; build it untrained with weights=None")
     what = f"timm's weights for {name!r}"
     return _from_hub(what, timm.create_model, name, pretrained=pretrained, num_classes=n_classes)
 
 
-def _wants_weights(model: str, weights: str | None, dataset="", published=None, choices=("default",)) -> bool:
-    """Whether weights are asked for; ValueError where there are none of that label, or for that data set."""
-    if weights is not None and weights not in choices:
-        raise ValueError(f"{model} has no weights {weights!r}; choose from {', '.join(choices)}, or None for untrained")
-    if weights is not None and published and dataset not in published:
-        raise ValueError(f"{model} was published for {', '.join(published)}, not for {dataset!r}; use weights=None")
-    return weights is not None
+def _check_dataset(model: str, dataset: str, choices: Iterable[str]) -> None:
+    if dataset not in choices:
+        raise ValueError(f"{model} was published for {', '.join(choices)}, not for {dataset!r}; use weights=None")
 
 
 def _load_once(net: nn.Module, kept: Path, fetch, *, source: str) -> None:
     """Fill `net` from `kept`, or from what `fetch` downloads, which is then kept as safetensors with its checksum."""
     if not kept.exists():
         original = fetch()
-        load_state(net, _plain_state(original, source), source=source)
+        load_state(net, read_state_dict(original, f"{source} ({original})"), source=source)
         save_weights(net, kept, {"source": source, "source_sha256": sha256(Path(original))})
     load_state(net, read_weights(kept), source=str(kept))
 
 
-def _plain_state(original: Path | str, source: str) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: bare, under "model" or "state_dict", with or without DataParallel's prefix.
-
-    Raises ValueError for a file that is damaged, that would run code when unpickled, or that holds no state dict.
-    """
-    try:
-        state = torch.load(original, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{source} ({original}) is damaged, or holds more than tensors and is refused") from error
-    for key in ("model", "state_dict"):
-        state = state.get(key, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{source} ({original}) holds no state dict of tensors")
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
 def _from_hub(what: str, fetch: Callable, *arguments, **options):
     """The result of `fetch`; a RuntimeError that says the way out where the hub cannot be reached."""
+    offline = options.get("pretrained", True) and not _hub_answers()
     try:
-        return fetch(*arguments, **options)
+        with _offline_if(offline):
+            return fetch(*arguments, **options)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = "which does not answer" if offline else str(error)
         raise RuntimeError(
-            f"{what} cannot be had from the local cache or the hub ({error}); go online once, "
-            "or build the model untrained with weights=None"
+            f"{what} cannot be had from the local cache or the hub ({reason}); go online once, "
+            "or build the model @untrained, with weights=None"
         ) from error
+
+
+def _hub_answers() -> bool:
+    """Whether the hub says anything within 2 seconds: asked for a file, its client would try for 25 seconds."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=2)
+    except Exception as error:  # of whichever library the hub's client is made with
+        logging.getLogger(__name__).info("%s does not answer: %s", constants.ENDPOINT, error)
+        return False
+    return True
+
+
+@contextmanager
+def _offline_if(offline: bool) -> Iterator[None]:
+    """The hub's client takes what it has kept, and asks for nothing."""
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE or offline
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

@@ -1,6 +1,12 @@
-"""Weight files: safetensors beside a JSON card that says how they were made, checked against each other on loading."""
+"""Weight files: safetensors beside a JSON card that says how they were made, checked against each other on loading.
+
+A user's own state dict, .pt or .pth, is read too, without running what a pickle may hold.
+"""
 
 import json
+import pickle
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
@@ -12,32 +18,73 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from src.files import sha256, written_whole
+from src.names import DEFAULT, FILES, ModelName, slug
 from src.paths import ROOT
 from src.runtime import provenance
 from src.tables.statistics import accuracy
 
 
-def weights_path(family: str, name: str, dataset: str, label: str = "default") -> Path:
-    """Where the weights of a model live, e.g. cnn_models/cnn_cifar10.safetensors, or …_seed1.safetensors."""
-    suffix = "" if label == "default" else f"_{label}"
-    return ROOT / f"{family}_models" / f"{name}_{dataset}{suffix}.safetensors"
+def weights_path(
+    family: str, name: str, dataset: str, label: str = DEFAULT, *, folder: Path | str | None = None
+) -> Path:
+    """Where weights live, e.g. cnn_models/cnn_cifar10.safetensors, or …_seed1.safetensors.
 
-
-def find_weights(family: str, name: str, dataset: str, weights: str | Path) -> Path:
-    """The file that `weights` means: a path to a .safetensors file, or a label such as "default" or "seed1".
-
-    Raises FileNotFoundError naming the file and the labels that do exist.
+    folder: of a run's own weights, in place of the family's.
     """
-    label = not str(weights).endswith(".safetensors")
-    path = weights_path(family, name, dataset, str(weights)) if label else Path(weights)
-    if path.exists():
-        return path
-    there = sorted(other.stem for other in path.parent.glob(f"{name}_*.safetensors"))
-    raise FileNotFoundError(
-        f"no weights {path.name} for model {name!r} on {dataset!r} in {path.parent}; there are: "
-        f"{', '.join(there) or 'none'}. Notebook 01 makes heads for a pretrained ViT, "
-        f"`make train MODEL={name} DATASET={dataset}` trains a compact model, and weights=None builds it untrained."
+    parts = [slug(name), slug(dataset), *([slug(label)] if label != DEFAULT else [])]
+    return Path(folder or ROOT / f"{slug(family)}_models") / f"{'_'.join(parts)}.safetensors"
+
+
+def find_weights(
+    family: str, model: ModelName, datasets: Sequence[str], *, folder: Path | str | None = None, needed: bool = True
+) -> Path | None:
+    """The file that a model's name means: the path it gives, or for a label a file in `folder`, or a shipped one.
+
+    datasets: names under which the weights of the data set may be filed.  folder: a run's own weights, filed by the
+    model's label, or by its reference where it has none of its own.  needed: False gives None for a label without file.
+    Raises FileNotFoundError that lists what there is, ValueError for a path of another kind.
+    """
+    file = Path(model.weights)
+    if model.weights.endswith(FILES):
+        if not file.is_file():
+            beside = _list(file.parent, f"*{file.suffix}")
+            raise FileNotFoundError(f"no weights {file} for model {model.reference!r}; beside it are: {beside}")
+        return file
+    if file.is_file() or "/" in model.weights:
+        raise ValueError(f"{file} is no file of weights; they end in one of {', '.join(FILES)}")
+    places = [(name, folder) for name in _filed_as(model) if folder] + [(model.reference, None)]
+    paths = [weights_path(family, name, data, model.weights, folder=at) for name, at in places for data in datasets]
+    found = next((path for path in paths if path.exists()), None)
+    if needed and found is None:
+        raise _missing(model, datasets[0], paths, folder)
+    return found
+
+
+def _filed_as(model: ModelName) -> list[str]:
+    """The names under which a model's own weights may lie: a label of its own, and its reference."""
+    own_label = model.label != model.reference and not model.label.startswith(f"{model.reference}@")
+    return [model.label] * own_label + [model.reference]
+
+
+def _missing(model: ModelName, dataset: str, paths: list[Path], folder: Path | str | None) -> FileNotFoundError:
+    patterns = {path.parent: f"{slug(model.reference)}_*.safetensors" for path in paths if path.parent.is_dir()}
+    patterns |= {at: "*.safetensors" for at in patterns if folder and at == Path(folder)}
+    listed = (
+        "; ".join(f"in {at} there are: {_list(at, pattern)}" for at, pattern in patterns.items()) or "there are none"
     )
+    name = "=".join(dict.fromkeys(_filed_as(model)))
+    options = [f"--label {model.weights}"] if model.weights != DEFAULT else []
+    options += [f"--run {Path(folder).parent.name}"] if folder else []
+    command = f"make train MODEL={name} DATASET={dataset}" + (f' ARGS="{" ".join(options)}"' if options else "")
+    return FileNotFoundError(
+        f"no weights {paths[0].name} for model {model.reference!r} on {dataset!r}; {listed}. `{command}` trains them, "
+        f"notebook 01 fine-tunes pretrained networks, and {model.reference}@untrained (or weights=None) is the network "
+        "untrained."
+    )
+
+
+def _list(folder: Path, pattern: str) -> str:
+    return ", ".join(sorted(file.name for file in folder.glob(pattern))) or "none"
 
 
 def read_card(path: Path) -> dict:
@@ -62,7 +109,7 @@ def make_card(
     model: a compact PixelModel.  recipe: the `Recipe` it was trained by.  history: what training returned.
     test_table: of `predict` on the test images.  data: a sentence on what it was trained on.
     """
-    about = {"model": model.name, "size": model.size, "dataset": dataset, "data": data}
+    about = {"model": model.reference or model.name, "size": model.size, "dataset": dataset, "data": data}
     normalisation = {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
     training = {"history": history.round(5).to_dict("list"), "seconds": round(float(history["seconds"].sum()), 1)}
     tested = {"recipe": asdict(recipe), "test": measured(test_table)}
@@ -107,6 +154,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} is not the file its card describes (sha256 {actual[:12]}…, card {expected[:12]}…); restore it "
             "with `git checkout`, train it again, or, in a downloads/ folder, remove it to have it fetched again"
         )
+    return _read_safetensors(path)
+
+
+def read_file(path: Path, model: ModelName, datasets: Sequence[str], *, bare: bool) -> tuple[dict[str, Tensor], dict]:
+    """State dict of any weight file, and its card; the card of a file that has none holds its sha256 alone.
+
+    bare: whether a .safetensors file may lack a card.  Raises as `read_weights` and `read_state_dict` do, and
+    ValueError where the card is that of another model or data set than these.
+    """
+    if path.suffix != ".safetensors":
+        return read_state_dict(path, str(path)), {"sha256": sha256(path)}
+    if bare and not path.with_suffix(".json").exists():
+        return _read_safetensors(path), {"sha256": sha256(path)}
+    card, asked = read_card(path), f"{model.reference} on {datasets[0]}"
+    same_model = "model" not in card or _without_folder(card["model"]) == _without_folder(model.reference)
+    if not same_model or card.get("dataset", datasets[0]) not in datasets:
+        held = f"{card.get('model', model.reference)} on {card.get('dataset', datasets[0])}"
+        raise ValueError(f"{path} holds weights of {held}, not of {asked}")
+    return read_weights(path), card
+
+
+def _without_folder(reference: str) -> str:
+    return reference.rpartition("/")[2] if ".py:" in reference else reference
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         state = load_file(path)
     except SafetensorError as error:
@@ -114,9 +187,36 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {key: value.float() if value.dtype == torch.float16 else value for key, value in state.items()}
 
 
+def read_state_dict(file: Path | str, source: str) -> dict[str, Tensor]:
+    """The state dict in a .pt file: bare, under "model" or "state_dict", with or without DataParallel's prefix.
+
+    source: the file's name in messages.  Raises ValueError for a file that is damaged, that would run code when
+    unpickled (such as a whole module), or that holds no state dict.
+    """
+    advice = "save the state dict alone, torch.save(model.state_dict(), FILE)"
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" (it names {found[1]})" if found else ""
+        raise ValueError(f"{source} is damaged, or holds more than tensors{what} and is refused; {advice}") from error
+    for key in ("model", "state_dict"):
+        state = state.get(key, state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{source} holds no state dict of tensors; {advice}")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
 def load_state(net: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
-    """Load `state` into `net`; ValueError lists the differences in keys and shapes, and leaves `net` as it was."""
+    """Load `state` into `net`; ValueError lists the differences in keys and shapes, and leaves `net` as it was.
+
+    Whole numbers in place of a network's floats, as of a quantised one, are refused too: torch would copy their values.
+    """
     before = {key: value.clone() for key, value in net.state_dict().items()}  # torch copies what fits, then refuses
+    for key in before.keys() & state.keys():
+        if before[key].is_floating_point() != state[key].is_floating_point():
+            kinds = f"{state[key].dtype}, not {before[key].dtype}".replace("torch.", "")
+            raise ValueError(f"{source} does not fit the model: {key} is {kinds}; quantised weights are not taken")
     try:
         net.load_state_dict(state)
     except RuntimeError as error:

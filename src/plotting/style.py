@@ -3,6 +3,8 @@
 Colours are Okabe & Ito's, told apart with any colour vision; markers and dashes keep them apart in grey print.
 """
 
+import re
+import zlib
 from pathlib import Path
 
 import matplotlib as mpl
@@ -22,6 +24,10 @@ MODEL_STYLE = {
     "vit": dict(color="#009E73", marker="^", linestyle="-.", label="ViT"),
     "cnn_robust": dict(color="#56B4E9", marker="D", linestyle=":", label="CNN, robust"),
 }
+# of other networks: Okabe & Ito's and Tol's muted colours that are none of the above; markers and lines for grey print
+SPARE_COLOURS = ("#CC79A7", "#E69F00", "#332288", "#882255", "#999933", "#117733", "#DDCC77", "#777777", "#000000")
+SPARE_MARKERS = ("X", "P", "v", "*", "<", ">", "p", "h", "d")
+SPARE_LINES = ((0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 2, 2)), (0, (3, 3)), (0, (6, 1, 1, 1, 1, 1)))
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches, of a two-column paper
 FORMATS = ("pdf", "svg", "png")
 
@@ -91,8 +97,19 @@ def images(pictures: np.ndarray, titles: list[str], *, columns: int = 10) -> Fig
 
 
 def model_style(model: str) -> dict:
-    """Colour, marker, line and label of a model; one that is not the study's own gets a colour by its name."""
+    """Colour, marker, line and label of a model, by its label alone, so that it looks alike in every figure.
+
+    cnn@seed1, cnn_wide and the like have the colour of cnn and a marker and a line of their own.  Other networks have
+    one of SPARE_COLOURS, marker and line; two of them rarely share all three.
+
+    >>> model_style("cnn@w8")["color"] == model_style("cnn")["color"]
+    True
+    """
     if model in MODEL_STYLE:
         return MODEL_STYLE[model]
-    spare = ("#CC79A7", "#E69F00", "#F0E442", "#999999")
-    return dict(color=spare[sum(model.encode()) % len(spare)], marker="X", linestyle=(0, (5, 1)), label=model)
+    number = zlib.crc32(model.encode())
+    number, line = divmod(number, len(SPARE_LINES))
+    number, marker = divmod(number, len(SPARE_MARKERS))
+    related = [name for name in MODEL_STYLE if re.match(rf"{name}[@_.+-]", model)]
+    color = MODEL_STYLE[max(related, key=len)]["color"] if related else SPARE_COLOURS[number % len(SPARE_COLOURS)]
+    return dict(color=color, marker=SPARE_MARKERS[marker], linestyle=SPARE_LINES[line], label=model)

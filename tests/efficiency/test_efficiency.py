@@ -31,8 +31,9 @@ from src.efficiency import (
 )
 from src.efficiency.size import card_accuracy, torchinfo_sizes
 from src.models import build_model
-from src.models.build import SIZES
-from src.models.weights import read_card, weights_path
+from src.models.build import SIZES, Task
+from src.models.weights import read_card, save_weights, weights_path
+from src.names import ModelName
 from src.results import load_table
 
 
@@ -338,8 +339,25 @@ def test_variants_compute_the_same(variant):
 def test_a_cold_start_takes_longer_than_what_follows():
     times = time_cold_start("mlp", "fashion_mnist")
     assert times["build_ms"] + times["first_ms"] > times["third_ms"] > 0  # each alone hangs on what else runs
-    with pytest.raises(RuntimeError, match="unknown model 'mpl'"):
+    with pytest.raises(RuntimeError, match="cold start of mpl failed.*unknown model 'mpl'"):
         time_cold_start("mpl", "fashion_mnist")
+
+
+OWN = "from torch import nn\n\n\ndef build(n, s):\n    return nn.Sequential(nn.Flatten(), nn.Linear(3 * s * s, n))\n"
+
+
+def test_a_fresh_process_starts_every_kind_of_network_on_any_task(tmp_path, monkeypatch):
+    """Files are named from the working directory, which is not the repository's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    task = Task("pictures", 5, 16)
+    own = build_model("mine.py:build@untrained", task)
+    save_weights(own.net, tmp_path / "weights" / "mixer_pictures.safetensors", {})
+    for name in ("mixer=mine.py:build", ModelName("cnn", "cnn", "untrained"), "timm:test_resnet@untrained"):
+        times = time_cold_start(name, task, folder="weights")
+        assert times.keys() == {"build_ms", "first_ms", "third_ms"} and min(times.values()) > 0
+    with pytest.raises(RuntimeError, match="cold start of mixer failed.*no weights mixer_others.safetensors"):
+        time_cold_start("mixer=mine.py:build", Task("others", 5, 16), folder="weights")
 
 
 def test_energy_is_the_counters_difference(monkeypatch):

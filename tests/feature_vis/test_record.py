@@ -72,3 +72,11 @@ def test_the_table_of_inversions_holds_noise_and_another_image_of_the_class_besi
     same = table[(table["condition"] == "same class") & (table["depth"] == 0)]
     np.testing.assert_allclose(same["psnr"], -10 * np.log10(squared), rtol=1e-4)
     assert np.isfinite(table["distance"]).all()
+
+
+def test_networks_of_ones_own_are_architectures_of_their_own():
+    mixer, hybrid = nn.Identity(), nn.Identity()
+    zoo = {("mixer", 0): mixer, ("timm:coatnet_0_224", 0): hybrid}
+    zoo["w8", 0] = build_model("w8=cnn@untrained", "cifar10")
+    assert judges_of("w8", zoo | {("cnn", 0): mixer}) == {"mixer": mixer, "timm:coatnet_0_224": hybrid}
+    assert list(judges_of("mixer", zoo)) == ["timm:coatnet_0_224", "w8"]

@@ -11,9 +11,12 @@ from torchvision.transforms.v2 import functional as tv
 
 from src.data import DATASETS, ImageSet
 from src.models import build_model
-from src.models.build import MODELS, TIMM_FAMILIES, classifier_name, family_of
+from src.models.build import MODELS, TIMM_FAMILIES, Task, family_of
 from src.models.compact import COMPACT, SIZES, compact_cnn, compact_vit
+from src.models.pixel_model import classifier_name
 from src.models.weights import save_weights
+from src.names import ModelName
+from src.paths import ROOT
 
 
 def n_parameters(net: nn.Module) -> int:
@@ -153,7 +156,20 @@ def test_the_registry_holds_the_compact_and_the_published_models():
         (dict(dataset="cifar11"), "unknown data set 'cifar11'; choose from cifar10, cifar100.*ImageSet"),
         (dict(size="huge"), "unknown size 'huge' of cnn; choose from small, base"),
         (dict(name="timm:resnt18"), "timm has no model 'resnt18'; near names: .*resnet18"),
-        (dict(name="timm:test_vit", weights="seed1"), "timm:test_vit has weights 'default' .*or None, not 'seed1'"),
+        (dict(name="timm:resnet10t.c3_in21k"), "timm has no model 'resnet10t.c3_in21k'; near names: resnet10t.c3_in1k"),
+        (dict(name="timm:"), "unknown model 'timm:'.*or <file>.py:<function>"),
+        (dict(name="mine.py"), "unknown model 'mine.py'.*or <file>.py:<function> for your own"),
+        (dict(name="timm:test_vit", size="small"), "size='small' is for mlp, cnn, vit, cnn_robust; timm:test_vit has"),
+        (dict(name="resnet18@seed1"), "resnet18@seed1 names its weights already; leave out weights=None"),
+        (dict(name="cnn@"), "'cnn@' is no model's name"),
+        (dict(size="width=9"), "cnn has an even number of channels, so width=9"),
+        (
+            dict(size="widht=8"),
+            "unknown size 'widht=8' of cnn; choose from small, base, or .* as in width=32",
+        ),
+        (dict(size="width=0"), "unknown size 'width=0' of cnn"),
+        (dict(size="width=8.5"), "unknown size 'width=8.5' of cnn"),
+        (dict(name="vit", size="num_heads=5"), "vit shares embed_dim=192 out over its heads, and num_heads=5 does not"),
         (
             dict(name="timm:botnet50ts_256", weights="default"),
             "no pretrained weights for 'botnet50ts_256'.*weights=None",
@@ -179,10 +195,23 @@ def test_every_name_has_its_architecture(family, names):
 
 
 @pytest.mark.parametrize(
+    "name, family",
+    [
+        ("mixer=mine.py:build@w.pt", "mine.py:build"),  # of a file that is not there: nothing is run for it
+        ("mine.py:build", "mine.py:build"),
+        ("timm:coatnet_0_224", "timm:coatnet_0_224"),
+        ("small=cnn_robust@w8", "cnn"),
+        (ModelName("r", "timm:resnet18", "untrained"), "cnn"),
+    ],
+)
+def test_other_networks_are_architectures_of_their_own(name, family):
+    assert family_of(name) == family
+
+
+@pytest.mark.parametrize(
     "name, message",
     [
-        ("timm:coatnet_0_224", "timm:coatnet_0_224 is of none of the families mlp, cnn, vit"),
-        ("timm:resnt18", "unknown model 'timm:resnt18'.*; choose from mlp, cnn, vit, .*timm:<name>"),
+        ("timm:resnt18", "timm has no model 'resnt18'; near names: .*resnet18"),
         ("convnext_atto", "unknown model 'convnext_atto'"),  # timm's names have timm: before them
     ],
 )
@@ -231,7 +260,82 @@ def test_a_network_without_one_linear_classifier_can_be_built_but_says_so(name):
         classifier_name(net)
 
 
+def test_weights_fine_tuned_here_load_into_a_timm_model(tmp_path):
+    model = build_model("timm:test_resnet", "cifar10", weights=None)
+    randomise(model.net)
+    card = {"model": "timm:test_resnet", "dataset": "cifar10", "mean": [0.3] * 3, "std": [0.2] * 3}
+    file = tmp_path / "timm-test_resnet_cifar10_quick.safetensors"
+    save_weights(model.net, file, card)
+    torch.save(model.net.state_dict(), tmp_path / "w.pt")
+    pixels = torch.rand(2, 3, 32, 32)
+    for options in (dict(name=f"t=timm:test_resnet@{file}"), dict(name="timm:test_resnet@quick", folder=tmp_path)):
+        loaded = build_model(dataset="cifar10", **options)
+        assert loaded.trained and loaded.path == file and list(loaded.source) == [file.name]
+        resized = tv.resize(pixels, [160, 160], antialias=True)
+        expected = model.net(tv.normalize(resized, [0.3] * 3, [0.2] * 3))
+        torch.testing.assert_close(loaded(pixels), expected, atol=1e-3, rtol=1e-3)
+    bare = build_model(f"timm:test_resnet@{tmp_path / 'w.pt'}", "cifar10")  # timm's own normalisation
+    assert torch.equal(bare.net.fc.weight, model.net.fc.weight) and not torch.equal(bare.mean, loaded.mean)
+    file.rename(tmp_path / "timm-test_resnet_cifar10.safetensors")
+    file.with_suffix(".json").rename(tmp_path / "timm-test_resnet_cifar10.json")
+    assert build_model("timm:test_resnet", "cifar10", folder=tmp_path).trained  # before those of its pretraining
+    with pytest.raises(ValueError, match="holds weights of timm:test_resnet on cifar10, not of .* on fashion_mnist"):
+        build_model("timm:test_resnet", "fashion_mnist", weights=tmp_path / "timm-test_resnet_cifar10.safetensors")
+
+
 # --- weights of the compact models
+
+
+def test_a_name_says_all_that_the_keyword_says():
+    by_name, by_keyword = (
+        build_model("a=cnn@seed1", "fashion_mnist"),
+        build_model("cnn", "fashion_mnist", weights="seed1"),
+    )
+    assert by_name.source == by_keyword.source and by_name.path == by_keyword.path
+    assert (by_name.name, by_keyword.name, by_name.family, by_name.trained) == ("a", "cnn", "cnn", True)
+    assert by_name.path.name == "cnn_fashion_mnist_seed1.safetensors" and by_name.card["recipe"]["seed"] == 1
+    plain = build_model("cnn@untrained", Task("fashion_mnist", 10, 32))
+    assert (plain.name, plain.trained, plain.size, plain.source) == ("cnn@untrained", False, "small", {})
+    assert build_model(ModelName("x", "cnn", "seed1"), "fashion_mnist_full").source == by_name.source
+
+
+@pytest.mark.parametrize(
+    "name, size, whole, n",
+    [
+        ("cnn", "width=8", "width=8", 0.18e6),
+        ("vit", "embed_dim=96, depth=3", "embed_dim=96,depth=3,num_heads=4", 0.35e6),
+        ("mlp", "width=52", "blocks=6,width=52", 0.3e6),
+    ],
+)
+def test_a_size_may_be_a_shape_which_the_card_keeps(tmp_path, name, size, whole, n):
+    model = build_model(name, "fashion_mnist", weights=None, size=size)
+    assert model.size == whole and 0.8 * n < n_parameters(model.net) < 1.2 * n
+    about = {"model": name, "dataset": "fashion_mnist", "size": model.size}
+    save_weights(model.net, tmp_path / f"{name}_fashion_mnist_w8.safetensors", about)
+    loaded = build_model(f"{name}@w8", "fashion_mnist", folder=tmp_path)
+    assert loaded.size == whole
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
+    with pytest.raises(ValueError, match=f"_w8.safetensors holds weights of size '{whole}', not 'base'"):
+        build_model(f"{name}@w8", "fashion_mnist", folder=tmp_path, size="base")
+    torch.save(model.net.state_dict(), tmp_path / "w.pt")
+    loaded = build_model(f"{name}@{tmp_path / 'w.pt'}", "fashion_mnist", size=size)
+    assert loaded.size == whole and loaded.trained and torch.equal(loaded.mean, model.mean)
+    (tmp_path / f"{name}_fashion_mnist_w8.json").unlink()
+    with pytest.raises(FileNotFoundError, match="w8.safetensors has no card"):
+        build_model(f"{name}@w8", "fashion_mnist", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, dataset, weights, message",
+    [
+        ("cnn", "fashion_mnist", "cnn_cifar10", "holds weights of cnn on cifar10, not of cnn on fashion_mnist"),
+        ("cnn", "cifar10", "cnn_robust_cifar10", "holds weights of cnn_robust on cifar10, not of cnn on cifar10"),
+        ("cnn_robust", "cifar10", "cnn_cifar10", "holds weights of cnn on cifar10, not of cnn_robust on cifar10"),
+    ],
+)
+def test_weights_of_another_data_set_or_model_are_refused(name, dataset, weights, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(name, dataset, weights=ROOT / "cnn_models" / f"{weights}.safetensors")
 
 
 def test_saved_weights_give_the_same_logits_under_their_cards_normalisation(tmp_path):

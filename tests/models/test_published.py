@@ -2,9 +2,11 @@
 
 import os
 import pickle
+from types import SimpleNamespace
 
 import gdown
 import huggingface_hub.constants
+import huggingface_hub.errors
 import pytest
 import requests
 import timm
@@ -15,7 +17,7 @@ from torchvision.transforms.v2 import functional as tv
 from src.files import sha256
 from src.models import build_model, published, weights
 from src.models.mlp import BottleneckMLP
-from src.models.weights import read_card, save_head
+from src.models.weights import read_card, save_head, save_weights
 
 CIFAR_MEAN, CIFAR_STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 
@@ -274,6 +276,35 @@ def test_the_vits_head_is_put_on_the_backbone_it_was_trained_on_alone(timm_weigh
             assert torch.equal(loaded.net.state_dict()[key], value)
 
 
+def test_a_head_stands_on_any_pretrained_timm_network(timm_weights, own_folders):
+    start = build_model("timm:test_vit", "cifar10")
+    assert not start.trained and start.path is None
+    nn.init.normal_(start.classifier.weight)
+    card = {"model": "timm:test_vit", "dataset": "cifar10", "backbone": start.source}
+    folder = own_folders / "runs" / "mine" / "weights"
+    save_head(start.classifier, "head", folder / "timm-test_vit_cifar10.safetensors", card)
+    loaded = build_model("timm:test_vit", "cifar10", folder=folder)
+    assert loaded.trained and loaded.source.items() > start.source.items() and len(loaded.source) == 2
+    for key, value in start.net.state_dict().items():
+        assert torch.equal(loaded.net.state_dict()[key], value)
+    whole = folder / "test_vit_whole.safetensors"  # or on weights of one's own, in another folder
+    about = save_weights(start.net, own_folders / "vit_models" / whole.name, {})
+    save_head(start.classifier, "head", whole.with_stem("h"), card | {"backbone": {whole.name: about["sha256"]}})
+    assert build_model(f"timm:test_vit@{whole.with_stem('h')}", "cifar10").source.keys() == {
+        "h.safetensors",
+        whole.name,
+    }
+
+
+def test_what_is_trained_says_so(timm_weights, small_mlp, drive, own_folders):
+    drive[MLP_IDS["cifar10"]] = dict(small_mlp(10).state_dict())
+    trained = {
+        name: build_model(name, "cifar10").trained
+        for name in ("mlp_b12_wi1024", "mlp_b12_wi1024@untrained", "vit_small_patch16_224@backbone", "timm:test_vit")
+    }
+    assert [name for name, whole in trained.items() if whole] == ["mlp_b12_wi1024"]
+
+
 def test_a_vit_without_a_trained_head_says_so(timm_weights):
     with pytest.raises(FileNotFoundError, match="no weights vit_small_patch16_224_cifar100.safetensors"):
         build_model("vit_small_patch16_224", "cifar100")
@@ -292,8 +323,52 @@ def test_other_data_sets_have_no_published_weights(name, small_mlp):
 
 @pytest.mark.parametrize("name", ["mlp_b12_wi1024", "resnet18", "vit_small_patch16_224"])
 def test_other_labels_are_refused(name, small_mlp):
-    with pytest.raises(ValueError, match=f"{name} has no weights 'seed1'; choose from default"):
+    with pytest.raises(FileNotFoundError, match=f"no weights {name}_cifar10_seed1.safetensors"):
         build_model(name, "cifar10", weights="seed1")
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """The hub with one file, counted by the requests made for it, that can be taken off the network."""
+    file = tmp_path / "pytorch_model.bin"
+    torch.save(published_resnet(10).state_dict(), file)
+    asked = dict(head=0, file=0)
+    hub = SimpleNamespace(up=True, cached=False, asked=asked)
+
+    def head(url, *, timeout):
+        assert url == huggingface_hub.constants.ENDPOINT and timeout <= 2
+        asked["head"] += 1
+        if not hub.up:
+            raise OSError("Name or service not known")
+
+    def download(*_):
+        if huggingface_hub.constants.HF_HUB_OFFLINE and not hub.cached:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not in the cache")
+        asked["file"] += 1
+        return str(file)
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(published, "get_session", lambda: SimpleNamespace(head=head))
+    monkeypatch.setattr(published, "hf_hub_download", download)
+    return hub
+
+
+@pytest.mark.parametrize("up, cached, fetched", [(True, False, True), (False, True, True), (False, False, False)])
+def test_the_hub_is_asked_for_a_file_only_where_it_answers(hub, up, cached, fetched):
+    hub.up, hub.cached = up, cached
+    if fetched:
+        assert build_model("resnet18", "cifar10").trained
+    else:
+        with pytest.raises(
+            RuntimeError, match=r"the hub \(which does not answer\); go online once, or build the model @untrained"
+        ):
+            build_model("resnet18", "cifar10")
+    assert hub.asked == dict(head=1, file=int(fetched)) and not huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+def test_an_untrained_network_asks_nobody(hub):
+    build_model("timm:test_vit@untrained", "cifar10")
+    assert hub.asked == dict(head=0, file=0)
 
 
 @pytest.mark.parametrize(
@@ -307,5 +382,5 @@ def test_other_labels_are_refused(name, small_mlp):
 )
 def test_without_network_there_is_one_clear_error_and_nothing_half_done(name, message, small_mlp, own_folders):
     with pytest.raises(RuntimeError, match=message):
-        build_model(name, "cifar10")
+        build_model(name, "cifar10", weights="backbone" if name.startswith("vit") else "default")
     assert not [file for file in own_folders.rglob("*") if file.is_file() and "cache" not in file.parts]

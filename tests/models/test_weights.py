@@ -1,4 +1,6 @@
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ from torch import nn
 
 from src.files import fingerprint
 from src.models import build_model, weights
-from src.models.build import classifier_name
+from src.models.pixel_model import classifier_name
 from src.models.weights import find_weights, load_state, read_card, read_weights, save_head, save_weights
+from src.names import ModelName, parse_model
 
 
 @pytest.fixture
@@ -90,16 +93,48 @@ def test_weights_without_a_card_are_refused(saved):
 
 
 def test_weights_that_are_not_there_are_named_with_those_that_are(saved, monkeypatch):
+    toy = ModelName("toy", "toy", "seed1")
     monkeypatch.setattr(weights, "ROOT", saved.parent)
-    with pytest.raises(FileNotFoundError, match="no weights toy_cifar10_seed1.safetensors.*there are: none"):
-        find_weights("none", "toy", "cifar10", "seed1")
+    with pytest.raises(FileNotFoundError, match="no weights toy_cifar10_seed1.safetensors.*there are none"):
+        find_weights("none", toy, ["cifar10"])
     (saved.parent / "toy_models").mkdir()
     saved.rename(saved.parent / "toy_models" / saved.name)
-    with pytest.raises(FileNotFoundError, match="there are: toy_cifar10. "):
-        find_weights("toy", "toy", "cifar100", "default")
-    assert find_weights("toy", "toy", "cifar10", "default").name == saved.name
-    with pytest.raises(FileNotFoundError, match="no weights x.safetensors"):
-        find_weights("toy", "toy", "cifar10", saved.parent / "x.safetensors")
+    with pytest.raises(FileNotFoundError, match="in .*toy_models there are: toy_cifar10.safetensors. "):
+        find_weights("toy", replace(toy, weights="default"), ["cifar100"])
+    assert find_weights("toy", replace(toy, weights="default"), ["other", "cifar10"]).name == saved.name
+    with pytest.raises(FileNotFoundError, match="no weights .*x.safetensors for model 'toy'; beside it are: none"):
+        find_weights("toy", replace(toy, weights=str(saved.parent / "x.safetensors")), ["cifar10"])
+
+
+def test_a_runs_own_weights_come_before_the_shipped_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "ROOT", tmp_path)
+    own = tmp_path / "runs" / "mine" / "weights"
+    for file in ("toy_models/toy_set.safetensors", "runs/mine/weights/toy_set_w8.safetensors"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+
+    def found(name: str, dataset: str = "set") -> str:
+        return find_weights("toy", parse_model(name), [dataset], folder=own).relative_to(tmp_path).as_posix()
+
+    assert found("toy") == found("a=toy") == "toy_models/toy_set.safetensors"
+    assert found("toy@w8") == found("a=toy@w8") == "runs/mine/weights/toy_set_w8.safetensors"
+    (own / "toy_set.safetensors").touch()
+    assert found("toy") == found("a=toy") == "runs/mine/weights/toy_set.safetensors"
+    (own / "a_set.safetensors").touch()
+    assert found("a=toy") == "runs/mine/weights/a_set.safetensors"
+    (own / "mine.py-build_my-set.safetensors").touch()
+    assert found("mine.py:build", "my set") == "runs/mine/weights/mine.py-build_my-set.safetensors"
+    with pytest.raises(FileNotFoundError) as refusal:
+        found("a=toy@w9")
+    for part in (
+        "no weights a_set_w9.safetensors for model 'toy' on 'set'",
+        "in .*runs/mine/weights there are: a_set.*, mine.py-b.*, toy_set.*; in .*toy_models there are: toy_set.s",
+        r'`make train MODEL=a=toy DATASET=set ARGS="--label w9 --run mine"` trains them',
+        "toy@untrained .*is the network untrained",
+    ):
+        assert re.search(part, str(refusal.value))
+    with pytest.raises(ValueError, match="w.bin is no file of weights; they end in one of .safetensors, .pt, .pth"):
+        found("toy@runs/w.bin")
 
 
 @pytest.mark.parametrize("moment", ["state", "half a state", "card", "rename"])
@@ -193,5 +228,7 @@ def test_a_head_whose_backbone_was_trained_again_is_refused(head_on_backbone):
     backbone.net.head.bias.data += 1
     card = read_card(head.with_name("vit_cifar100_small.safetensors"))
     save_weights(backbone.net, head.with_name("vit_cifar100_small.safetensors"), card)
-    with pytest.raises(ValueError, match="vit_fashion_mnist_linear.safetensors is a head for vit_cifar100_small"):
+    with pytest.raises(
+        ValueError, match="linear.safetensors was trained on another backbone than .*small.safetensors is"
+    ):
         build_model("vit", "fashion_mnist", weights=head)

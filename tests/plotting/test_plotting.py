@@ -126,6 +126,38 @@ def test_attack_pictures_show_ten_times_the_change():
 def test_a_model_of_ones_own_has_a_style_of_its_own():
     style = plotting.model_style("timm:convnext_atto")
     assert style["label"] == "timm:convnext_atto" and style == plotting.model_style("timm:convnext_atto")
+    assert style["color"] not in {known["color"] for known in plotting.style.MODEL_STYLE.values()}
+
+
+@pytest.mark.parametrize(
+    "model, like", [("cnn@seed1", "cnn"), ("cnn_wide", "cnn"), ("vit-96", "vit"), ("cnn_robust@w8", "cnn_robust")]
+)
+def test_a_relative_has_its_familys_colour_and_a_look_of_its_own(model, like):
+    style, known = plotting.model_style(model), plotting.model_style(like)
+    assert style["color"] == known["color"] and style["label"] == model
+    assert style["marker"] != known["marker"] and style["linestyle"] != known["linestyle"]
+
+
+def test_many_networks_look_different_from_each_other():
+    names = ["mlp", "cnn", "vit", "cnn_robust", *(f"cnn@{label}" for label in ("w8", "seed1", "seed2", "untrained"))]
+    names += [
+        "mixer",
+        "convmixer",
+        "timm:resnet10t",
+        "timm:coatnet_0_224",
+        "mine.py:build",
+        "cnnx",
+        "resnet18",
+        "a",
+        "b",
+    ]
+    looks = [
+        tuple(map(str, (style["color"], style["marker"], style["linestyle"])))
+        for style in map(plotting.model_style, names)
+    ]
+    assert len(set(looks)) == len(names)
+    colours = {plotting.model_style(f"network {i}")["color"] for i in range(200)}
+    assert colours == set(plotting.style.SPARE_COLOURS)
 
 
 def judged_confidences(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
