@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from src.results import GATHER, NOTEBOOKS, WHOLE, load_parts, parse_shard, save_
 from src.runs import code_hash, load_run, open_run
 from src.runtime import pick_device, provenance, seed_everything
 
-PLACE = ("dataset", "run", "device", "shard")  # parameters that say where a run is, not how it measures
+PLACE = ("dataset", "run", "device", "loader", "shard")  # parameters that say where a run is, not how it measures
 
 Items = TypeVar("Items")  # with a length and `take(positions)`: an ImageSet, a DataFrame
 
@@ -45,6 +45,7 @@ class Study:
     models: dict[str, str]
     seed: int
     device: torch.device
+    backend: str
     shard: str
     parameters: dict
     code: str
@@ -85,7 +86,7 @@ class Study:
         return part_of(items, self.shard)
 
     def loader(self, images: ImageSet, batch_size: int):
-        return make_loader(images, batch_size=batch_size, device=self.device)
+        return make_loader(images, batch_size=batch_size, device=self.device, backend=self.backend)
 
     def model(self, name: str, model_seed: int = 0, **options) -> PixelModel:
         """A trained model on the device, by name; options: of `build_model`.
@@ -94,6 +95,9 @@ class Study:
         classifier is untrained, unless the name says so, as in cnn@untrained.
         """
         asked = parse_model(name).with_seed(model_seed)
+        if "weights" in options:  # in place of those of the name
+            given = options.pop("weights")
+            asked = replace(asked, weights=UNTRAINED if given is None else str(given))
         model = build_model(asked, self.task, folder=self.folder / "weights", **options).to(self.device)
         if not model.trained and asked.weights != UNTRAINED:
             raise ValueError(
@@ -102,7 +106,7 @@ class Study:
             )
         if model.path:
             print(f"{asked.label}, training seed {model_seed}: {shown_path(model.path)}")
-        self.sources.update(model.source)
+        self.sources.update(model.source | model.code)
         return model
 
     def zoo(self, model_seeds: Sequence[int] = (0,)) -> dict[tuple[str, int], PixelModel]:
@@ -178,6 +182,7 @@ def begin(experiment: str, variables: dict) -> Study:
         dict(zip(labels, parameters["models"], strict=True)) if labels else {},
         parameters["seed"],
         pick_device(parameters["device"]),
+        parameters.get("loader", "memory"),
         parameters.get("shard", WHOLE),
         {name: value for name, value in parameters.items() if name not in PLACE},
         code_hash(NOTEBOOKS[experiment]),

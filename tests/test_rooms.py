@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
 
@@ -66,6 +67,14 @@ def test_tables_figures_and_images_need_no_torch(room):
     modules = [name for name in MODULES if name.startswith(room)] if room in ("src.tables", "src.plotting") else [room]
     done = subprocess.run([sys.executable, "-c", BLOCKED, *modules], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("room", sorted(name for name, path in MODULES.items() if path.stem == "__init__"))
+def test_a_package_lists_what_is_its_own(room):
+    package = importlib.import_module(room)
+    assert room == "src" or dir(package) == sorted(package.__all__)
+    assert not {"F", "nn", "np", "pd", "Tensor", "torch"} & set(dir(package))
+    assert all(hasattr(package, name) for name in getattr(package, "__all__", ()))
 
 
 def test_notebooks_are_thin():

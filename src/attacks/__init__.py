@@ -31,3 +31,7 @@ __all__ = [
     "transfer_predictions",
     "worst_case",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

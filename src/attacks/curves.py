@@ -15,8 +15,9 @@ from src.attacks.record import Record, facts_of, in_chunks, logits_of
 from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.single import along, fgsm_direction
 from src.attacks.square import with_queries
-from src.data.batches import Batch, reusable
-from src.models.access import check_images, frozen
+from src.data.batches import Batch
+from src.data.inputs import Batches, as_batches, bar
+from src.models.access import check_images, device_of, frozen
 from src.seeding import Stream
 from src.tables.attacks import cumulative
 
@@ -32,23 +33,26 @@ ONE_DIRECTION = ("fgsm", "noise")  # the point at every radius lies on one line
 
 def attack_curve(
     model: nn.Module,
-    loader: Iterable[Batch],
+    loader: Iterable,
     *,
     attack: str,
     eps_grid: Sequence[float],
     norm: str = "Linf",
     seed: int = 0,
-    progress: str | None = None,
+    progress: bool | tqdm = True,
     warm_start: bool | None = None,
     **options,
 ) -> pd.DataFrame:
     """Attack every image at every radius; one row for each, images in the loader's order.
 
+    loader: images with labels, as `as_batches` takes them: a loader, a DataLoader, a pair of tensors.
     attack: "fgsm", "noise" or one of ATTACKS.  eps_grid: radii in pixels of [0, 1], each once, in any order.
-    progress: a name for the progress bar.  warm_start: by default on, but off for "square", whose old signs are no
-    longer the largest.  options: of iterated attacks their own, e.g. steps and restarts, or queries, and k (1),
-    early_stop (True), continuous, batch_size and dtype as in `engine.Plan`.  Of "fgsm" and "noise" batch_size, and
-    early_stop (False) with k: whether an image whose label has left the top k counts as broken from there on.
+    progress: whether to show a bar of images, or the bar of a caller.  warm_start: by default on, but off for "square",
+    whose old signs are no longer the largest.
+    options: of "pgd" steps, restarts, rel_step, random_start and decay; of "apgd" and "apgd-t" steps, restarts and
+    n_targets; of "square" queries, restarts and p_init; of all these k (1), early_stop (True), continuous, batch_size
+    and dtype as in `engine.Plan`.  Of "fgsm" and "noise" batch_size, and early_stop (False) with k: whether an image
+    whose label has left the top k counts as broken from there on.
 
     Columns: sample_id, label, prediction, confidence, label_rank as of `predict`, of the strongest point; then eps,
     distance (reached, in the norm), n_evaluations (points tried at this radius).
@@ -56,26 +60,29 @@ def attack_curve(
     "fgsm" takes one backward pass per image for all radii, and its curve need not fall unless with `early_stop`, as by
     `cumulative`.  Iterated attacks with `early_stop` are cumulative by themselves: a row that was broken at a smaller
     radius repeats that point.
-    Raises ValueError for unknown names, options that the attack does not take, radii below 0 or doubled, labels out of
-    range and logits that are not finite.
+    Raises ValueError for unknown names, options that the attack does not take, radii outside [0, 1] (for L2 below 0) or
+    doubled, labels out of range, and what is no logits, not finite, or not one for each class.
     """
-    grid = _checked_grid(eps_grid, norm)
+    grid, batches = _checked_grid(eps_grid, norm), as_batches(loader, device=device_of(model))
     above = [eps for eps in grid if eps > 0]
     if attack in ONE_DIRECTION:
         given = options if warm_start is None else options | {"warm_start": warm_start}
-        engine.check_options(attack, given, ("norm", "seed", "progress", "batch_size", "early_stop", "k"))
-        plan = engine.Plan(tuple(above), **{"early_stop": False} | options, progress=progress)
+        engine.check_options(attack, given, ("norm", "seed", "batch_size", "early_stop", "k"))
+        plan = engine.Plan(tuple(above), **{"early_stop": False} | options)
         if plan.k > 1 and not plan.early_stop:
             raise ValueError(f"{attack} asks for k only with early_stop=True; its label_rank serves every k without it")
-        table = _along_one_direction(model, loader, attack, plan, norm=norm, seed=seed).table(grid)
+        with bar(attack, batches, progress) as shown:
+            record = _along_one_direction(model, batches, attack, plan, norm=norm, seed=seed, advance=shown.update)
+        table = record.table(grid)
         keys = ["sample_id", "eps"]
         return table[keys].merge(cumulative(table, k=plan.k), on=keys)[table.columns] if plan.early_stop else table
     if attack not in ATTACKS:
         raise ValueError(f"unknown attack {attack!r}; choose from {', '.join([*ONE_DIRECTION, *ATTACKS])}")
     warm_start = attack != "square" if warm_start is None else warm_start
     options |= dict(norm=norm, seed=seed)
-    rule, plan = engine.set_up(attack, ATTACKS[attack], above, options, warm_start=warm_start, progress=progress)
-    return engine.run(model, loader, rule, plan).table(grid)
+    rule, plan = engine.set_up(attack, ATTACKS[attack], above, options, warm_start=warm_start)
+    with bar(attack, batches, progress) as shown:
+        return engine.run(model, batches, rule, plan, advance=shown.update).table(grid)
 
 
 def _checked_grid(eps_grid: Sequence[float], norm: str) -> list[float]:
@@ -88,19 +95,18 @@ def _checked_grid(eps_grid: Sequence[float], norm: str) -> list[float]:
 
 
 def _along_one_direction(
-    model: nn.Module, loader: Iterable[Batch], attack: str, plan: engine.Plan, *, norm: str, seed: int
+    model: nn.Module, batches: Batches, attack: str, plan: engine.Plan, *, norm: str, seed: int, advance: Callable
 ) -> Record:
     """FGSM or noise at every radius, every time from the same direction: one backward pass an image, or none."""
-    record = Record()
-    bar = tqdm(loader, desc=plan.progress, disable=plan.progress is None, leave=False)
+    record, n_classes = Record(), batches.n_classes
     with frozen(model):
-        for batch in (part for whole in bar for part in in_chunks(whole, plan.batch_size)):
+        for batch in (part for whole in batches for part in in_chunks(whole, plan.batch_size)):
             if attack == "fgsm":
-                logits, direction = fgsm_direction(model, *batch, norm=norm)
+                logits, direction = fgsm_direction(model, *batch, norm=norm, n_classes=n_classes)
             else:
                 check_images(batch.pixels, batch.labels)
                 direction = random_direction(batch.pixels, norm, batch.sample_ids, seed, Stream.SIGNS)
-                logits = logits_of(model, batch.pixels, batch)
+                logits = logits_of(model, batch.pixels, batch, n_classes)
             position = record.add_clean(batch, facts_of(logits, batch.labels))
             ids = dict(position=position, sample_id=batch.sample_ids, label=batch.labels)
             once = torch.ones_like(position)
@@ -109,12 +115,13 @@ def _along_one_direction(
                 facts = facts_of(logits_of(model, x, batch), batch.labels)
                 reached = distance(x, batch.pixels, norm)
                 record.add(**ids, **facts, radius=radius * once, distance=reached, n_evaluations=once)
+            advance(len(batch.labels))
     return record
 
 
 def worst_case(
     model: nn.Module,
-    loader: Iterable[Batch],
+    loader: Iterable,
     *,
     eps: float,
     norm: str = "Linf",
@@ -123,10 +130,11 @@ def worst_case(
     queries: int = 1000,
     seed: int = 0,
     batch_size: int = 128,
-    progress: bool = False,
+    progress: bool | tqdm = True,
 ) -> pd.DataFrame:
     """Robustness to the worst of APGD-CE, APGD-T and, for Linf, Square: an image broken by one is spared the next.
 
+    loader, progress: as of `attack_curve`.
     Columns as of `attack_curve`, one row per image, and `broken_by`: the attack, "clean" for an image that is
     misclassified as it is, "" for one that holds.  Source: Croce & Hein 2020 (AutoAttack, without FAB).
     """
@@ -134,30 +142,26 @@ def worst_case(
     ensemble = {"apgd": dict(steps=steps), "apgd-t": dict(steps=steps, n_targets=n_targets)}
     if norm == "Linf":
         ensemble["square"] = dict(queries=queries)
-    batches, table, holds = reusable(loader), None, None
-    for attack, options in ensemble.items():
-        done = attack_curve(
-            model,
-            batches if holds is None else _only(batches, holds),
-            attack=attack,
-            eps_grid=(eps,),
-            norm=norm,
-            seed=seed,
-            batch_size=batch_size,
-            progress=attack if progress else None,
-            **options,
-        ).set_index("sample_id")
-        done["broken_by"] = np.where(done["label_rank"] < 1, "", np.where(done["n_evaluations"] == 0, "clean", attack))
-        if table is None:
-            table = done
-        else:
-            done["n_evaluations"] += table.loc[done.index, "n_evaluations"]
-            table.loc[done.index, "n_evaluations"] = done["n_evaluations"]
-            broken = done[done["broken_by"] != ""]
-            table.loc[broken.index] = broken
-        holds = table.index[table["broken_by"] == ""]
-        if not len(holds):
-            break
+    batches, table, holds = as_batches(loader, again=True, device=device_of(model)), None, None
+    options = dict(eps_grid=(eps,), norm=norm, seed=seed, batch_size=batch_size)
+    with bar("worst case", batches, progress, times=len(ensemble)) as shown:
+        for place, (attack, own) in enumerate(ensemble.items(), start=1):
+            some = batches if holds is None else _only(batches, holds)
+            done = attack_curve(model, some, attack=attack, progress=shown, **options, **own).set_index("sample_id")
+            broken_by = np.where(done["n_evaluations"] == 0, "clean", attack)
+            done["broken_by"] = np.where(done["label_rank"] < 1, "", broken_by)
+            if table is None:
+                table = done
+            else:
+                shown.update(len(table) - len(done))  # spared
+                done["n_evaluations"] += table.loc[done.index, "n_evaluations"]
+                table.loc[done.index, "n_evaluations"] = done["n_evaluations"]
+                broken = done[done["broken_by"] != ""]
+                table.loc[broken.index] = broken
+            holds = table.index[table["broken_by"] == ""]
+            if not len(holds):
+                shown.update(len(table) * (len(ensemble) - place))
+                break
     return table.reset_index()
 
 

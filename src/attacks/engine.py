@@ -21,13 +21,12 @@ from inspect import signature
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from src.attacks.norms import distance, wide
+from src.attacks.norms import check_threat, distance, wide
 from src.attacks.record import Record, Rows, facts_of, logits_of, rows_at
 from src.attacks.rules import Rule
 from src.data.batches import Batch
-from src.models.access import check_images, check_logits, frozen, input_gradient
+from src.models.access import check_images, check_logits, forward, frozen, input_gradient
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,6 @@ class Plan:
     batch_size: int = 128
     dtype: str = "float32"
     keep_pixels: bool = False
-    progress: str | None = None
 
     def __post_init__(self):
         if list(self.eps_grid) != sorted(set(self.eps_grid)) or min(self.eps_grid, default=0) <= 0:
@@ -78,12 +76,19 @@ def set_up(attack: str, make_rule: Callable[..., Rule], eps_grid: Iterable[float
     return rule, Plan(tuple(eps_grid), **{name: options[name] for name in OPTIONS if name in options}, **fixed)
 
 
-def run(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan) -> Record:
-    """Attack every image of the loader at every radius of the plan."""
-    record = Record(keep_pixels=plan.keep_pixels)
-    total = len(loader.labels) if hasattr(loader, "labels") else None
-    bar = tqdm(desc=plan.progress, total=total, disable=plan.progress is None, leave=False, unit="image")
-    with frozen(model), bar:
+def run(
+    model: nn.Module,
+    loader: Iterable[Batch],
+    rule: Rule,
+    plan: Plan,
+    *,
+    advance: Callable[[int], object] = lambda n: None,
+) -> Record:
+    """Attack every image of the loader at every radius of the plan; `advance` is told how many images are done."""
+    for eps in plan.eps_grid:
+        check_threat(eps, rule.norm)
+    record, n_done = Record(keep_pixels=plan.keep_pixels), 0
+    with frozen(model):
         queue = _Queue(_victims(model, loader, rule, plan, record))
         rows = queue.take(plan.batch_size)
         while rows is not None:
@@ -91,8 +96,9 @@ def run(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan) -> Re
             free = plan.batch_size - len(rows["x"])
             if free and (plan.continuous or free == plan.batch_size):
                 rows = _joined([rows, queue.take(free)])
-            done = record.n_images - queue.n_waiting - (len(rows["x"]) if rows else 0)
-            bar.update(done - bar.n)
+            last, n_done = n_done, record.n_images - queue.n_waiting - (len(rows["x"]) if rows else 0)
+            advance(n_done - last)
+    advance(record.n_images - n_done)
     return record
 
 
@@ -120,7 +126,7 @@ def _victims(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, 
     """The images to attack, as rows at the first start of the first radius; their clean facts go into the record."""
     for batch in loader:
         check_images(batch.pixels, batch.labels)
-        logits = logits_of(model, batch.pixels, batch)
+        logits = logits_of(model, batch.pixels, batch, getattr(loader, "n_classes", None))
         zeros = torch.zeros_like(batch.labels)
         facts = facts_of(logits, batch.labels)
         rows = {
@@ -197,7 +203,7 @@ def _pass(model, rows: Rows, rule: Rule, plan: Plan, *, backward: bool) -> tuple
         if backward:
             return input_gradient(model, rows["x"], lambda logits: rule.loss(logits, rows))
         with torch.no_grad():
-            logits = model(rows["x"]).float()
+            logits = forward(model, rows["x"])
             return logits, rule.loss(logits, rows), None
 
 

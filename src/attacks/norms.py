@@ -10,11 +10,20 @@ NORMS = ("Linf", "L2")
 
 
 def check_threat(eps: float, norm: str) -> None:
-    """Raise ValueError for a radius that is negative or no number, or an unknown norm."""
+    """Raise ValueError for an unknown norm, and a radius that is negative, no number, or, in Linf, above 1."""
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}; choose from {', '.join(NORMS)}")
-    if not eps >= 0 or eps == float("inf"):
-        raise ValueError(f"eps must be a finite radius of at least 0, in pixels of [0, 1], not {eps}")
+    if norm == "Linf" and not 0 <= eps <= 1:
+        hint = f"; did you mean {eps:g}/255?" if 1 < eps <= 255 else ""
+        raise ValueError(f"eps must be in [0, 1], not {eps:g}{hint}")
+    if not 0 <= eps < float("inf"):
+        raise ValueError(f"eps must be a finite radius of at least 0, in pixels of [0, 1], not {eps:g}")
+
+
+def check_255(eps_255: float) -> None:
+    """Raise ValueError for a radius in 1/255 that leaves [0, 255]."""
+    if not 0 <= eps_255 <= 255:
+        raise ValueError(f"eps_255 is a radius in 1/255, from 0 to 255, not {eps_255:g}")
 
 
 def distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, " n"]:

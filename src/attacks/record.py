@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src.data.batches import Batch
-from src.models.access import check_logits
+from src.models.access import check_logits, forward
 from src.models.predict import label_rank
 
 Rows = dict[str, Tensor]  # name -> [n, …]: the state of each image under attack
@@ -28,10 +28,10 @@ def in_chunks(batch: Batch, size: int) -> list[Batch]:
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, pixels: Tensor, batch: Batch) -> Tensor:
+def logits_of(model: nn.Module, pixels: Tensor, batch: Batch, n_classes: int | None = None) -> Tensor:
     """Checked logits of pixels that stand for the images of the batch."""
-    logits = model(pixels).float()
-    check_logits(logits, batch.labels, batch.sample_ids)
+    logits = forward(model, pixels)
+    check_logits(logits, batch.labels, batch.sample_ids, n_classes)
     return logits
 
 

@@ -7,8 +7,8 @@ seed, sample_ids: random numbers belong to (seed, sample id, restart); sample_id
 those of the data set to be independent of batches.
 early_stop, batch_size, dtype, continuous, k: of iterated attacks, as in `engine.Plan`.  Images that are misclassified
 anyway come back unchanged while `early_stop` is on.
-ValueError for a radius below 0, an unknown norm or option, labels out of range, pixels outside [0, 1] and logits that
-are not finite.
+ValueError for a radius outside [0, 1] (for L2 below 0), an unknown norm or option, labels out of range, pixels outside
+[0, 1], and what is no logits or not finite.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def fgsm(model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, norm: 
 
 
 def fgsm_direction(
-    model: nn.Module, pixels: Pixels, labels: Labels, sample_ids: Labels, *, norm: str
+    model: nn.Module, pixels: Pixels, labels: Labels, sample_ids: Labels, *, norm: str, n_classes: int | None = None
 ) -> tuple[Tensor, Pixels]:
     """Logits of the pixels, and the direction in which their loss grows fastest: all that FGSM needs at any radius."""
     check_images(pixels, labels)
@@ -53,7 +53,7 @@ def fgsm_direction(
         return F.cross_entropy(logits, labels.clamp(0, logits.shape[1] - 1), reduction="none")
 
     logits, _, gradient = input_gradient(model, pixels, loss)
-    check_logits(logits, labels, sample_ids)
+    check_logits(logits, labels, sample_ids, n_classes)
     return logits, steepest(gradient, norm)
 
 
@@ -86,7 +86,8 @@ def pgd(model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, **optio
     """Projected gradient descent, Madry et al. 2018, on the cross-entropy; the strongest iterate is returned.
 
     options: steps (10), rel_step (length of a step as a share of eps, 2.5 / steps), restarts (1), random_start (True),
-    and those that all attacks share.
+    decay (None); and, as of all attacks (see above), norm, seed, sample_ids, k, early_stop, continuous, batch_size and
+    dtype.
     """
     return _run("pgd", Pgd, model, pixels, labels, eps, options)
 
@@ -96,7 +97,8 @@ def mi_fgsm(
 ) -> Pixels:
     """Momentum iterative FGSM, Dong et al. 2018: steps of eps / steps along accumulated gradients, which transfer well.
 
-    options: those that all attacks share.
+    options: restarts, and, as of all attacks (see above), norm, seed, sample_ids, k, early_stop, continuous, batch_size
+    and dtype.
     """
     rule = partial(Pgd, steps=steps, rel_step=1 / max(steps, 1), random_start=False, decay=decay)
     return _run("mi_fgsm", rule, model, pixels, labels, eps, options)
@@ -108,7 +110,8 @@ def apgd(
     """Auto-PGD, Croce & Hein 2020: no step size to choose.
 
     loss: "ce", or "dlr" for the targeted difference of logits ratio towards each of the `n_targets` likeliest other
-    classes.  options: steps (100), restarts (1), and those that all attacks share.
+    classes.  options: steps (100), restarts (1); and, as of all attacks (see above), norm, seed, sample_ids, k,
+    early_stop, continuous, batch_size and dtype.
     """
     if loss not in ("ce", "dlr"):
         raise ValueError(f"unknown loss {loss!r} of apgd; choose from ce, dlr")
@@ -119,7 +122,8 @@ def apgd(
 def square(model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, **options) -> Pixels:
     """Square attack, Andriushchenko et al. 2020: random search with logits alone; Linf.
 
-    options: queries (1000), restarts (1), p_init (0.8), and those that all attacks share.
+    options: queries (1000), restarts (1), p_init (0.8); and, as of all attacks (see above), norm, seed, sample_ids, k,
+    early_stop, continuous, batch_size and dtype.
     """
     return _run("square", with_queries, model, pixels, labels, eps, options)
 

@@ -1,7 +1,7 @@
 """Transfer: do examples that fool one network fool another?"""
 
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterable, Mapping
+from itertools import chain, product
 
 import pandas as pd
 from torch import Tensor, nn
@@ -11,25 +11,28 @@ from src.attacks.norms import check_threat
 from src.attacks.record import logits_of
 from src.attacks.single import fgsm, mi_fgsm, pgd
 from src.data.batches import Batch
-from src.models.access import frozen
+from src.data.inputs import as_batches, bar
+from src.models.access import Zoo, as_zoo, device_of, frozen
 from src.tables.attacks import TRANSFER_STEPS
 
 TRANSFER_ATTACKS = {"fgsm": fgsm, "pgd": pgd, "mi_fgsm": mi_fgsm}
 
 
 def transfer_predictions(
-    models: dict[str, nn.Module],
-    loader: Iterable[Batch],
+    models: Mapping,
+    loader: Iterable,
     *,
     eps: float,
     norm: str = "Linf",
     attacks: Iterable[str] = tuple(TRANSFER_ATTACKS),
     steps: int = TRANSFER_STEPS,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool | tqdm = True,
 ) -> pd.DataFrame:
     """Predictions of every target on the adversarial examples of every source: a row per image, attack, ordered pair.
 
+    models: name -> model, or (name, training seed) -> model, of which each name's first counts.  loader, progress: as
+    of `attack_curve`.
     Examples are made with all their steps, not only until the source is fooled, as confident ones transfer better.
     Rows: source by source, for each the attacks, for each the targets, images in the order of the loader.
     Columns: sample_id, label, attack, eps, source, target, source_clean, target_clean (predictions of the clean image),
@@ -37,21 +40,20 @@ def transfer_predictions(
     Raises ValueError for an unknown attack.
     """
     check_threat(eps, norm)
-    attacks = tuple(attacks)
-    unknown = [attack for attack in attacks if attack not in TRANSFER_ATTACKS]
-    if unknown or not models:
-        raise ValueError(
-            f"expected models and attacks among {', '.join(TRANSFER_ATTACKS)}, not {list(models)}, {unknown}"
-        )
+    models, attacks = {name: model for (name, _), model in first_seeds(models).items()}, tuple(attacks)
+    if unknown := [attack for attack in attacks if attack not in TRANSFER_ATTACKS]:
+        raise ValueError(f"unknown attacks {', '.join(unknown)}; choose from {', '.join(TRANSFER_ATTACKS)}")
+    batches = as_batches(loader, device=device_of(*models.values()))
     parts = {(source, attack, target): [] for source in models for attack in attacks for target in models}
-    for batch in tqdm(loader, desc="transfer", disable=not progress, leave=False):
-        clean = {name: _predict(model, batch.pixels, batch) for name, model in models.items()}
-        iterated = dict(steps=steps, seed=seed, sample_ids=batch.sample_ids, early_stop=False)
-        iterated["batch_size"] = len(batch.labels)
-        for source, model in models.items():
-            for attack in attacks:
+    with bar("transfer", batches, progress, times=len(models) * len(attacks)) as shown:
+        for batch in batches:
+            clean = {name: _predict(model, batch.pixels, batch, batches.n_classes) for name, model in models.items()}
+            iterated = dict(steps=steps, seed=seed, sample_ids=batch.sample_ids, early_stop=False)
+            iterated["batch_size"] = len(batch.labels)
+            for source, attack in product(models, attacks):
                 options = {} if attack == "fgsm" else iterated
-                x = TRANSFER_ATTACKS[attack](model, batch.pixels, batch.labels, eps=eps, norm=norm, **options)
+                attacked = batch.pixels, batch.labels
+                x = TRANSFER_ATTACKS[attack](models[source], *attacked, eps=eps, norm=norm, **options)
                 for target, judge in models.items():
                     columns = {
                         "sample_id": batch.sample_ids,
@@ -63,9 +65,18 @@ def transfer_predictions(
                     part = pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
                     part = part.assign(attack=attack, eps=eps, source=source, target=target)
                     parts[source, attack, target].append(part)
+                shown.update(len(batch.labels))
     return pd.concat(chain.from_iterable(parts.values()), ignore_index=True)
 
 
-def _predict(model: nn.Module, pixels: Tensor, batch: Batch) -> Tensor:
+def first_seeds(models: Mapping) -> Zoo:
+    """Of each name the model that comes first."""
+    first = {}
+    for (name, seed), model in as_zoo(models).items():
+        first.setdefault(name, (seed, model))
+    return {(name, seed): model for name, (seed, model) in first.items()}
+
+
+def _predict(model: nn.Module, pixels: Tensor, batch: Batch, n_classes: int | None = None) -> Tensor:
     with frozen(model):
-        return logits_of(model, pixels, batch).argmax(1)
+        return logits_of(model, pixels, batch, n_classes).argmax(1)

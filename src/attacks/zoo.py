@@ -1,22 +1,30 @@
-"""The tables of notebook 02, measured on a zoo: (name, training seed) -> model."""
+"""The tables of notebook 02, measured on many networks: name -> model, or (name, training seed) -> model.
 
-from collections.abc import Iterable, Sequence
+loader: images with labels, as `as_batches` takes them.  progress: whether to show a bar.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
-from torch import nn
-from tqdm.auto import tqdm
 
-from src.attacks.audit import audit_predictions
+from src.attacks.audit import CONDITIONS, audit_predictions
 from src.attacks.curves import attack_curve, worst_case
-from src.attacks.transfer import transfer_predictions
-from src.data.batches import Batch
+from src.attacks.norms import check_255
+from src.attacks.transfer import first_seeds, transfer_predictions
+from src.data.inputs import as_batches, bar
+from src.models.access import as_zoo, device_of
 from src.tables.attacks import FGSM_GRID, L2_GRID, LINF_GRID, PGD_GRID
-
-Zoo = dict[tuple[str, int], nn.Module]
 
 
 def measure_curves(
-    zoo: Zoo, loader: Iterable[Batch], *, pgd_steps: int, batch_size: int = 128, dtype: str = "float32", seed: int = 0
+    zoo: Mapping,
+    loader: Iterable,
+    *,
+    pgd_steps: int,
+    batch_size: int = 128,
+    dtype: str = "float32",
+    seed: int = 0,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Noise, FGSM, PGD, PGD against the top 5 and PGD in L2 on every model.
 
@@ -30,42 +38,61 @@ def measure_curves(
         "pgd top-5": dict(eps_grid=linf, k=5, **iterated),
         "pgd L2": dict(eps_grid=L2_GRID, norm="L2", **iterated),
     }
-    return pd.concat(
-        attack_curve(model, loader, seed=seed, batch_size=batch_size, **options).assign(
-            model=name, model_seed=model_seed, condition=condition, norm=options.get("norm", "Linf")
+    zoo = as_zoo(zoo)
+    batches = as_batches(loader, again=True, device=device_of(*zoo.values()))
+    with bar("curves", batches, progress, times=len(zoo) * len(conditions)) as shown:
+        shared = dict(seed=seed, batch_size=batch_size, progress=shown)
+        return pd.concat(
+            attack_curve(model, batches, **shared, **options).assign(
+                model=name, model_seed=model_seed, condition=condition, norm=options.get("norm", "Linf")
+            )
+            for (name, model_seed), model in zoo.items()
+            for condition, options in conditions.items()
         )
-        for (name, model_seed), model in tqdm(zoo.items(), desc="curves")
-        for condition, options in conditions.items()
-    )
 
 
-def measure_worst_cases(zoo: Zoo, loader: Iterable[Batch], *, eps_255: Sequence[float], **options) -> pd.DataFrame:
-    """`worst_case` of every model at every radius; columns model, model_seed, condition and norm too."""
-    return pd.concat(
-        worst_case(model, loader, eps=radius / 255, **options).assign(
-            model=name, model_seed=model_seed, condition="worst case", norm="Linf"
+def measure_worst_cases(
+    zoo: Mapping, loader: Iterable, *, eps_255: Sequence[float], progress: bool = True, **options
+) -> pd.DataFrame:
+    """`worst_case` of every model at every radius; columns model, model_seed, condition and norm too.
+
+    eps_255: radii in 1/255, from 0 to 255.  options: norm, steps, n_targets, queries, seed and batch_size, as of
+    `worst_case`.
+    """
+    for radius in eps_255:
+        check_255(radius)
+    zoo = as_zoo(zoo)
+    batches = as_batches(loader, again=True, device=device_of(*zoo.values()))
+    with bar("worst case", batches, progress, times=3 * len(zoo) * len(eps_255)) as shown:
+        return pd.concat(
+            worst_case(model, batches, eps=radius / 255, progress=shown, **options).assign(
+                model=name, model_seed=model_seed, condition="worst case", norm=options.get("norm", "Linf")
+            )
+            for (name, model_seed), model in zoo.items()
+            for radius in eps_255
         )
-        for (name, model_seed), model in tqdm(zoo.items(), desc="worst case")
-        for radius in eps_255
-    )
 
 
-def measure_transfer(zoo: Zoo, loader: Iterable[Batch], *, eps: float, seed: int = 0) -> pd.DataFrame:
+def measure_transfer(
+    zoo: Mapping, loader: Iterable, *, eps: float, seed: int = 0, progress: bool = True
+) -> pd.DataFrame:
     """`transfer_predictions` between the models' first seeds; columns model (the target), model_seed, condition too."""
-    first, model_seed = _first_seeds(zoo)
-    table = transfer_predictions(first, loader, eps=eps, seed=seed, progress=True)
-    return table.assign(model=table["target"], model_seed=model_seed, condition=table["attack"])
-
-
-def measure_audits(zoo: Zoo, loader: Iterable[Batch], *, queries: int, seed: int = 0) -> pd.DataFrame:
-    """`audit_predictions` of each model's first seed; columns model and model_seed too."""
-    first, model_seed = _first_seeds(zoo)
-    return pd.concat(
-        audit_predictions(model, loader, queries=queries, seed=seed).assign(model=name, model_seed=model_seed)
-        for name, model in tqdm(first.items(), desc="audit")
+    first = first_seeds(zoo)
+    table = transfer_predictions(first, loader, eps=eps, seed=seed, progress=progress)
+    return table.assign(
+        model=table["target"], model_seed=table["target"].map(dict(first.keys())), condition=table["attack"]
     )
 
 
-def _first_seeds(zoo: Zoo) -> tuple[dict[str, nn.Module], int]:
-    seed = next(iter(zoo))[1]
-    return {name: model for (name, model_seed), model in zoo.items() if model_seed == seed}, seed
+def measure_audits(
+    zoo: Mapping, loader: Iterable, *, queries: int, seed: int = 0, progress: bool = True
+) -> pd.DataFrame:
+    """`audit_predictions` of each model's first seed; columns model and model_seed too."""
+    first = first_seeds(zoo)
+    batches = as_batches(loader, again=True, device=device_of(*first.values()))
+    options = dict(queries=queries, seed=seed)
+    with bar("audit", batches, progress, times=CONDITIONS * len(first)) as shown:
+        return pd.concat(
+            audit_predictions(model, batches, progress=shown, **options).assign(model=name, model_seed=model_seed)
+            for (name, model_seed), model in first.items()
+        )

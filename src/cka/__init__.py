@@ -21,3 +21,7 @@ __all__ = [
     "rbf_cka",
     "svcca",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

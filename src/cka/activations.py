@@ -1,12 +1,12 @@
 """Activations of the layers of networks, minibatch by minibatch, looked at inside the forward pass."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from src.cka.direct import about, as_matrix
+from src.data.inputs import Batches, bar
 from src.models.access import choose_layers, hooked
 
 # name -> activations -> what is compared in their place: another measure, and named so in the table
@@ -19,33 +19,36 @@ POOLS = {
 
 def looked_at(
     networks: Mapping[tuple, nn.Module],
-    loader: Iterable,
+    batches: Batches,
     layers: Mapping[str, object] | None,
     look: Callable[[Tensor], object],
     *,
     pool: str | None = None,
-    progress: str | None = None,
+    progress: bool = True,
     least: int = 4,
 ) -> Iterator[tuple[object, dict[tuple, dict[str, object]]]]:
     """Each minibatch with {network: {layer: `look` of its activations}}, layers in the order in which they run.
 
-    networks: (name, …) -> model.  loader: minibatches, whose pixels may also be a dictionary of what each name sees.
-    layers: name -> choice (see `choose_layers`).  least: a smaller last minibatch is passed over.  Raises ValueError as
-    `look_at` does, and when there is no minibatch.
+    networks: (name, …) -> model.  batches: of pixels, which may also be a dictionary of what each name sees.
+    layers: name -> choice (see `choose_layers`).  least: a smaller last minibatch is passed over.
+    progress: whether to show a bar, of each image and network; what the caller does with a minibatch counts to its last
+    network.  Raises ValueError as `look_at` does.
     """
-    batch, chosen = None, {}
-    for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False):
-        if chosen and len(batch.labels) < least:
-            continue
-        seen = {}
-        for key, model in networks.items():
-            pixels = batch.pixels if isinstance(batch.pixels, Tensor) else batch.pixels[key[0]]
-            if key not in chosen:
-                chosen[key] = choose_layers(model, pixels[:2], (layers or {}).get(key[0]))
-            seen[key] = look_at(model, pixels, chosen[key], look, pool=pool)
-        yield batch, seen
-    if batch is None:
-        raise ValueError("the loader gave no batch")
+    chosen = {}
+    with bar("activations", batches, progress, times=len(networks)) as shown:
+        for batch in batches:
+            if chosen and len(batch.labels) < least:
+                shown.update(len(batch.labels) * len(networks))
+                continue
+            seen = {}
+            for key, model in networks.items():
+                shown.update(len(batch.labels) if seen else 0)
+                pixels = batch.pixels if isinstance(batch.pixels, Tensor) else batch.pixels[key[0]]
+                if key not in chosen:
+                    chosen[key] = choose_layers(model, pixels[:2], (layers or {}).get(key[0]))
+                seen[key] = look_at(model, pixels, chosen[key], look, pool=pool)
+            yield batch, seen
+            shown.update(len(batch.labels))
 
 
 @torch.no_grad()

@@ -12,6 +12,9 @@ from torch import nn
 
 from src.cka.activations import POOLS, looked_at
 from src.cka.direct import KERNELS, Pieces, gram
+from src.data.batches import Batch
+from src.data.inputs import Batches, as_batches, count_images
+from src.models.access import as_zoo, device_of
 from src.seeding import Stream, uniform
 from src.tables.cka import NETWORK_A, NETWORK_B, SIDE_A, SIDE_B, cka_table, ratio
 
@@ -19,24 +22,25 @@ LABELS = ("labels", "labels", 0)  # model, kind, seed
 
 
 def hsic_table(
-    networks: Mapping[tuple[str, int], nn.Module],
+    networks: Mapping,
     loader: Iterable,
     *,
-    untrained: Mapping[tuple[str, int], nn.Module] | None = None,
+    untrained: Mapping | None = None,
     layers: Mapping[str, object] | None = None,
     kernel: str = "linear",
     unbiased: bool | str = True,
     pool: str | None = None,
     n_permutations: int = 0,
     seed: int = 0,
-    progress: str | None = None,
+    progress: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """HSIC of each minibatch between all layers of all networks, for `tables.cka.cka_table`; and its null.
 
-    networks: (name, training seed) -> model; untrained: (name, seed of its random weights) -> model.
-    loader: batches of at least 4 images (a smaller last one is passed over); each model resizes as it needs.
-    layers: name -> choice (see `choose_layers`).  kernel: "linear", "rbf" or "cosine".  unbiased: the estimator, or
-    "both" for two rows each.  pool: None, "spatial mean", "token mean" or "class token": another measure.
+    networks: name -> model, or (name, training seed) -> model; untrained: the same, of networks with random weights.
+    loader: images with labels, as `as_batches` takes them, in batches of at least 4 (a smaller last one is passed
+    over); a pair of tensors comes in batches of 128.  Each model resizes as it needs.  layers: name -> choice (see
+    `choose_layers`).  kernel: "linear", "rbf" or "cosine".  unbiased: the estimator, or "both" for two rows each.
+    pool: None, "spatial mean", "token mean" or "class token": another measure.
     Rows: model_a, kind_a ("trained", "untrained" or "labels": a kernel that is 1 for images of one class), seed_a,
     layer_a, index_a, the same for b, cross, own_a, own_b, batch, n, kernel, unbiased, pool and those of `with_keys`,
     for each pair of networks once, in the order given, and each with itself.
@@ -47,11 +51,13 @@ def hsic_table(
     Raises ValueError for a layer that gives no tensor or values that are not finite, by name, and for small batches.
     """
     estimators = _estimators(kernel, unbiased, pool)
-    models = {(name, "trained", number): model for (name, number), model in networks.items()}
-    models |= {(name, "untrained", number): model for (name, number), model in (untrained or {}).items()}
+    models = {(name, "trained", number): model for (name, number), model in as_zoo(networks).items()}
+    untrained = as_zoo(untrained) if untrained else {}
+    models |= {(name, "untrained", number): model for (name, number), model in untrained.items()}
+    batches = as_batches(loader, device=device_of(*models.values()))
     rows, shuffled, own = [], defaultdict(int), defaultdict(int)
     kernels = lambda x: Pieces.of(KERNELS[kernel](x))  # noqa: E731
-    for number, (batch, seen) in enumerate(looked_at(models, loader, layers, kernels, pool=pool, progress=progress)):
+    for number, (batch, seen) in enumerate(looked_at(models, batches, layers, kernels, pool=pool, progress=progress)):
         names = {key: list(of_layers) for key, of_layers in seen.items()}
         pieces = {key: Pieces.stack(list(seen.pop(key).values())) for key in models}
         names[LABELS] = ["labels"]
@@ -93,17 +99,21 @@ def cka_matrix(
 ) -> pd.DataFrame:
     """CKA of every chosen layer of a with every one of b, on the loader's images; one row per pair of layers.
 
-    loader, and options kernel, unbiased, pool, progress: as of `hsic_table`.  layers_a, layers_b: as `choose_layers`
-    has them.  loader_b: the same images in another form.  A model that meets itself is passed through once.
+    loader, and the options kernel, unbiased, pool and progress: as of `hsic_table`.  layers_a, layers_b: as
+    `choose_layers` has them.  loader_b: the same images in another form.  A model that meets itself is passed through
+    once.
     Columns: model_a, layer_a, index_a, depth_a (0 to 1), the same for b, cka, low, high (bootstrap over minibatches;
     NaN for fewer than 2), n (images), batches, kernel, unbiased, pool.  NaN where a layer does not vary.
     Raises ValueError as `hsic_table` does, and for loaders whose order differs.
     """
     layers_b = layers_a if model_a is model_b and layers_b is None else layers_b
+    loader = as_batches(loader, device=device_of(model_a))
     other = "a" if model_a is model_b and layers_b == layers_a and loader_b is None else "b"
     networks, layers = {("a", 0): model_a, (other, 0): model_b}, {"a": layers_a, other: layers_b}
-    batches = loader if loader_b is None else _side_by_side(loader, loader_b)
-    hsic, _ = hsic_table(networks, batches, layers=layers, **options)
+    if loader_b is not None:
+        both = _side_by_side(loader, as_batches(loader_b, device=device_of(model_b)))
+        loader = Batches(both, n_images=count_images(loader))
+    hsic, _ = hsic_table(networks, loader, layers=layers, **options)
     hsic = hsic[(hsic["model_a"] == "a") & (hsic["model_b"] == other)]
     names = [getattr(model, "name", "") or type(model).__name__ for model in (model_a, model_b)]
     hsic = hsic.assign(model_a=names[0], model_b=names[1])
@@ -134,7 +144,7 @@ def with_keys(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(condition=condition, model=table["model_a"], model_seed=table["seed_a"])
 
 
-def _side_by_side(loader: Iterable, loader_b: Iterable) -> Iterator:
+def _side_by_side(loader: Iterable[Batch], loader_b: Iterable[Batch]) -> Iterator[Batch]:
     for one, other in zip(loader, loader_b, strict=True):
         if not torch.equal(one.sample_ids.cpu(), other.sample_ids.cpu()):
             raise ValueError("the two loaders give different images or another order; CKA pairs them row by row")

@@ -6,11 +6,13 @@ from itertools import combinations_with_replacement
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.cka.activations import looked_at
 from src.cka.direct import Pieces, cka_of, gram, of_both
 from src.cka.networks import with_keys
+from src.data.inputs import as_batches
+from src.models.access import as_zoo, device_of
 from src.seeding import Stream, uniform
 from src.tables.cka import SIDE_A, SIDE_B
 
@@ -54,30 +56,30 @@ def svcca(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, variance: float =
 
 
 def measure_table(
-    networks: Mapping[tuple[str, int], nn.Module],
+    networks: Mapping,
     loader: Iterable,
     *,
     measures: Iterable[str] = ("CKA", "mutual kNN", "Procrustes", "SVCCA"),
     layers: Mapping[str, object] | None = None,
     seed: int = 0,
-    progress: str | None = None,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Every measure of all pairs of layers of all networks, on each batch, and for shuffled images.
 
-    networks (trained), layers: as in `hsic_table`.  loader: batches of one size, some hundred images each, as these
-    measures depend on how many there are; a last one of no more than 10 is passed over.  Rows: model_a, kind_a, seed_a,
-    layer_a, index_a, the same for b (a pair once), measure, batch, n, value, null, the value when the images of b are
-    shuffled, and those of `with_keys`.
+    networks (trained), layers, loader, progress: as in `hsic_table`, but in batches of one size, some hundred images
+    each, as these measures depend on how many there are; a last one of no more than 10 is passed over.
+    Rows: model_a, kind_a, seed_a, layer_a, index_a, the same for b (a pair once), measure, batch, n, value, null, the
+    value when the images of b are shuffled, and those of `with_keys`.
     Raises ValueError for unknown measures, and for batches of no more than 10 images.
     """
     measures = list(measures)
     for name in measures:
         if name not in MEASURES:
             raise ValueError(f"unknown measure {name!r}; choose from {', '.join(MEASURES)}")
-    models, rows = {(name, "trained", number): model for (name, number), model in networks.items()}, []
-    for number, (batch, seen) in enumerate(
-        looked_at(models, loader, layers, coordinates, progress=progress, least=NEIGHBOURS + 1)
-    ):
+    models, rows = {(name, "trained", number): model for (name, number), model in as_zoo(networks).items()}, []
+    batches = as_batches(loader, device=device_of(*models.values()))
+    options = dict(progress=progress, least=NEIGHBOURS + 1)
+    for number, (batch, seen) in enumerate(looked_at(models, batches, layers, coordinates, **options)):
         if len(batch.labels) <= NEIGHBOURS:
             raise ValueError(f"measures need more than {NEIGHBOURS} images at a time, not {len(batch.labels)}")
         order = uniform(batch.sample_ids, seed, Stream.PERMUTATION_OF_BATCH, draws=1)[:, 0].argsort()

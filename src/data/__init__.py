@@ -5,3 +5,7 @@ from src.data.load import load_images
 from src.data.records import DATASETS
 
 __all__ = ["DATASETS", "ImageSet", "load_images"]
+
+
+def __dir__() -> list[str]:
+    return __all__

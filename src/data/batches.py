@@ -1,6 +1,6 @@
 """Batches of pixels in [0, 1], from memory or disk: the same for a seed whatever the batch size, order or device."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -126,8 +126,3 @@ class DiskLoader(MemoryLoader):
 
 def _as_it_is(batch):
     return batch
-
-
-def reusable(batches: Iterable[Batch]) -> Iterable[Batch]:
-    """Batches for more than one pass: a loader as it is, an iterator as a list."""
-    return list(batches) if isinstance(batches, Iterator) else batches

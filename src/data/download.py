@@ -3,6 +3,7 @@
 Beside each file lies `<file>.json` with the sha256 of its first download, which it must keep.
 """
 
+import argparse
 import json
 import os
 from collections.abc import Callable
@@ -117,4 +118,5 @@ def _first_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description="Fetch the 2023 report's CIFAR-10 and CIFAR-100 as .beton files.").parse_args()
     fetch_betons()

@@ -21,3 +21,7 @@ __all__ = [
     "time_inference",
     "time_loading",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

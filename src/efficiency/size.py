@@ -2,7 +2,7 @@
 
 import copy
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 import torch
@@ -14,19 +14,25 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torchinfo import summary
 
-from src.models.access import frozen
+from src.data.inputs import bar
+from src.models.access import as_zoo, check_images, frozen
 
 
-def costs(zoo: dict[str, nn.Module], pixels: Float[Tensor, "n c h w"]) -> pd.DataFrame:
+def costs(zoo: Mapping, pixels: Float[Tensor, "n c h w"], *, progress: bool = True) -> pd.DataFrame:
     """One row per model: all costs of this module for one image of the batch, 8 or more, beside its accuracy.
 
-    Columns: model, those of `model_size`, macs, those of `activation_memory`, `torchinfo_sizes` and `card_accuracy`.
+    zoo: name -> model, or (name, training seed) -> model.  progress: whether to show a bar of models.
+    Columns: model, model_seed, those of `model_size`, macs, those of `activation_memory`, `torchinfo_sizes` and
+    `card_accuracy`.
     """
-    rows = []
-    for name, model in zoo.items():
-        row = dict(model=name) | model_size(model) | dict(macs=count_macs(model, pixels))
-        row |= activation_memory(model, pixels) | torchinfo_sizes(model, pixels)
-        rows.append(row | card_accuracy(model))
+    check_images(pixels)
+    rows, zoo = [], as_zoo(zoo)
+    with bar("costs", len(zoo), progress, unit="model") as shown:
+        for (name, seed), model in zoo.items():
+            row = dict(model=name, model_seed=seed) | model_size(model) | dict(macs=count_macs(model, pixels))
+            row |= activation_memory(model, pixels) | torchinfo_sizes(model, pixels)
+            rows.append(row | card_accuracy(model))
+            shown.update(1)
     return pd.DataFrame(rows)
 
 

@@ -1,19 +1,24 @@
 """Times of predictions: warmed up, synchronised, every repeat kept, contenders in turns of random order."""
 
+import copy
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
+from src.data.inputs import bar
 from src.efficiency.variants import prepare
-from src.models.access import INPUT, hooked
+from src.models.access import INPUT, as_zoo, hooked
 
-Builders = dict[str, Callable[[], nn.Module]]  # model name -> builder, as each variant gets a model of its own
+# name, or (name, training seed) -> module, or a builder of it; each variant gets a model of its own
+Builders = Mapping[str | tuple[str, int], nn.Module | Callable[[], nn.Module]]
 
 
 def interleaved(
@@ -23,24 +28,29 @@ def interleaved(
     n_warmup: int = 10,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    progress: bool | tqdm = True,
 ) -> pd.DataFrame:
     """Time calls in turns: every repeat runs each contender once, in an order drawn anew, so that drift hits all alike.
 
     Returns one row per contender and repeat: name (its key), repeat, position (in that repeat's order), ms.  The device
     is waited for before and after each call; on a GPU the time is that between two events on its stream.  Warm-up calls
-    are not in the table. Raises ValueError for fewer than 2 repeats or no warm-up.
+    are not in the table.  progress: whether to show a bar of calls, or a caller's; it is moved between repeats.
+    Raises ValueError for fewer than 2 repeats or no warm-up.
     """
     if n_repeats < 2 or n_warmup < 1:
         raise ValueError(f"take at least 2 repeats and 1 warm-up, not {n_repeats} and {n_warmup}")
     device, rng, rows, names = torch.device(device), np.random.default_rng(seed), [], list(contenders)
-    with torch.inference_mode():
+    total = len(names) * (n_warmup + n_repeats)
+    with torch.inference_mode(), bar("timings", total, progress, unit="call") as shown:
         for name in names:
             for _ in range(n_warmup):
                 contenders[name]()
+            shown.update(n_warmup)
         for repeat in range(n_repeats):
             for position, place in enumerate(rng.permutation(len(names))):
                 ms = _milliseconds(contenders[names[place]], device)
                 rows.append(dict(name=names[place], repeat=repeat, position=position, ms=ms))
+            shown.update(len(names))
     return pd.DataFrame(rows)
 
 
@@ -84,26 +94,38 @@ def time_inference(
     *,
     variants: Iterable[str] = ("eager",),
     threads: Iterable[int] | None = None,
-    **options,
+    n_repeats: int = 30,
+    n_warmup: int = 10,
+    seed: int = 0,
+    progress: bool | tqdm = True,
 ) -> pd.DataFrame:
     """Time one batch through every model in every variant and thread count, interleaved within a thread count.
 
+    models: name, or (name, training seed) -> module, or a function without arguments that builds it.
     pixels: the batch, on the device already: neither loading nor copying is timed.  threads: of the CPU; None for what
-    is set.  options: n_repeats, n_warmup and seed, as of `interleaved`.
-    Columns: model, condition (the variant), threads, batch_size, repeat, position, ms.
+    is set.  n_repeats, n_warmup, seed, progress: as of `interleaved`.
+    Columns: model, model_seed, condition (the variant), threads, batch_size, repeat, position, ms.
     """
     contenders = {
-        (name, variant): prepare(build().to(pixels.device), pixels, variant)
-        for name, build in models.items()
+        (*key, variant): prepare(build().to(pixels.device), pixels, variant)
+        for key, build in _builders(models).items()
         for variant in variants
     }
-    parts = []
-    for n_threads in threads or (torch.get_num_threads(),):
-        with _threads(n_threads):
-            parts.append(interleaved(contenders, device=pixels.device, **options).assign(threads=n_threads))
+    parts, threads = [], tuple(threads or (torch.get_num_threads(),))
+    options, total = dict(n_repeats=n_repeats, n_warmup=n_warmup, seed=seed), len(contenders) * (n_repeats + n_warmup)
+    with bar("timings", total, progress, times=len(threads), unit="call") as shown:
+        for n_threads in threads:
+            with _threads(n_threads):
+                part = interleaved(contenders, device=pixels.device, progress=shown, **options)
+            parts.append(part.assign(threads=n_threads))
     table = pd.concat(parts, ignore_index=True)
-    table[["model", "condition"]] = table.pop("name").tolist()
+    table[["model", "model_seed", "condition"]] = table.pop("name").tolist()
     return table.assign(batch_size=len(pixels))
+
+
+def _builders(models: Builders) -> dict[tuple[str, int], Callable[[], nn.Module]]:
+    zoo = as_zoo(models, kind=Callable)
+    return {key: partial(copy.deepcopy, of) if isinstance(of, nn.Module) else of for key, of in zoo.items()}
 
 
 def throughput(
@@ -112,23 +134,29 @@ def throughput(
     *,
     batch_sizes: Iterable[int] = (1, 4, 16, 64, 256),
     gain: float = 0.05,
-    **options,
+    n_repeats: int = 30,
+    n_warmup: int = 10,
+    seed: int = 0,
+    progress: bool | tqdm = True,
 ) -> pd.DataFrame:
     """`time_inference` over growing batches, a model leaving once a batch brings it less than `gain` more images/s.
 
-    pixels: as many images as the largest batch.  Columns as of `time_inference`, and images_per_s.
+    pixels: as many images as the largest batch.  Other arguments and columns as of `time_inference`, and images_per_s.
     """
-    left, best, parts = dict(models), dict.fromkeys(models, 0.0), []
-    for size in sorted(batch_sizes):
-        if size > len(pixels):
-            raise ValueError(f"a batch of {size} was asked for, and only {len(pixels)} images given")
-        part = time_inference(left, pixels[:size].clone(), **options)
-        parts.append(part.assign(images_per_s=1e3 * size / part["ms"]))
-        rates = parts[-1].groupby("model")["images_per_s"].median()
-        left = {name: build for name, build in left.items() if rates[name] > (1 + gain) * best[name]}
-        best = {name: max(best[name], rates.get(name, 0.0)) for name in best}
-        if not left:
-            break
+    left, sizes, parts = _builders(models), sorted(batch_sizes), []
+    best, n_calls = dict.fromkeys(left, 0.0), n_repeats + n_warmup
+    if sizes[-1] > len(pixels):
+        raise ValueError(f"a batch of {sizes[-1]} was asked for, and only {len(pixels)} images given")
+    with bar("throughput", len(left) * n_calls, progress, times=len(sizes), unit="call") as shown:
+        options = dict(n_repeats=n_repeats, n_warmup=n_warmup, seed=seed, progress=shown)
+        for size in sizes:
+            shown.update((len(best) - len(left)) * n_calls)
+            if left:
+                part = time_inference(left, pixels[:size].clone(), **options)
+                parts.append(part.assign(images_per_s=1e3 * size / part["ms"]))
+                rates = parts[-1].groupby(["model", "model_seed"])["images_per_s"].median()
+                left = {key: build for key, build in left.items() if rates[key] > (1 + gain) * best[key]}
+                best = {key: max(best[key], rates.get(key, 0.0)) for key in best}
     return pd.concat(parts, ignore_index=True)
 
 
@@ -143,20 +171,26 @@ def time_all(
     n_repeats: int,
     n_warmup: int,
     seed: int,
+    progress: bool = True,
 ) -> pd.DataFrame:
-    """Three sweeps in one table, by the column `sweep`; the others as of `time_inference` and `throughput`.
+    """Three sweeps in one table, by the column `sweep`; models, others and progress as of `time_inference`.
 
     latency: one image through models and others, on each number of threads where the device is the CPU.  variants: 16
     images through the models in each variant.  batches: `throughput` of models and others, with a sixth of the repeats.
     """
-    options, everyone = dict(n_repeats=n_repeats, n_warmup=n_warmup, seed=seed), models | others
+    models, variants, sizes = _builders(models), tuple(variants), tuple(batch_sizes)
+    everyone = models | (_builders(others) if others else {})
+    threads = tuple(threads) if pixels.device.type == "cpu" else (torch.get_num_threads(),)
+    options = dict(n_repeats=n_repeats, n_warmup=n_warmup, seed=seed)
     few = options | dict(n_repeats=max(n_repeats // 6, 3), n_warmup=1)
-    threads = threads if pixels.device.type == "cpu" else None
-    sweeps = {
-        "latency": time_inference(everyone, pixels[:1], threads=threads, **options),
-        "variants": time_inference(models, pixels[:16], variants=variants, **options),
-        "batches": throughput(everyone, pixels, batch_sizes=batch_sizes, **few),
-    }
+    n_calls = (len(everyone) * len(threads) + len(models) * len(variants)) * (n_repeats + n_warmup)
+    n_calls += len(everyone) * len(sizes) * (few["n_repeats"] + few["n_warmup"])
+    with bar("timings", n_calls, progress, unit="call") as shown:
+        sweeps = {
+            "latency": time_inference(everyone, pixels[:1], threads=threads, progress=shown, **options),
+            "variants": time_inference(models, pixels[:16], variants=variants, progress=shown, **options),
+            "batches": throughput(everyone, pixels, batch_sizes=sizes, progress=shown, **few),
+        }
     return pd.concat([part.assign(sweep=name) for name, part in sweeps.items()], ignore_index=True)
 
 

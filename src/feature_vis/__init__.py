@@ -15,3 +15,7 @@ __all__ = [
     "respond",
     "stages",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

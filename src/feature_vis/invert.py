@@ -3,12 +3,14 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
+from src.data.inputs import bar
 from src.feature_vis.layers import respond
 from src.feature_vis.measures import feature_distance
 from src.feature_vis.optimise import Pictures, optimise
 from src.feature_vis.parameterisations import ImageStatistics, parameterise
-from src.models.access import check_images, frozen
+from src.models.access import check_images, device_of, frozen
 
 
 def invert_features(
@@ -27,12 +29,13 @@ def invert_features(
     stop_at: float | None = None,
     seed: int | Int[Tensor, " n"] = 0,
     sample_ids: Int[Tensor, " n"] | None = None,
+    progress: bool | tqdm = True,
 ) -> Pictures:
     """A picture for each image, from noise, whose response in `layer` (see `respond`) comes as close as it can.
 
     Minimises |Φ(x) - Φ(x0)|² / |Φ(x0)|² + alpha_norm · mean |2 (x - 1/2)|^alpha + tv · mean (dx² + dy²)^(beta / 2),
-    means over pixels, pixels in [0, 1] throughout.  parameterisation, statistics, lr, seed and sample_ids as in
-    `maximise_activation`.  stop_at: relative distance at which a picture is done.  History: relative distances.
+    means over pixels, pixels in [0, 1] throughout.  parameterisation, statistics, lr, seed, sample_ids and progress as
+    in `maximise_activation`.  stop_at: relative distance at which a picture is done.  History: relative distances.
     The model is left as it was.  Raises ValueError for an unknown layer (near names are listed), for an image to which
     the layer does not respond at all, and for what is not finite.
     Source: Mahendran & Vedaldi 2015, equations 1 to 4; the parameterisations are later than that.
@@ -42,7 +45,7 @@ def invert_features(
         raise ValueError("there are no images to invert")
     if min(alpha_norm, tv) < 0 or min(alpha, beta) <= 0:
         raise ValueError(f"alpha_norm and tv cannot be negative, alpha and beta not 0: {alpha_norm, tv, alpha, beta}")
-    device = next(model.parameters()).device
+    device = device_of(model)
     images = images.to(device).float()
     ids = torch.arange(len(images), device=device) if sample_ids is None else sample_ids.to(device)
     seed, size = seed.to(device) if isinstance(seed, Tensor) else seed, tuple(images.shape[-2:])
@@ -65,7 +68,9 @@ def invert_features(
 
         reached = None if stop_at is None else lambda value: value <= stop_at
         names = [f"{layer} of sample_id {i}" for i in ids.tolist()]
-        return optimise(how, objective, steps=steps, lr=lr, names=names, reached=reached)
+        with bar("inversion", steps, progress, unit="step") as shown:
+            how_long = dict(steps=steps, lr=lr, reached=reached)
+            return optimise(how, objective, names=names, advance=shown.update, **how_long)
 
 
 def _roughness(pixels: Tensor, beta: float) -> Float[Tensor, " n"]:

@@ -5,7 +5,7 @@ import difflib
 import torch
 from torch import Tensor, nn
 
-from src.models.access import INPUT, choose_layers, hooked
+from src.models.access import INPUT, choose_layers, forward, hooked
 
 LOGITS = "logits"  # stands for the model's own output
 
@@ -22,7 +22,7 @@ def respond(model: nn.Module, pixels: Tensor, layer: str) -> Tensor:
     module that does not run, and one that gives no tensor with a row for each image.
     """
     if layer == LOGITS:
-        return model(pixels)
+        return forward(model, pixels)
     names = [name for name, _ in model.named_modules() if name]
     if layer.removesuffix(INPUT) not in names:
         near = ", ".join(difflib.get_close_matches(layer.removesuffix(INPUT), names, n=5, cutoff=0.5) or names[:5])

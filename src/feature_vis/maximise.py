@@ -7,12 +7,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
+from src.data.inputs import bar
 from src.feature_vis.layers import LOGITS, log_odds, pick_response, respond
 from src.feature_vis.measures import total_variation
 from src.feature_vis.optimise import Pictures, optimise
 from src.feature_vis.parameterisations import ImageStatistics, parameterise
-from src.models.access import frozen
+from src.models.access import device_of, frozen
 from src.seeding import Stream, uniform
 
 HOLD = 5  # views in a row that must be good enough: one alone may be by chance
@@ -36,6 +38,7 @@ def maximise_activation(
     stop_at: float | None = None,
     seed: int | Int[Tensor, " n"] = 0,
     sample_ids: Int[Tensor, " n"] | None = None,
+    progress: bool | tqdm = True,
 ) -> Pictures:
     """One picture for each target, all in one batch.
 
@@ -47,11 +50,12 @@ def maximise_activation(
     total variation, in log-odds or units of the response per unit of `total_variation`.
     stop_at: a probability, or a response of the layer; a picture is done when five views in a row have it.  seed: one
     for all or one each; all that is random is drawn from (seed, sample id), sample_ids 0, 1, … by default.
+    progress: whether to show a bar of steps, or the bar of a caller.
     History: probabilities, or responses, of the view of each step.  A unit that nothing moves ends with "dead: …".
     The model is left as it was.  Raises ValueError for what does not exist, out of range, or not finite.
     Sources: Erhan et al. 2009; Simonyan et al. 2014; Olah et al. 2017; Fel et al. 2023.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     targets = targets.tolist() if isinstance(targets, Tensor) else list(targets)
     if not targets or steps < 1:
         raise ValueError(f"there must be targets and at least 1 step, not {len(targets)} and {steps}")
@@ -83,7 +87,9 @@ def maximise_activation(
 
         reached = None if stop_at is None else lambda value: value >= stop_at
         names = [f"{layer} {target}" for target in targets]
-        return optimise(how, objective, steps=steps, lr=lr, names=names, reached=reached, hold=HOLD)
+        with bar("pictures", steps, progress, unit="step") as shown:
+            how_long = dict(steps=steps, lr=lr, reached=reached, hold=HOLD)
+            return optimise(how, objective, names=names, advance=shown.update, **how_long)
 
 
 def _check_targets(response: Tensor, targets: list, layer: str) -> None:

@@ -15,6 +15,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from src.feature_vis.layers import respond
 from src.feature_vis.parameterisations import ImageStatistics, log_power
+from src.models.access import forward
 
 Pixels = Float[Tensor, "n 3 h w"]
 Classes = Int[Tensor, " n"]
@@ -28,7 +29,7 @@ WINDOW = 11  # pixels a side, of SSIM
 @torch.no_grad()
 def class_probability(model: nn.Module, pixels: Pixels, classes: Classes) -> Values:
     """Softmax probability of each picture's class."""
-    return model(pixels).float().softmax(1).gather(1, classes[:, None])[:, 0]
+    return forward(model, pixels).softmax(1).gather(1, classes[:, None])[:, 0]
 
 
 def shifted_probability(model: nn.Module, pixels: Pixels, classes: Classes, *, reach: int = SHIFT) -> Values:

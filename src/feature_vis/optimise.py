@@ -41,11 +41,12 @@ def optimise(
     reached: Callable[[Tensor], Tensor] | None = None,
     hold: int = 1,
     names: list[str],
+    advance: Callable[[int], object] = lambda n: None,
 ) -> Pictures:
     """Pictures of lowest score + penalty, each by Adam, its step shrinking to a twentieth along a cosine.
 
     lr: None for what suits the parameterisation.  reached: of the values, which are good enough; a picture stops when
-    they have been for `hold` steps in a row.  names: of the pictures, for messages.
+    they have been for `hold` steps in a row.  names: of the pictures, for messages.  advance: is told of each step.
     A picture whose score does not change in 20 steps stops: "dead" if it never did, else "converged".
     Raises ValueError at the first step where a value or gradient is not finite, naming picture and step.
     """
@@ -63,6 +64,7 @@ def optimise(
     first = last = torch.full((n,), torch.nan, device=x.device)
     same = held = torch.zeros(n, dtype=torch.long, device=x.device)
     for step in range(steps):
+        advance(1)
         optimiser.zero_grad()
         with torch.enable_grad():
             value, score, penalty = objective(how.draw(x[rows]), rows, step)
@@ -92,6 +94,7 @@ def optimise(
         cosine.step()
         with torch.no_grad():
             x[rows] = how.project(x[rows])
+    advance(steps - step - 1)
     final[rows] = x.detach()[rows]
     with torch.no_grad():
         images = how.draw(final).clamp(0, 1)

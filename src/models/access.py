@@ -1,6 +1,6 @@
-"""Access to a model: frozen for a time, its input and logits checked, its input gradients, its layers by name."""
+"""Access to models: by name, frozen for a time, input and logits checked, input gradients, layers by name."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
@@ -14,6 +14,38 @@ from src.models.mlp import BottleneckMLP
 INPUT = ":input"  # after a layer's name: what goes into it
 # the stem and the residual blocks, by the names that the study's CNNs and transformers give them
 BLOCKS = ("*blocks.[0-9]", "*blocks.[0-9][0-9]", "*layer[0-9].[0-9]", "conv1", "net.conv1", "*patch_embed")
+
+
+Zoo = dict[tuple[str, int], nn.Module]  # (name, training seed) -> model
+
+
+def as_zoo(models: Mapping[str | tuple[str, int], nn.Module], *, kind: type | tuple[type, ...] = nn.Module) -> Zoo:
+    """The networks by (name, training seed); of a name alone the seed is 0.
+
+    kind: what a value must be.  Raises ValueError for anything but a mapping of names to modules, and an empty one.
+
+    >>> as_zoo({"cnn": nn.Identity(), ("mlp", 1): nn.Identity()})
+    {('cnn', 0): Identity(), ('mlp', 1): Identity()}
+    """
+    expected = 'networks are given as {"name": module} or {("name", training seed): module}, one or more'
+    if not isinstance(models, Mapping) or not models:
+        raise ValueError(f"{expected}, not as {type(models).__name__}{'' if models else ' without any'}")
+    zoo = {}
+    for key, model in models.items():
+        name, seed = key if isinstance(key, tuple) and len(key) == 2 else (key, 0)
+        if not isinstance(name, str) or not isinstance(seed, int):
+            raise ValueError(f"{expected}, not under the key {key!r}")
+        if not isinstance(model, kind):
+            raise ValueError(f"{expected}; {key!r} is {type(model).__name__}, not a module")
+        if (name, seed) in zoo:
+            raise ValueError(f"{expected}; {name!r} with the seed {seed} is there twice")
+        zoo[name, seed] = model
+    return zoo
+
+
+def device_of(*models: nn.Module) -> torch.device:
+    """Where the first parameter of the models is; the CPU where there is none."""
+    return next((parameter.device for model in models for parameter in model.parameters()), torch.device("cpu"))
 
 
 @contextmanager
@@ -59,25 +91,62 @@ def check_images(
     what: the labels' name in the message.  square, colour: also refuse images that are not, or have not 3 channels.
     """
     ids = () if labels is None else (labels,)
+    for each in (pixels, *ids):
+        if not isinstance(each, Tensor):
+            raise ValueError(f"expected tensors, not {type(each).__name__}; torch.as_tensor makes one")
     fits = pixels.ndim == 4 and pixels.is_floating_point()
     if not fits or any(each.shape != pixels.shape[:1] or each.is_floating_point() for each in ids):
         expected = "pixels [n, c, h, w]" + (f" with {what} [n]" if ids else "")
         given = " and ".join(f"{each.dtype} {tuple(each.shape)}" for each in (pixels, *ids))
-        raise ValueError(f"expected {expected}, floats and whole numbers, not {given}")
+        advice = "; take pixels.float() / 255" if pixels.dtype == torch.uint8 else ""
+        raise ValueError(f"expected {expected}, floats and whole numbers, not {given}{advice}")
     if colour and pixels.shape[1] != 3:
         raise ValueError(f"expected 3 channels, red, green and blue, not {pixels.shape[1]}")
     height, width = pixels.shape[2:]
     if square and height != width:
         raise ValueError(f"images of {width}x{height} pixels are not square; cut or resize them to one side")
     if len(pixels) and not (0 <= pixels.min() and pixels.max() <= 1):  # also catches NaN
-        low, high = (f"{end:.3g}" for end in pixels.aminmax())
-        raise ValueError(f"pixels must lie in [0, 1], not [{low}, {high}]; normalisation belongs into the model")
+        low, high = pixels.aminmax()
+        advice = "divide by 255" if low >= 0 and 2 < high <= 255 else "normalisation belongs into the model"
+        raise ValueError(f"pixels must lie in [0, 1], not [{low:.3g}, {high:.3g}]; {advice}")
 
 
-def check_logits(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], sample_ids: Int[Tensor, " n"]) -> None:
-    """Raise ValueError for logits that are not finite, and for labels that are mixed or have no class in the model."""
+def forward(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """The model's logits in float32; their values are left to `check_logits`.
+
+    Raises ValueError for an output that is not one tensor [n, k], and, but under autocast, for half precision.
+    """
+    logits, kind = model(pixels), type(model).__name__
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f"{kind} gives {type(logits).__name__}, not a tensor of logits [n, k]; wrap it in a module that does"
+        )
+    if logits.ndim != 2 or len(logits) != len(pixels):
+        raise ValueError(
+            f"{kind} gives {tuple(logits.shape)} for {len(pixels)} images, expected logits ({len(pixels)}, classes)"
+        )
+    full = logits.dtype in (torch.float32, torch.float64)
+    if not full and not torch.is_autocast_enabled(logits.device.type):
+        raise ValueError(f"{kind} gives logits of {logits.dtype}, too coarse to rank classes by; take model.float()")
+    return logits.float()
+
+
+def check_logits(
+    logits: Float[Tensor, "n k"],
+    labels: Int[Tensor, " n"],
+    sample_ids: Int[Tensor, " n"],
+    n_classes: int | None = None,
+) -> None:
+    """Raise ValueError for logits that are not finite, and for labels that are mixed or have no class in the model.
+
+    n_classes: of the data set, where it is known; there must be as many logits.
+    """
     if labels.ndim != 1:
         raise ValueError("mixed labels cannot be judged; load the images without mixup")
+    if n_classes not in (None, logits.shape[1]):
+        raise ValueError(
+            f"the model gives {logits.shape[1]} logits, and the images have {n_classes} classes; build it with as many"
+        )
     finite = logits.isfinite().all(1)
     in_range = (labels >= 0) & (labels < logits.shape[1])
     if bool((finite & in_range).all()):
@@ -86,6 +155,21 @@ def check_logits(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], sample
         first = int(sample_ids[~finite][0])
         raise ValueError(f"the model gave a logit that is not finite, first for sample_id {first}")
     raise ValueError(f"label {int(labels[~in_range][0])} is out of range for a model of {logits.shape[1]} classes")
+
+
+@torch.no_grad()
+def check_classifiers(
+    models: Mapping[object, nn.Module],
+    pixels: Float[Tensor, "n c h w"],
+    labels: Int[Tensor, " n"],
+    sample_ids: Int[Tensor, " n"],
+    n_classes: int | None,
+) -> None:
+    """Raise ValueError, as `forward` and `check_logits` do, for a model that gives no logits of these images."""
+    for model in models.values():
+        with frozen(model):
+            logits = forward(model, pixels.to(device_of(model))).cpu()
+        check_logits(logits, labels, sample_ids, n_classes)
 
 
 def input_gradient(
@@ -97,7 +181,7 @@ def input_gradient(
     """
     with torch.enable_grad():
         pixels = pixels.detach().requires_grad_()
-        logits = model(pixels).float()
+        logits = forward(model, pixels)
         if not logits.requires_grad:
             raise ValueError("the logits have no gradient at the pixels; use a gradient-free attack, such as square")
         losses = loss(logits)

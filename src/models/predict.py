@@ -1,6 +1,6 @@
 """Predictions: logits per example, from which all else is computed by `src.tables.statistics`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -9,24 +9,29 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from src.models.access import check_logits, frozen
+from src.data.inputs import as_batches, bar
+from src.models.access import as_zoo, check_logits, device_of, forward, frozen
 
 
-def predict(model: nn.Module, loader: Iterable, *, progress: str | None = None) -> pd.DataFrame:
-    """One row per image of the loader, in its order.
+def predict(model: nn.Module, loader: Iterable, *, progress: bool | tqdm = True) -> pd.DataFrame:
+    """One row per image, in the order given.
 
+    loader: images with labels, as `as_batches` takes them: a loader, a DataLoader, a pair of tensors.
+    progress: whether to show a bar of images, or the bar of a caller.
     Columns: sample_id, label, prediction (class indices), confidence (softmax of the prediction), label_rank (how many
     classes come before the label, 0 to k - 1) and logit_0 … logit_{k-1} (float32).  Of equal logits the class of lower
-    index comes first.  progress: text for a progress bar.  Every part of the model comes back in the mode it had.
-    Raises ValueError when a logit is not finite, or when a label is mixed or beyond the model's classes.
+    index comes first.  Every part of the model comes back in the mode it had.
+    Raises ValueError for an output that is no logits, or not one for each class of the images, for a logit that is not
+    finite, and for a label that is mixed or beyond the model's classes.
     """
-    with frozen(model), torch.inference_mode():
-        parts = [
-            (batch.sample_ids.cpu(), batch.labels.cpu(), model(batch.pixels).float().cpu())
-            for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False)
-        ]
+    batches, parts = as_batches(loader, device=device_of(model)), []
+    with frozen(model), torch.inference_mode(), bar("predictions", batches, progress) as shown:
+        for batch in batches:
+            logits = forward(model, batch.pixels)
+            check_logits(logits, batch.labels, batch.sample_ids, batches.n_classes)
+            parts.append((batch.sample_ids.cpu(), batch.labels.cpu(), logits.cpu()))
+            shown.update(len(batch.labels))
     sample_ids, labels, logits = (torch.cat(column) for column in zip(*parts, strict=True))
-    check_logits(logits, labels, sample_ids)
     prediction = logits.argmax(1)
     confidence = logits.softmax(1).gather(1, prediction[:, None])[:, 0]
     rank = label_rank(logits, labels)
@@ -34,6 +39,17 @@ def predict(model: nn.Module, loader: Iterable, *, progress: str | None = None) 
     columns = {name: values.numpy() for name, values in head.items()}
     columns |= {f"logit_{k}": logits[:, k].numpy() for k in range(logits.shape[1])}
     return pd.DataFrame(columns)
+
+
+def predict_zoo(zoo: Mapping, loader: Iterable, *, progress: bool = True) -> pd.DataFrame:
+    """`predict` of every network, name -> model or (name, training seed) -> model; columns model and model_seed too."""
+    zoo = as_zoo(zoo)
+    batches = as_batches(loader, again=True, device=device_of(*zoo.values()))
+    with bar("predictions", batches, progress, times=len(zoo)) as shown:
+        return pd.concat(
+            predict(model, batches, progress=shown).assign(model=name, model_seed=seed)
+            for (name, seed), model in zoo.items()
+        )
 
 
 def label_rank(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:

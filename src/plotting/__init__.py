@@ -22,3 +22,7 @@ __all__ = [
     "texture_shape",
     "use_style",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -67,7 +67,8 @@ def save_figure(figure: Figure, name: str, *, folder: Path | None = None) -> lis
 def line_with_band(ax: Axes, x, rows: pd.DataFrame, *, value: str, scale: float = 1, label: str | None = None, **style):
     """A line of `value` with its interval, columns low and high, as a pale band; all times `scale`.
 
-    style: of `model_style`, with any changes.  label: in place of the style's own; "" for none.
+    style: color, marker, linestyle and label of `model_style`, or what else Axes.plot takes.  label: in place of the
+    style's own; "" for none.
     """
     own = style.pop("label", None)
     ax.plot(

@@ -26,3 +26,7 @@ __all__ = [
     "statistics",
     "texture_shape",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -117,7 +117,7 @@ def less_printed(curves: pd.DataFrame, printed: pd.DataFrame, *, model: str) -> 
 
 
 def judge_audit(table: pd.DataFrame, *, tolerance: float = 0.01) -> pd.DataFrame:
-    """Six checks of an attack's own results: where one fails, gradients are masked, or too little was attacked to tell.
+    """Checks of an attack's own results: where one fails, gradients are masked, or too little was attacked to tell.
 
     table: rows of `attacks.audit_predictions`, of one model or, with the column model, of several.
     Returns a row per check (and model): check, passed, effect, low, high (95 %), numbers (a sentence), eps, norm.
@@ -125,7 +125,8 @@ def judge_audit(table: pd.DataFrame, *, tolerance: float = 0.01) -> pd.DataFrame
     "Noise is far weaker" passes when the odds that PGD breaks a correctly classified image are surely SEVERAL times
     those of noise, so take a radius that breaks a fair share.  "Radius 0" is an identity and has to hold exactly.  The
     others are shares of the images, left at a large radius or, image by image, gained where none should be; they fail
-    when their whole interval lies above `tolerance`.  For L2 the sixth, which needs Square, is left out.
+    when their whole interval lies above `tolerance`.  For L2 that with Square is left out.  "Two passes agree" has to
+    hold exactly, or the model is random and its gradients are noise; older tables, without "again", lack it.
     Sources: Athalye, Carlini & Wagner 2018, section 3.1; Carlini et al. 2019, section 5.
 
     >>> conditions = [("zero", 30), ("clean", 30), ("noise", 30), ("fgsm", 9), ("pgd5", 2), ("pgd10", 2), ("pgd40", 1)]
@@ -166,9 +167,14 @@ def _judge(table: pd.DataFrame, tolerance: float) -> pd.DataFrame:
     if "square" in holds:
         numbers = f"Square ({queries} queries) {percent['square']}, PGD {percent[best]}"
         rows.append(("black box never beats white box", *_gain(holds[best], holds["square"]), numbers))
+    if "again" in holds:
+        alike = holds["again"].astype(bool)
+        same = "bit for bit" if alike.all() else f"not for {(~alike).mean():.1%} of the images"
+        rows.append(("two passes agree", *_share(~alike), f"logits of two forward passes: {same}"))
     report = pd.DataFrame(rows, columns=["check", "effect", "low", "high", "numbers"])
     report.insert(1, "passed", report["low"] <= tolerance)
     report.loc[[0, 4], "passed"] = [holds["zero"].all(), odds[1] >= SEVERAL]
+    report.loc[report["check"] == "two passes agree", "passed"] = report["effect"] == 0
     return report.assign(eps=eps["noise"], norm=table["norm"].iloc[0])
 
 

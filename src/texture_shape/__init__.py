@@ -1,6 +1,6 @@
 """Texture against shape: manipulations, cue conflicts and style transfer on pixels in [0, 1], for any model.
 
-table = predict_manipulated({("cnn", 0): cnn, ("vit", 0): vit}, loader)   # one row per model, image and condition
+table = predict_manipulated({"cnn": cnn, "vit": vit}, loader)   # one row per model, image and condition
 pairs = choose_pairs(labels, sample_ids, 450, seed=0, usable=right_for_all(zoo, loader))
 conflicts = predict_conflicts(zoo, image_set, pairs)    # tables.texture_shape counts from both
 """
@@ -37,3 +37,7 @@ __all__ = [
     "stylised",
     "transfer_style",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

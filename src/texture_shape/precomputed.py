@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from src.data.image_set import ImageSet
+from src.data.inputs import bar
 from src.data.pixels import pixels_of
 from src.files import read_images, write_images
 from src.models.build import PixelModel
@@ -41,18 +41,20 @@ def slow_images(
     style_steps: int = 100,
     texture_steps: int = 300,
     shard: str = WHOLE,
+    progress: bool = True,
 ) -> dict[str, ImageSet]:
     """The shape images of the pairs, with their labels, as "stylised" and, where they can be had, "texture_only".
 
-    pairs: of `choose_pairs`, each shape image once.  Other arguments as of `stylised` and `texture_only`.
+    pairs: of `choose_pairs`, each shape image once.  progress: whether to show a bar of the images of each kind that
+    have to be made.  Other arguments as of `stylised` and `texture_only`.
     """
     sources = image_set.take(pd.Index(image_set.sample_ids).get_indexer(pairs["shape_id"]))
     device = next(painter.parameters()).device
+    shared = dict(folder=folder, shard=shard, progress=progress)
+    of_texture = dict(seed=seed, steps=texture_steps, device=device)
     made = {
-        "stylised": stylised(image_set, pairs, painter, folder=folder, steps=style_steps, shard=shard),
-        "texture_only": texture_only(
-            sources, folder=folder, seed=seed, steps=texture_steps, device=device, shard=shard
-        ),
+        "stylised": stylised(image_set, pairs, painter, steps=style_steps, **shared),
+        "texture_only": texture_only(sources, **of_texture, **shared),
     }
     return {name: replace(sources, images=images) for name, images in made.items() if images is not None}
 
@@ -65,13 +67,14 @@ def stylised(
     folder: Path,
     steps: int = 100,
     shard: str = WHOLE,
+    progress: bool = True,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """The shape image of each pair in the style of its texture image, by the features of `model`; as the pairs come.
 
     folder: of the run.  shard: whose file takes what has to be made; "gather" puts the files of all into one.
     """
     facts = dict(kind="stylised", data=[image_set.name, image_set.split], steps=steps, weights=model.source)
-    if not model.source:
+    if not model.trained:
         raise ValueError("the network that lends its features has no trained weights, so nothing says which one it was")
     device = next(model.parameters()).device
 
@@ -79,7 +82,7 @@ def stylised(
         content, style = (pixels_of(image_set, ids).to(device) for ids in keys.T)
         return transfer_style(content, style, model, steps=steps)
 
-    return _kept(folder, facts, pairs[["shape_id", "texture_id"]].to_numpy(), make, shard)
+    return _kept(folder, facts, pairs[["shape_id", "texture_id"]].to_numpy(), make, shard, progress)
 
 
 def texture_only(
@@ -90,6 +93,7 @@ def texture_only(
     steps: int = 300,
     device: torch.device | str = "cpu",
     shard: str = WHOLE,
+    progress: bool = True,
 ) -> UInt8[np.ndarray, "n h w 3"] | None:
     """The texture of each image alone; None where a file lacks some, and they cannot be made (`textures.missing`)."""
     facts = dict(kind="textures", data=[image_set.name, image_set.split], steps=steps, seed=seed)
@@ -101,19 +105,23 @@ def texture_only(
         pixels, ids = pixels_of(image_set, keys[:, 0]).to(device), torch.from_numpy(keys[:, 0]).to(device)
         return textures.synthesise_texture(pixels, ids, seed, steps=steps)
 
-    return _kept(folder, facts, keys, make, shard)
+    return _kept(folder, facts, keys, make, shard, progress)
 
 
-def _kept(folder: Path, facts: dict, keys: np.ndarray, make: Callable, shard: str) -> UInt8[np.ndarray, "n h w 3"]:
+def _kept(
+    folder: Path, facts: dict, keys: np.ndarray, make: Callable, shard: str, progress: bool
+) -> UInt8[np.ndarray, "n h w 3"]:
     """The images of these keys, made if no file holds them; a run that is stopped goes on where it was."""
     path = _path(folder, facts, shard)
     images, own = (_read(files, keys.shape[1]) for files in (_files(folder, facts), [path]))
     missing = _missing(keys, images)
-    for first in tqdm(range(0, len(missing), _AT_ONCE), desc=facts["kind"], disable=not missing, leave=False):
-        some = np.array(missing[first : first + _AT_ONCE])
-        made = make(some).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        own |= dict(zip(map(tuple, some.tolist()), made, strict=True))
-        _write(path, own, facts)
+    with bar(facts["kind"], len(missing), progress and bool(missing)) as shown:
+        for first in range(0, len(missing), _AT_ONCE):
+            some = np.array(missing[first : first + _AT_ONCE])
+            made = make(some).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+            own |= dict(zip(map(tuple, some.tolist()), made, strict=True))
+            _write(path, own, facts)
+            shown.update(len(some))
     images |= own
     parts = [part for part in _files(folder, facts) if part != path]
     if shard == GATHER and parts:

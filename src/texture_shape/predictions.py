@@ -1,6 +1,7 @@
 """Answers of models to manipulated images and to cue conflicts: one row per model, image and condition."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ from tqdm.auto import tqdm
 
 from src.data.batches import Batch
 from src.data.image_set import ImageSet
+from src.data.inputs import Batches, as_batches, bar
 from src.data.pixels import pixels_of, to_pixels
+from src.models.access import as_zoo, device_of
 from src.models.predict import predict
 from src.tables.statistics import without_logits
 from src.tables.texture_shape import CORRUPTIONS, CUTOFFS, LEVELS
@@ -20,23 +23,33 @@ from src.texture_shape.checks import cutoffs_for, levels_for
 from src.texture_shape.frequency import cue_conflict
 from src.texture_shape.manipulations import manipulate
 
-Zoo = Mapping[tuple[str, int], nn.Module]  # (name, training seed) -> model, all on one device
-Batches = Iterable[Batch]  # the same each time they are gone through
+Models = Mapping[str | tuple[str, int], nn.Module]  # name, or (name, training seed) -> model, all on one device
+Images = Iterable  # images with labels, as `as_batches` takes them
 Levels = Mapping[str, Sequence[float]]  # condition -> levels
 
 
 def predict_images(
-    zoo: Zoo, loader: Batches, others: Mapping[str, Batches], corrupted: Batches, *, seed: int = 0
+    zoo: Models,
+    loader: Images,
+    others: Mapping[str, Images],
+    corrupted: Images,
+    *,
+    seed: int = 0,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Every model on the loader's images, clean and manipulated, on others, and on the corruptions if there are any.
 
-    What is not there is told by `left_out`.  others: condition -> batches, shown as they are, at level 1.  corrupted:
-    the images to corrupt.  Columns as of `predict_all`.
+    What is not there is told by `left_out`.
+    zoo: name -> model, or (name, training seed) -> model.  loader: images with labels, as `as_batches` takes them.
+    others: condition -> such images, shown as they are, at level 1.  corrupted: the images to corrupt.
+    progress: whether to show bars.  Columns as of `predict_all`.
     """
-    parts = [predict_manipulated(zoo, loader, seed=seed, progress="manipulations")]
-    parts += [predict_all(zoo, batches, condition=name, level=1) for name, batches in others.items()]
-    if not corruptions.missing(_side(loader)):
-        parts.append(predict_corrupted(zoo, corrupted, seed=seed, progress="corruptions"))
+    zoo = as_zoo(zoo)
+    corrupted = as_batches(corrupted, again=True, device=device_of(*zoo.values()))
+    parts = [predict_manipulated(zoo, loader, seed=seed, progress=progress)]
+    parts += [predict_all(zoo, some, condition=name, level=1, progress=progress) for name, some in others.items()]
+    if not corruptions.missing(_side(corrupted)):
+        parts.append(predict_corrupted(zoo, corrupted, seed=seed, progress=progress))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -56,20 +69,27 @@ def left_out(side: int, others: Iterable[str]) -> list[str]:
     return notes
 
 
-def _side(loader: Batches) -> int:
-    return next(iter(loader))[0].shape[-1]
+def _side(batches: Images) -> int:
+    return next(iter(batches)).pixels.shape[-1]
 
 
-def predict_all(zoo: Zoo, batches: Batches, *, condition: str, level: float) -> pd.DataFrame:
-    """Every model on the same batches, of which one is in memory at a time.
+def predict_all(
+    zoo: Models, images: Images, *, condition: str, level: float, progress: bool | tqdm = True
+) -> pd.DataFrame:
+    """Every model on the same images, one batch of them in memory at a time.
 
+    zoo, images: as of `predict_images`.  progress: whether to show a bar of each image and model, or a caller's bar.
     Columns: model, model_seed, condition, level, sample_id, label, prediction, confidence (rounded to 0.001); rows
     model by model, images in the order of the batches.  Models come back in the mode they had.
     """
+    zoo = as_zoo(zoo)
+    batches = as_batches(images, device=device_of(*zoo.values()))
     parts: dict[tuple[str, int], list[pd.DataFrame]] = {key: [] for key in zoo}
-    for batch in batches:
-        for key, model in zoo.items():
-            parts[key].append(without_logits(predict(model, [Batch(*batch)])).drop(columns="label_rank"))
+    with bar(condition, batches, progress, times=len(zoo)) as shown:
+        for batch in batches:
+            for key, model in zoo.items():
+                table = predict(model, Batches([batch], n_classes=batches.n_classes), progress=shown)
+                parts[key].append(without_logits(table).drop(columns="label_rank"))
     tables = []
     for (name, model_seed), rows in parts.items():
         table = pd.concat(rows, ignore_index=True)
@@ -79,82 +99,105 @@ def predict_all(zoo: Zoo, batches: Batches, *, condition: str, level: float) -> 
 
 
 def predict_manipulated(
-    zoo: Zoo, loader: Batches, *, conditions: Levels | None = None, seed: int = 0, progress: str | None = None
+    zoo: Models, loader: Images, *, conditions: Levels | None = None, seed: int = 0, progress: bool = True
 ) -> pd.DataFrame:
     """Every model on every manipulation and level, and on the images as they are (condition "clean", level 0).
 
-    conditions: manipulation -> levels, by default those that the images have (`levels_for`).  One pass over the images
-    for each condition, for all classes and models.  Columns as of `predict_all`.
+    zoo, loader, progress: as of `predict_images`.  conditions: manipulation -> levels, by default those that the images
+    have (`levels_for`).  One pass over the images for each condition, for all classes and models.  Columns as of
+    `predict_all`.
     """
-    clean = predict_all(zoo, loader, condition="clean", level=0)
-    conditions = levels_for(_side(loader)) if conditions is None else conditions
-    return pd.concat([clean, _predict_changed(zoo, loader, manipulate, conditions, seed, progress)], ignore_index=True)
+    zoo = as_zoo(zoo)
+    batches = as_batches(loader, again=True, device=device_of(*zoo.values()))
+    conditions = {"clean": [0]} | dict(levels_for(_side(batches)) if conditions is None else conditions)
+    return _predict_changed(zoo, batches, manipulate, conditions, seed, "manipulations", progress)
 
 
-def predict_corrupted(zoo: Zoo, loader: Batches, *, seed: int = 0, progress: str | None = None) -> pd.DataFrame:
-    """Every model on the 19 corruptions (conditions) at severities 1 to 5 (levels); columns as of `predict_all`.
+def predict_corrupted(zoo: Models, loader: Images, *, seed: int = 0, progress: bool = True) -> pd.DataFrame:
+    """Every model on the 19 corruptions (conditions) at severities 1 to 5 (levels).
 
+    zoo, loader, progress: as of `predict_images`; columns as of `predict_all`.
     Raises ImportError where the optional package is not installed.
     """
+    zoo = as_zoo(zoo)
+    batches = as_batches(loader, again=True, device=device_of(*zoo.values()))
     conditions = dict.fromkeys(CORRUPTIONS, corruptions.SEVERITIES)
-    return _predict_changed(zoo, loader, corruptions.corrupt, conditions, seed, progress)
+    return _predict_changed(zoo, batches, corruptions.corrupt, conditions, seed, "corruptions", progress)
 
 
 def _predict_changed(
-    zoo: Zoo, loader: Batches, change: Callable, conditions: Levels, seed: int, progress: str | None
+    zoo: Models, batches: Batches, change: Callable, conditions: Levels, seed: int, what: str, progress: bool
 ) -> pd.DataFrame:
     todo = [(name, level) for name, levels in conditions.items() for level in levels]
-    parts = []
-    for name, level in tqdm(todo, desc=progress, disable=progress is None, leave=False):
-        batches = (
-            Batch(change(name, pixels, ids, seed=seed, level=level), labels, ids) for pixels, labels, ids in loader
-        )
-        parts.append(predict_all(zoo, batches, condition=name, level=level))
+
+    def changed(name: str, level: float, batch: Batch) -> Batch:
+        pixels, labels, ids = batch
+        return batch if name == "clean" else Batch(change(name, pixels, ids, seed=seed, level=level), labels, ids)
+
+    with bar(what, batches, progress, times=len(todo) * len(zoo)) as shown:
+        parts = []
+        for name, level in todo:
+            made = Batches(map(partial(changed, name, level), batches), n_classes=batches.n_classes)
+            parts.append(predict_all(zoo, made, condition=name, level=level, progress=shown))
     return pd.concat(parts, ignore_index=True)
 
 
-def right_for_all(zoo: Zoo, loader: Batches) -> Bool[np.ndarray, " n"]:
-    """Which of the loader's images every model classifies correctly, in their order."""
-    clean = predict_all(zoo, loader, condition="clean", level=0)  # rows model by model
+def right_for_all(zoo: Models, loader: Images, *, progress: bool = True) -> Bool[np.ndarray, " n"]:
+    """Which of the loader's images every model classifies correctly, in their order; arguments as of `predict_all`."""
+    clean = predict_all(zoo, loader, condition="clean", level=0, progress=progress)  # rows model by model
     return (clean["label"] == clean["prediction"]).to_numpy().reshape(len(zoo), -1).all(0)
 
 
 def predict_conflicts(
-    zoo: Zoo,
+    zoo: Models,
     image_set: ImageSet,
     pairs: pd.DataFrame,
     *,
     cutoffs: Sequence[float] | None = None,
     batch_size: int = 128,
-    progress: str | None = None,
+    progress: bool = True,
     painted: np.ndarray | None = None,
     style_pairs: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Every model on the pairs' cue conflicts: kind "phase" (level 1) and "hybrid" at each cut-off (its level).
 
-    pairs: of `choose_pairs`.  cutoffs: by default those that the images have.  painted, style_pairs: uint8 images
-    [n, h, w, 3] of `stylised` and the pairs they are of, for a third kind, "stylised" (level 1).
+    zoo, progress: as of `predict_images`.  pairs: of `choose_pairs`.  cutoffs: by default those that the images have.
+    painted, style_pairs: uint8 images [n, h, w, 3] of `stylised` and the pairs they are of, for a third kind,
+    "stylised" (level 1).
     Columns: those of the pairs, then model, model_seed, condition, level, prediction, confidence.
     """
     cutoffs = cutoffs_for(image_set.images.shape[2]) if cutoffs is None else cutoffs
-    todo = [("phase", None), *(("hybrid", cutoff) for cutoff in cutoffs)]
-    parts = []
-    for kind, cutoff in tqdm(todo, desc=progress, disable=progress is None, leave=False):
-        made = (
-            cue_conflict(*images, kind=kind, cutoff=cutoff) for images in _images_of_pairs(image_set, pairs, batch_size)
-        )
-        parts.append(predict_pairs(zoo, made, pairs, condition=kind, level=1 if cutoff is None else cutoff))
-    if painted is not None:
-        batches = to_pixels(painted).split(batch_size)
-        parts.append(predict_pairs(zoo, batches, style_pairs, condition="stylised", level=1))
+    zoo, todo = as_zoo(zoo), [("phase", None), *(("hybrid", cutoff) for cutoff in cutoffs)]
+    n_painted = 0 if painted is None else len(painted)
+    with bar("cue conflicts", len(pairs) * len(todo) + n_painted, progress, times=len(zoo)) as shown:
+        parts, options = [], dict(n_classes=len(image_set.classes), progress=shown)
+        for kind, cutoff in todo:
+            images = _images_of_pairs(image_set, pairs, batch_size)
+            made = (cue_conflict(*both, kind=kind, cutoff=cutoff) for both in images)
+            level = 1 if cutoff is None else cutoff
+            parts.append(predict_pairs(zoo, made, pairs, condition=kind, level=level, **options))
+        if painted is not None:
+            batches = to_pixels(painted).split(batch_size)
+            parts.append(predict_pairs(zoo, batches, style_pairs, condition="stylised", level=1, **options))
     return pd.concat(parts, ignore_index=True)
 
 
 def predict_pairs(
-    zoo: Zoo, pixels: Iterable[torch.Tensor], pairs: pd.DataFrame, *, condition: str, level: float
+    zoo: Models,
+    pixels: Iterable[torch.Tensor],
+    pairs: pd.DataFrame,
+    *,
+    condition: str,
+    level: float,
+    n_classes: int | None = None,
+    progress: bool | tqdm = True,
 ) -> pd.DataFrame:
-    """Every model on images made of the pairs, in batches, as the pairs come; columns as of `predict_conflicts`."""
-    device = next((parameter.device for model in zoo.values() for parameter in model.parameters()), "cpu")
+    """Every model on images made of the pairs, in batches, as the pairs come; columns as of `predict_conflicts`.
+
+    n_classes: of the data set, where it is known.  zoo, progress: as of `predict_all`.
+    """
+    zoo = as_zoo(zoo)
+    device = device_of(*zoo.values())
 
     def batches() -> Iterator[Batch]:
         done = 0
@@ -166,7 +209,8 @@ def predict_pairs(
         if done != len(pairs):
             raise ValueError(f"{done} images do not match {len(pairs)} pairs")
 
-    table = predict_all(zoo, batches(), condition=condition, level=level)
+    made = Batches(batches(), n_images=len(pairs), n_classes=n_classes)
+    table = predict_all(zoo, made, condition=condition, level=level, progress=progress)
     table = table.rename(columns={"sample_id": "pair"}).drop(columns="label")
     return pairs.merge(table, on="pair").sort_values(["model", "model_seed", "pair"], ignore_index=True)
 

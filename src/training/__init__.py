@@ -13,3 +13,7 @@ def __getattr__(name: str):
     if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(modules[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,8 +9,12 @@ from victims import Linear, Spy, distances, in_batches, rows_of, some_images, tr
 from src.attacks import (
     apgd,
     attack_curve,
+    audit_predictions,
+    engine,
     fgsm,
     masking_report,
+    measure_transfer,
+    measure_worst_cases,
     mi_fgsm,
     pgd,
     random_noise,
@@ -18,6 +22,7 @@ from src.attacks import (
     transfer_predictions,
     worst_case,
 )
+from src.attacks.rules import Pgd
 from src.data.batches import Batch
 from src.models.predict import predict
 
@@ -135,8 +140,29 @@ def test_what_is_misclassified_anyway_comes_back_unchanged(conv, images, name):
 @pytest.mark.parametrize("eps", [-0.1, float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_radius_that_is_none_is_refused(conv, images, name, eps):
-    with pytest.raises(ValueError, match="eps must be a finite radius"):
+    with pytest.raises(ValueError, match=r"eps must be in \[0, 1\], not"):
         ATTACKS[name](conv, images.pixels, images.labels, eps=eps)
+
+
+@pytest.mark.parametrize("eps, hint", [(2, r"2; did you mean 2/255\?"), (8.5, "did you mean 8.5/255"), (300, "300$")])
+def test_a_radius_in_other_units_is_refused_everywhere(conv, images, eps, hint):
+    zoo, x, y = {"conv": conv}, images.pixels, images.labels
+    calls = [partial(attack, conv, x, y) for attack in (fgsm, pgd, mi_fgsm, apgd, square)]
+    calls += [partial(measure, conv, images) for measure in (worst_case, audit_predictions, masking_report)]
+    calls += [partial(measure, zoo, images) for measure in (transfer_predictions, measure_transfer)]
+    calls += [lambda eps, name=name: attack_curve(conv, images, attack=name, eps_grid=(0, eps)) for name in CURVES]
+    calls += [partial(random_noise, None, x, None), lambda eps: engine.run(conv, [images], Pgd(), engine.Plan((eps,)))]
+    for call in calls:
+        with pytest.raises(ValueError, match=rf"eps must be in \[0, 1\], not .*{hint}"):
+            call(eps=eps)
+    long = attack_curve(conv, images, attack="pgd", eps_grid=(2.0,), norm="L2", steps=1)  # no end for L2
+    assert len(long) == len(y)
+
+
+@pytest.mark.parametrize("eps_255", [-1, 256, float("nan")])
+def test_a_radius_in_255ths_stays_within_the_pixels(conv, images, eps_255):
+    with pytest.raises(ValueError, match="eps_255 is a radius in 1/255, from 0 to 255, not"):
+        measure_worst_cases({"conv": conv}, images, eps_255=[8, eps_255])
 
 
 @pytest.mark.parametrize("attack", CURVES)

@@ -106,7 +106,7 @@ def test_bad_requests_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             hsic_table(networks, looked_at(), **options)
-    with pytest.raises(ValueError, match="gave no batch"):
+    with pytest.raises(ValueError, match="there are no images"):
         hsic_table(networks, [])
 
 

@@ -51,7 +51,7 @@ def test_real_images_are_counted_once_where_a_class_has_fewer_than_pictures():
 def test_a_class_without_an_image_is_named():
     images, zoo = images_of("3 classes, grey"), zoo_of("3 classes, grey")
     some = images.take(np.flatnonzero(images.labels != 1))
-    with pytest.raises(ValueError, match="pictures test has no image of class class 1; take more images"):
+    with pytest.raises(ValueError, match="there is no image of class class 1; take more images"):
         record_classes(zoo, some, image_statistics(to_pixels(images.images)), methods=["pixels"], steps=1)
 
 

@@ -83,6 +83,8 @@ def test_a_logit_that_is_not_finite_is_refused_by_sample():
 
 def test_labels_the_model_does_not_know_are_refused(few_clothes):
     with pytest.raises(ValueError, match="label [5-9] is out of range for a model of 5 classes"):
+        predict(Toy(5), list(make_loader(few_clothes, batch_size=50)))  # how many classes it does not tell
+    with pytest.raises(ValueError, match="gives 5 logits, and the images have 10 classes"):
         predict(Toy(5), make_loader(few_clothes, batch_size=50))
     with pytest.raises(ValueError, match="mixed labels cannot be judged"):
         predict(Toy(), make_loader(few_clothes, batch_size=50, augment=Augmentation(mixup=0.2)))

@@ -33,3 +33,7 @@ __all__ = [
     "under_shift",
     "verdict",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

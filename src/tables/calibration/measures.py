@@ -104,8 +104,9 @@ def debiased_ece(probs: Probs, labels: Labels, *, n_bins: int = 15) -> float:
 
 
 def classwise_ece(probs: Probs, labels: Labels, **binning) -> float:
-    """Mean over the classes of the ECE of "it is this class", a fraction in [0, 1]; binning: as of `binned_gap`.
+    """Mean over the classes of the ECE of "it is this class", a fraction in [0, 1].
 
+    binning: n_bins, norm and equal_mass as of `binned_gap`.
     Source: Kull et al. 2019; Nixon et al. 2019 (static calibration error; adaptive with `equal_mass`).
 
     >>> round(classwise_ece([[0.6, 0.4], [0.6, 0.4]], [0, 1]), 3)

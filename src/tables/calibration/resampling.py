@@ -16,7 +16,7 @@ CHUNK = 2**22  # values at a time: a thousand resamples of many images would not
 def bootstrap(
     confidence: Confidence, correct: Correct, *, n_resamples: int = 1000, seed: int = 0, **binning
 ) -> np.ndarray:
-    """`binned_gap` of images drawn with replacement, [n_resamples]; binning: as there.
+    """`binned_gap` of images drawn with replacement, [n_resamples]; binning: n_bins, norm and equal_mass, as there.
 
     One seed draws the same images for every model, so that differences of two results are paired. Chance moves a binned
     error upwards, and a resample has that twice: take the mean shift off for an interval; read it beside `null_band`.
@@ -31,8 +31,9 @@ def bootstrap(
 
 
 def null_band(confidence: Confidence, *, n_resamples: int = 1000, seed: int = 0, **binning) -> np.ndarray:
-    """`binned_gap` of a perfectly calibrated model of these confidences, by chance, [n_resamples]; binning: as there.
+    """`binned_gap` of a perfectly calibrated model of these confidences, by chance, [n_resamples].
 
+    binning: n_bins, norm and equal_mass, as of `binned_gap`.
     Source: consistency resampling, Bröcker & Smith 2007; Vaicenavicius et al. 2019.
 
     >>> null_band([1.0] * 4, n_resamples=2).tolist()

@@ -63,7 +63,9 @@ def measured(judged: pd.DataFrame, *, n_bins: int = 15, n_resamples: int = 1000,
 
 
 def reliability(judged: pd.DataFrame, *, n_bins: int = 15, **drawing) -> pd.DataFrame:
-    """`reliability_bins` of each network and scaling, and null_low, null_high of `consistency_band`; drawing: its own.
+    """`reliability_bins` of each network and scaling, and null_low, null_high of `consistency_band`.
+
+    drawing: level, n_resamples and seed of that band.
 
     >>> rows = dict(model="cnn", model_seed=0, condition="none", confidence=[1.0, 1.0], correct=[True, False])
     >>> reliability(pd.DataFrame(rows), n_bins=5, n_resamples=2)[["n", "accuracy", "null_low"]].to_numpy().tolist()
@@ -79,6 +81,8 @@ def reliability(judged: pd.DataFrame, *, n_bins: int = 15, **drawing) -> pd.Data
 
 def errors_by_bins(judged: pd.DataFrame, counts: Sequence[int] = N_BINS, **drawing) -> pd.DataFrame:
     """The ECE and the mean of a calibrated model's by numbers of bins: KEYS, n_bins, ece, null_mean.
+
+    drawing: n_resamples, seed, norm and equal_mass, as of `null_band`.
 
     >>> rows = dict(model="cnn", model_seed=0, condition="none", confidence=[1.0, 1.0], correct=[True, False])
     >>> errors_by_bins(pd.DataFrame(rows), [2], n_resamples=2)[["n_bins", "ece", "null_mean"]].to_numpy().tolist()
@@ -108,7 +112,7 @@ def compared(judged: pd.DataFrame, *, level: float = 0.95, **options) -> pd.Data
     """Each two models by scaling, the better first: columns condition, better, worse, difference, low, high, separated.
 
     difference: of their ECEs.  Its interval is the paired bootstrap over images, less the resamples' mean shift; each
-    model by its first training seed.  options: as of `bootstrap`.
+    model by its first training seed.  options: n_resamples, seed and n_bins, as of `bootstrap`.
 
     >>> rows = dict(model=["a", "b"] * 9, model_seed=0, condition="none", confidence=[1, 0.9] * 9, correct=True)
     >>> compared(pd.DataFrame(rows), n_resamples=10).round(2).to_numpy().tolist()
