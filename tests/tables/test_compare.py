@@ -174,9 +174,9 @@ def test_each_kind_of_table_shows_what_was_done_to_it(copy):
     assert set(table[table["a"].notna()]["experiment"]) >= {"01_finetuning", "04a_cka", "06_efficiency"}
     found = table.dropna(subset=["difference"]).query("experiment != '02_attacks'").groupby("measure")
     differs, moved = found["differs"].any(), found["difference"].agg(lambda d: d.abs().max())
-    for measure in ("CKA", "ECE", "multiply-adds", "ssim"):
+    for measure in ("CKA", "ECE", "multiply-adds", "SSIM over the depth"):
         assert differs[measure], measure
-    assert not differs[["accuracy", "p", "psnr", "parameters", "time"]].any()
+    assert not differs[["accuracy", "p of the target", "PSNR over the depth", "parameters", "time"]].any()
     assert moved["time"] == pytest.approx(0.5) and moved["multiply-adds"] == 1
     cka = table.query("measure == 'CKA' and condition == 'trained with trained'").set_index(["model", "other"])
     assert cka.loc[("cnn", "vit"), "b"] == pytest.approx(cka.loc[("mlp", "vit"), "a"])  # whichever way round they are

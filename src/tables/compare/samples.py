@@ -69,9 +69,9 @@ MEASURES = {
     "shape bias": Measure(_ratio),
     "ECE": Measure(_errors),
     "CKA": Measure(_likeness, "", 1),
-    "p": Measure(_mean),
-    "ssim": Measure(_mean, "SSIM", 1),
-    "psnr": Measure(_mean, "dB", 1),
+    "p of the target": Measure(_mean),
+    "SSIM over the depth": Measure(_mean, "SSIM", 1),
+    "PSNR over the depth": Measure(_mean, "dB", 1),
     "time": Measure(_time, "% of A", pairs=False),
     **dict.fromkeys(COUNTS.values(), Measure(_count, "% of A")),
 }
@@ -98,11 +98,11 @@ def samples_of(table: pd.DataFrame) -> Samples:
     elif {"ms", "sweep"} <= columns:
         yield from _grouped(table, "time", "ms", "repeat")
     elif {"target", "p"} <= columns:
-        yield from _grouped(table, "p", "p", ["target", "seed", "sample_id"])
+        yield from _grouped(table, "p of the target", "p", ["target", "seed", "sample_id"])
     elif {"psnr", "ssim"} <= columns:
         for name in ("psnr", "ssim"):
             areas = feature_vis.survival(table[np.isfinite(table[name])], name)
-            yield from _grouped(areas, name, "survival", "sample_id")
+            yield from _grouped(areas, f"{name.upper()} over the depth", "survival", "sample_id")
     elif "holds" in columns:
         yield from _grouped(table, "accuracy", "holds", "sample_id")
     elif {"label", "prediction", "sample_id"} <= columns:
