@@ -36,6 +36,9 @@ report: setup  ## run the study into runs/: CONFIG=embedded (default), cifar10, 
 publish: setup  ## put the tables of a run into results/, which nothing else writes: RUN=cifar10
 	$(PATHS) python -m workflow.publish $(RUN)
 
+compare: setup  ## compare two folders of tables: A=results/cifar10 B=runs/mine
+	$(PATHS) python -m workflow.compare $(A) $(B)
+
 notebook: setup  ## open the notebooks in JupyterLab
 	$(PATHS) jupyter lab
 

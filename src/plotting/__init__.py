@@ -3,7 +3,18 @@
 plotting.attacks.robust_accuracy(curves, ax)    # by the experiment's word: finetuning, attacks, texture_shape, cka, …
 """
 
-from src.plotting import attacks, calibration, cka, efficiency, feature_vis, finetuning, profile, style, texture_shape
+from src.plotting import (
+    attacks,
+    calibration,
+    cka,
+    compare,
+    efficiency,
+    feature_vis,
+    finetuning,
+    profile,
+    style,
+    texture_shape,
+)
 from src.plotting.style import PAGE_WIDTH, images, model_style, save_figure, use_style
 
 __all__ = [
@@ -11,6 +22,7 @@ __all__ = [
     "attacks",
     "calibration",
     "cka",
+    "compare",
     "efficiency",
     "feature_vis",
     "finetuning",
