@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from src import attacks, cka, efficiency, feature_vis, paths, texture_shape
+from src import attacks, cka, efficiency, feature_vis, texture_shape
 from src.data import load_images
 from src.data.loaders import make_loader
 from src.data.pixels import to_pixels
@@ -138,7 +138,7 @@ def test_what_takes_builders_takes_modules_and_seeds_too(mlp):
     for table in (
         efficiency.time_inference(models, pixels, **options),
         efficiency.throughput(models, pixels, batch_sizes=(1, 8), gain=-1, **options),
-        efficiency.costs({"a": mlp, ("b", 3): mlp}, pixels, "fashion_mnist", progress=False),
+        efficiency.costs({"a": mlp, ("b", 3): mlp}, pixels, progress=False),
     ):
         assert table.groupby("model", sort=False)["model_seed"].unique().explode().to_dict() == {"a": 0, "b": 3}
 
@@ -243,7 +243,9 @@ MORE = {
     "predict_conflicts": lambda mlp, images, **more: texture_shape.predict_conflicts(
         {"mlp": mlp}, images, pairs_of(images), painted=images.images[:10], style_pairs=pairs_of(images), **more
     ),
-    "slow_images": lambda mlp, images, **more: texture_shape.stylised(images, pairs_of(images), cnn(), steps=1, **more),
+    "slow_images": lambda mlp, images, folder, **more: texture_shape.stylised(
+        images, pairs_of(images), cnn(), folder=folder, steps=1, **more
+    ),
     "maximise_activation": lambda mlp, images, **more: pictures(mlp, **more),
     "invert_features": lambda mlp, images, **more: feature_vis.invert_features(
         mlp, "logits", to_pixels(images.images[:2]), steps=5, **more
@@ -260,7 +262,7 @@ MORE = {
         batch_sizes=(1, 16), seed=0, **TIMED, **more,
     ),
     "costs": lambda mlp, images, **more: efficiency.costs(
-        {"a": mlp, "b": mlp}, torch.zeros(8, 3, 32, 32), "fashion_mnist", **more
+        {"a": mlp, "b": mlp}, torch.zeros(8, 3, 32, 32), **more
     ),
 }  # fmt: skip
 
@@ -270,17 +272,16 @@ def cnn():
 
 
 @pytest.mark.parametrize("name", [*MEASURES, *MORE])
-def test_one_bar_tells_how_much_there_is_and_reaches_it(name, images, mlp, bars, monkeypatch, tmp_path):
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+def test_one_bar_tells_how_much_there_is_and_reaches_it(name, images, mlp, bars, tmp_path):
+    first, second = [dict(folder=tmp_path / at) if name == "slow_images" else {} for at in ("a", "b")]
     if name in MORE:
-        MORE[name](mlp, images)
+        MORE[name](mlp, images, **first)
     else:
         MEASURES[name]({"mlp": mlp, "twin": mlp}, make_loader(images, batch_size=SIZE))
     (bar,) = bars
     assert not bar.disable and bar.total and bar.n == bar.total, (bar.n, bar.total)
-    monkeypatch.setattr(paths, "RESULTS", tmp_path / "again")
     if name in MORE:
-        MORE[name](mlp, images, progress=False)
+        MORE[name](mlp, images, **second, progress=False)
     else:
         MEASURES[name]({"mlp": mlp, "twin": mlp}, make_loader(images, batch_size=SIZE), progress=False)
     assert len(bars) == 2 and bars[1].disable

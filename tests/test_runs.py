@@ -41,10 +41,8 @@ def test_a_run_holds_one_kind_of_data(dataset, data, says):
 
 
 def test_folders_that_are_no_run_are_named():
-    with pytest.raises(
-        FileNotFoundError, match="no folder of tables 'runs/mine'; choose from results/cifar10, .*fashion"
-    ):
-        find_tables("runs/mine")
+    with pytest.raises(FileNotFoundError, match="no folder of tables 'runs/none'; choose from results/cifar10, "):
+        find_tables("runs/none")
     with pytest.raises(FileNotFoundError, match="choose from"):
         find_tables("")
     assert find_tables("results/cifar10") == paths.RESULTS / "cifar10"
