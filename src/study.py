@@ -1,6 +1,7 @@
 """The beginning and the end of every notebook: parameters, images and models; tables and figures."""
 
 import ast
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,9 @@ from src.runs import code_hash, load_run, open_run
 from src.runtime import pick_device, provenance, seed_everything
 
 PLACE = ("dataset", "run", "device", "loader", "shard")  # parameters that say where a run is, not how it measures
+
+# whole numbers that cannot be 0; of images, 0 means all
+POSITIVE = ("batch_size", "measured_batch_size", "batch_sizes", "threads", "n_bins", "n_resamples", "n_repeats")
 
 Items = TypeVar("Items")  # with a length and `take(positions)`: an ImageSet, a DataFrame
 
@@ -164,11 +168,13 @@ def begin(experiment: str, variables: dict) -> Study:
     experiment: a key of NOTEBOOKS.  variables: the notebook's `globals()`.  A run without a name is called by_hand and
     the data set; its folder is printed.
     """
-    parameters = {name: variables[name] for name in parameter_names(experiment)}
+    defaults = default_parameters(experiment)
+    parameters = {name: variables[name] for name in defaults}
+    check_parameters(parameters, defaults)
     plotting.use_style()
     seed_everything(parameters["seed"])
     labels = [model.label for model in parse_models(parameters["models"])] if "models" in parameters else []
-    label, dataset_name = parse_dataset(parameters["dataset"])
+    device, (label, dataset_name) = pick_device(parameters["device"]), parse_dataset(parameters["dataset"])
     test_set = load_images(parameters["dataset"], "test")
     data = {"name": dataset_name, "note": test_set.note, "checksum": test_set.checksum()}
     data |= {"classes": list(test_set.classes)}
@@ -181,7 +187,7 @@ def begin(experiment: str, variables: dict) -> Study:
         folder,
         dict(zip(labels, parameters["models"], strict=True)) if labels else {},
         parameters["seed"],
-        pick_device(parameters["device"]),
+        device,
         parameters.get("loader", "memory"),
         parameters.get("shard", WHOLE),
         {name: value for name, value in parameters.items() if name not in PLACE},
@@ -195,11 +201,33 @@ def shown_path(path: Path) -> Path:
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
-def parameter_names(experiment: str) -> list[str]:
-    """The names that the parameters cell of an experiment's notebook assigns, in order."""
+def default_parameters(experiment: str) -> dict:
+    """name -> value, as the parameters cell of an experiment's notebook assigns them."""
     cells = nbformat.read(ROOT / NOTEBOOKS[experiment], as_version=4).cells
     (cell,) = (cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
-    return [statement.targets[0].id for statement in ast.parse(cell.source).body]
+    return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(cell.source).body}
+
+
+def check_parameters(parameters: dict, defaults: dict) -> None:
+    """Raise ValueError for the first value that is not of the kind of the notebook's own, or that means nothing.
+
+    Numbers are finite and not negative, those of POSITIVE at least 1; a seed is below 2**32; a list names something,
+    each once, but for `others`, which may be empty.
+    """
+    for name, value in parameters.items():
+        default, listed = defaults[name], isinstance(value, list) and isinstance(defaults[name], list)
+        kind = type(default[0] if listed else default)
+        kinds = (int, float) if kind is float else (kind,)
+        wrong = ""
+        for one in value if listed else [value]:
+            if not isinstance(one, kinds) or isinstance(one, bool) != (kind is bool):
+                wrong = "is not of the right kind"
+            elif kind in (int, float) and not (name in POSITIVE) <= one < (2**32 if "seed" in name else math.inf):
+                wrong = "is out of range"
+        if listed and not wrong and (len(set(value)) < len(value) or not (value or name == "others")):
+            wrong = "must name at least one, each once"
+        if wrong:
+            raise ValueError(f"{name} = {value!r} {wrong}; the notebook has {name} = {default!r}")
 
 
 def part_of(items: Items, shard: str) -> Items:
