@@ -122,7 +122,7 @@ def slug(name: str) -> str:
 
 def check_run(name: str) -> str:
     """The name of a run, one folder's; ValueError for anything else, such as a path."""
-    if not isinstance(name, str) or not re.fullmatch(_LABEL, name):
+    if not isinstance(name, str) or not re.fullmatch(_LABEL, name) or name == "comparisons":
         raise ValueError(f"run must be a flat name of letters, digits and _.+@-, such as mine, not {name!r}")
     return name
 

@@ -68,7 +68,9 @@ def test_files_have_plain_names():
     assert parse_dataset("folder:/a=b@64") == ("folder:/a=b@64", "folder:/a=b@64")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "a b", "a;b", "$(x)", 3, None, "-n", "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "../x", "a b", "a;b", "$(x)", 3, None, "-n", "a\nb", "comparisons"]
+)
 def test_a_run_is_named_by_one_plain_word(name):
     with pytest.raises(ValueError, match="flat name"):
         check_run(name)

@@ -1,8 +1,12 @@
 """What every notebook begins with: its parameters checked, its run opened, its models refused or built."""
 
+import os
+
+import pandas as pd
 import pytest
 
 from src import paths
+from src.models.predict import predict
 from src.results import NOTEBOOKS
 from src.study import begin, check_parameters, default_parameters
 
@@ -115,3 +119,12 @@ def test_a_training_seed_that_weights_do_not_have_is_refused():
         study.zoo([0, 1])
     with pytest.raises(ValueError, match="at least one training seed, each once"):
         study.zoo([])
+
+
+def test_the_same_images_come_by_either_loader():
+    if not os.environ.get("REQUIRE_FFCV"):
+        pytest.importorskip("ffcv", reason="FFCV is not installed: make ffcv")
+    study, by_ffcv = start(), start(loader="ffcv")
+    images, model = study.images("test", 60), study.model("mlp")
+    tables = [predict(model, at.loader(images, 25), progress=False) for at in (study, by_ffcv)]
+    pd.testing.assert_frame_equal(*tables)

@@ -4,6 +4,7 @@ Nothing is copied unless every table of the run is whole and was made by today's
 """
 
 import argparse
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ def problems_of(folder: Path) -> list[str]:
     problems = []
     for experiment in experiments_of(folder):
         today = code_hash(NOTEBOOKS[experiment])
-        names = sorted({path.name.split(".")[0] for path in (folder / experiment).glob("*.parquet")})
+        names = sorted({re.sub(r"\.\d+of\d+$", "", path.stem) for path in (folder / experiment).glob("*.parquet")})
         for name in names:
             try:
                 load_table(folder, experiment, name)
