@@ -2,6 +2,7 @@
 PYTHON ?= python3
 CONFIG ?= embedded
 PROFILE ?= local
+CONFIG_FILE := $(if $(filter %.yaml,$(CONFIG)),$(CONFIG),workflow/config/$(CONFIG).yaml)
 VENV := .venv
 PATHS := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
@@ -25,13 +26,13 @@ $(VENV)/.installed-dev: requirements-dev.txt requirements-peers.txt $(VENV)/.ins
 	$(VENV)/bin/pip install --quiet --no-deps -r requirements-peers.txt
 	@touch $@
 
-report: setup  ## run the study into runs/: CONFIG=embedded (default), cifar10, cifar100 or your own; PROFILE=slurm
-	@test -f workflow/config/$(CONFIG).yaml || \
-		{ echo "no CONFIG=$(CONFIG); choose from: $(basename $(notdir $(wildcard workflow/config/*.yaml)))"; exit 1; }
+report: setup  ## run the study into runs/: CONFIG=embedded (default), cifar10, cifar100, FILE.yaml; PROFILE=slurm
+	@test -f "$(CONFIG_FILE)" || { echo "no CONFIG=$(CONFIG); choose from:" \
+		"$(basename $(notdir $(wildcard workflow/config/*.yaml))), or name a .yaml file"; exit 1; }
 	@test -d workflow/profiles/$(PROFILE) || \
 		{ echo "no PROFILE=$(PROFILE); choose from: $(notdir $(wildcard workflow/profiles/*))"; exit 1; }
 	$(PATHS) python -m workflow.run --profile workflow/profiles/$(PROFILE) --snakefile workflow/Snakefile \
-		--configfile workflow/config/$(CONFIG).yaml $(if $(CORES),--cores $(CORES)) $(ARGS)
+		--configfile "$(CONFIG_FILE)" $(if $(CORES),--cores $(CORES)) $(ARGS)
 
 publish: setup  ## put the tables of a run into results/, which nothing else writes: RUN=cifar10
 	$(PATHS) python -m workflow.publish $(RUN)
