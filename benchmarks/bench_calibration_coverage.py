@@ -7,8 +7,8 @@ higher than it by the shape of a gap, stretched until its size over all the netw
 the truth is known without bins. `debiased` is the study's headline, whose truth is the root mean square of the gap;
 `recentred` is what stood before, the plug-in ECE with a bootstrap interval less the resamples' mean shift, whose truth
 is the mean absolute gap. `difference` is that of two networks' debiased errors on the same images, whose outcomes hang
-together (`compared`): `size` is the error of the one that is named, SECOND that of the ViT. `truth` is what the interval
-is to hold; `below` and `above`: the share of the intervals that lie on that side of it.
+together (`compared`): `size` is the error of the named one, SECOND that of the ViT. `truth` is what the interval is to
+hold; `below` and `above`: the share of the intervals that lie on that side of it.
 """
 
 import argparse
