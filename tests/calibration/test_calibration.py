@@ -472,13 +472,12 @@ def test_comparison_is_paired_and_of_the_first_training_seeds(logits_table):
     }
     assert row["difference"] == pytest.approx(errors["cnn", 3] - errors["mlp", 1])  # seed 3 is the cnn's first
     assert row["low"] < row["difference"] < row["high"]
-    same = pd.concat([judged.assign(model=name) for name in ("a", "b")])
+    cnn = judged[judged["model_seed"] == 3]
+    same = pd.concat([cnn.assign(model=name) for name in ("a", "b")])
     (row,) = tables.calibration.compared(same, n_resamples=50).to_dict("records")
-    error, low, high = debiased_interval(judged["confidence"][:1000], judged["correct"][:1000])
+    _, low, high = debiased_interval(cnn["confidence"], cnn["correct"])
     assert row["difference"] == 0 and not row["separated"]
-    assert -row["low"] == pytest.approx(row["high"]) and row["high"] < 0.2 * (
-        high - low
-    )  # paired: little chance is left
+    assert row["high"] - row["low"] < 0.25 * (high - low)  # paired: little chance is left
 
 
 # What is refused, what is taken
