@@ -108,8 +108,8 @@ def summed_up(found: np.ndarray, truth: float, row: dict) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=5000, help="images, as many as 05 judges")
-    parser.add_argument("--runs", type=int, default=1500)
-    parser.add_argument("--slow-runs", type=int, default=200, help="of what takes a bootstrap")
+    parser.add_argument("--runs", type=int, default=1200)
+    parser.add_argument("--slow-runs", type=int, default=150, help="of what takes a bootstrap")
     parser.add_argument("--out", type=Path, default=RESULTS / "benchmarks" / "calibration_coverage.csv")
     asked, rows = parser.parse_args(), []
     for size in SIZES:
