@@ -25,8 +25,8 @@ def debiased_interval(
     fall beyond what is seen with a chance of (1 - level) / 2.  low is 0 where a calibrated model may show as much.  The
     true errors that are tried have the signs and, but for chance, the shares of the gaps that are seen; in each bin the
     accuracy varies as a binomial's share, taken as normal.  Of the error of the bins, as Kumar et al. 2019 define it:
-    what over- and underconfidence cancel within a bin is not in it.  Simulated coverage of the 95 %: 94 to 96 in the mean
-    over shapes of the gap, at worst 91, where large gaps stand on few images or change sign within a bin.
+    what over- and underconfidence cancel within a bin is not in it.  Simulated coverage of the 95 %: 94 to 96 % in the
+    mean over shapes of the gap, at worst 91 %, where a large gap changes sign within a bin or stands on few images.
     Source: test inversion, Carpenter 1999; Kumar et al. 2019, section 5, for the error.
 
     >>> error, low, high = debiased_interval([0.9] * 400, [True] * 320 + [False] * 80, n_bins=2)
