@@ -39,7 +39,7 @@ def confidences(judged: pd.DataFrame, *, n_bins: int = 20) -> Figure:
 
 
 def reliability(bins: pd.DataFrame, measured: pd.DataFrame, *, dataset: str) -> Figure:
-    """Reliability diagrams, a column for each model and a row for each scaling in `bins`, the ECE above.
+    """Reliability diagrams, a column for each model and a row for each scaling in `bins`; the error and its sign above.
 
     bins: of `tables.calibration.reliability`.  measured: of `tables.calibration.measured`, of as many bins.
     """
@@ -51,7 +51,8 @@ def reliability(bins: pd.DataFrame, measured: pd.DataFrame, *, dataset: str) -> 
         ax, row = axes[conditions.index(condition), models.index(model)], measured.loc[(condition, model)]
         reliability_diagram(part, ax, model=model)
         after = "" if condition == "none" else f", {SCALINGS.get(condition, condition)}"
-        title = f"{model_style(model)['label']}{after}\nECE {row.ece:.1%} [{row.low:.1%}, {row.high:.1%}]"
+        title = f"{model_style(model)['label']}{after}\nerror {row.debiased:.1%} [{row.low:.1%}, {row.high:.1%}]"
+        title += f"\nsure − right {signed(row)}"
         ax.set_title(title, fontsize=7)
         ax.label_outer()
     for ax in axes.flat:
@@ -60,8 +61,13 @@ def reliability(bins: pd.DataFrame, measured: pd.DataFrame, *, dataset: str) -> 
     return figure
 
 
+def signed(row) -> str:
+    """Mean confidence minus accuracy in points with its interval; row: of `measured`."""
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * np.array([row.gap, row.gap_low, row.gap_high])))
+
+
 def reliability_diagram(bins: pd.DataFrame, ax: Axes, *, model: str) -> Axes:
-    """Accuracy against confidence by bin; grey: where the accuracies of a calibrated model would lie.
+    """Accuracy against confidence by bin; grey: where those of a calibrated model of the same confidences would lie.
 
     bins: of one network and scaling.  Pale bars: the share of the images in each bin.
     """
@@ -77,7 +83,7 @@ def reliability_diagram(bins: pd.DataFrame, ax: Axes, *, model: str) -> Axes:
 
 
 def errors(measured: pd.DataFrame, by_bins: pd.DataFrame, curves: pd.DataFrame) -> Figure:
-    """The ECE by scaling; as trained, the ECE by number of bins, and the error among the images answered.
+    """The debiased error by scaling; as trained, the ECE by number of bins, and the error among the images answered.
 
     measured, by_bins, curves: of `measured`, `errors_by_bins` and `coverage` in `tables.calibration`.
     """
@@ -93,24 +99,66 @@ def errors(measured: pd.DataFrame, by_bins: pd.DataFrame, curves: pd.DataFrame) 
 
 
 def calibration_errors(table: pd.DataFrame, ax: Axes) -> Axes:
-    """ECE with its interval by scaling (places) and model (colours); a tick: what chance gives a calibrated model.
+    """Debiased error with its interval by scaling (places) and model (colours).
 
-    table: columns model, condition, ece, low, high, null_high (95th percentile of the null).
+    table: columns model, condition, debiased, low, high; an interval from 0 may be a calibrated model's.
     """
+    _by_scaling(table, ax, "debiased", "low", "high")
+    ax.set(ylabel="calibration error (%)")
+    ax.set_ylim(bottom=0)
+    return ax
+
+
+def signs(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Mean confidence minus accuracy with its interval by scaling (places) and model (colours).
+
+    table: columns model, condition, gap, gap_low, gap_high.
+    """
+    _by_scaling(table, ax, "gap", "gap_low", "gap_high")
+    ax.axhline(0, color="0.4", linewidth=0.7, linestyle=":")
+    ax.set(ylabel="confidence − accuracy (points)")
+    return ax
+
+
+def _by_scaling(table: pd.DataFrame, ax: Axes, value: str, low: str, high: str) -> None:
     models, conditions = (table[name].unique() for name in ("model", "condition"))
     for i, model in enumerate(models):
         rows, style = table[table["model"] == model].set_index("condition").reindex(conditions), model_style(model)
         places = np.arange(len(conditions)) + 0.6 * ((i + 0.5) / len(models) - 0.5)
         look = dict(color=style["color"], marker=style["marker"], markersize=4, linestyle="", capsize=1.5)
-        bars = error_bars(rows, "ece", scale=100)
-        ax.errorbar(places, 100 * rows["ece"], yerr=bars, elinewidth=0.8, label=style["label"], **look)
-        label = None if i else "calibrated: 95 % below"
-        ax.plot(places, 100 * rows["null_high"], linestyle="", marker="_", color="0.2", markersize=9, label=label)
+        bars = error_bars(rows.assign(low=rows[low], high=rows[high]), value, scale=100)
+        ax.errorbar(places, 100 * rows[value], yerr=bars, elinewidth=0.8, label=style["label"], **look)
     ax.set_xticks(range(len(conditions)), ["as trained" if name == "none" else name for name in conditions])
     ax.tick_params(axis="x", rotation=20)
-    ax.set(ylabel="ECE (%)", xlabel="scaling, fitted on the other half")
-    ax.set_ylim(bottom=0)
-    return ax
+    ax.set(xlabel="scaling, fitted on the other half")
+
+
+def against_error(measured: pd.DataFrame) -> Figure:
+    """Calibration error against the share of wrong predictions, every training seed; and the sign, of the first one.
+
+    measured: of `tables.calibration.measured`.  Hollow: as trained; filled, joined to it: after temperature scaling.
+    As Minderer et al. 2021, figure 1.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.6))
+    ends = (("wrong", "wrong_low", "wrong_high"), ("debiased", "low", "high"))
+    for (model, _), rows in measured.groupby(["model", "model_seed"], sort=False):
+        rows, style = rows[rows["condition"].isin(SCALINGS)], model_style(model)
+        left.plot(100 * rows["wrong"], 100 * rows["debiased"], color=style["color"], linewidth=0.8)
+        for condition, row in rows.groupby("condition"):
+            x, y = (error_bars(row.assign(low=row[low], high=row[high]), value, scale=100) for value, low, high in ends)
+            face = "white" if condition == "none" else style["color"]
+            look = dict(color=style["color"], marker=style["marker"], markersize=5, elinewidth=0.8)
+            left.errorbar(100 * row["wrong"], 100 * row["debiased"], xerr=x, yerr=y, markerfacecolor=face, **look)
+    faces = [
+        left.plot([], [], linestyle="", marker="o", color="0.4", markerfacecolor=face, label=name)[0]
+        for face, name in zip(("white", "0.4"), SCALINGS.values(), strict=True)
+    ]
+    left.set(xlabel="wrong predictions (%)", ylabel="calibration error (%)")
+    left.set_xlim(left=0)
+    left.set_ylim(bottom=0)
+    handles = signs(first_seed(measured), right).get_legend_handles_labels()[0] + faces
+    figure.legend(handles, [handle.get_label() for handle in handles], ncols=6, loc="outside upper center")
+    return figure
 
 
 def error_by_bins(table: pd.DataFrame, ax: Axes) -> Axes:

@@ -16,12 +16,14 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from src import tables
 from src.tables.calibration import SCALINGS, measure_all
 from src.tables.calibration.bins import assign_bins, confidence_and_correct, reliability_bins, softmax
+from src.tables.calibration.interval import debiased_interval
 from src.tables.calibration.measures import (
     aurc,
     binned_gap,
     brier,
     classwise_ece,
     debiased_ece,
+    debiased_gap,
     expected_calibration_error,
     nll,
     risk_coverage,
@@ -358,7 +360,8 @@ def test_verdicts():
         assert found["ece"] == pytest.approx(expected_calibration_error(softmax(logits), labels))
     few = [values[:300] for values in confidence_and_correct(*draw_probs(1.0))]
     found = verdict(*few, n_resamples=300)  # resamples alone would all lie above
-    assert found["low"] < found["ece"] < found["high"] < bootstrap(*few, n_resamples=300).max()
+    assert found["low"] == 0 <= found["debiased"] < found["high"]
+    assert found["high"] < np.median(bootstrap(*few, n_resamples=300, norm="l2", equal_mass=True))
     assert said == {0.6: "underconfident", 1.0: "calibrated", 1.8: "overconfident"}
     # too sure where it is sure, too shy where it is not: right on average, yet wrong
     both = np.r_[np.full(1000, 0.9), np.full(1000, 0.6)], np.r_[np.arange(1000) < 750, np.arange(1000) < 750]
@@ -465,13 +468,16 @@ def test_comparison_is_paired_and_of_the_first_training_seeds(logits_table):
     (row,) = tables.calibration.compared(judged, n_resamples=200).to_dict("records")
     assert (row["better"], row["worse"], row["separated"]) == ("mlp", "cnn", True)
     errors = {
-        key: binned_gap(part["confidence"], part["correct"]) for key, part in judged.groupby(["model", "model_seed"])
+        key: debiased_gap(part["confidence"], part["correct"]) for key, part in judged.groupby(["model", "model_seed"])
     }
     assert row["difference"] == pytest.approx(errors["cnn", 3] - errors["mlp", 1])  # seed 3 is the cnn's first
     assert row["low"] < row["difference"] < row["high"]
-    same = pd.concat([judged.assign(model=name) for name in ("a", "b")])
+    cnn = judged[judged["model_seed"] == 3]
+    same = pd.concat([cnn.assign(model=name) for name in ("a", "b")])
     (row,) = tables.calibration.compared(same, n_resamples=50).to_dict("records")
-    assert row["low"] == row["difference"] == row["high"] == 0 and not row["separated"]  # paired: no chance is left
+    _, low, high = debiased_interval(cnn["confidence"], cnn["correct"])
+    assert row["difference"] == 0 and not row["separated"]
+    assert row["high"] - row["low"] < 0.25 * (high - low)  # paired: little chance is left
 
 
 # What is refused, what is taken
@@ -509,7 +515,7 @@ def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match="n_bins must be at least 1, not 0"):
         expected_calibration_error(probs, labels, n_bins=0)
     with pytest.raises(ValueError, match="no bin holds two images"):
-        debiased_ece(probs, labels, n_bins=4)
+        debiased_ece(np.array([[0.6, 0.4], [0.7, 0.3], [0.8, 0.2], [0.9, 0.1]]), labels, n_bins=4)
     with pytest.raises(ValueError, match="logits must be finite"):
         fit_temperature(np.full((4, 2), np.inf), labels)
 

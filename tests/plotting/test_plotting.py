@@ -188,7 +188,8 @@ def test_reliability_diagram_draws_the_bins():
     both = pd.concat([judged, judged.assign(model_seed=0, confidence=1.0)])
     bins = tables.calibration.reliability(both, n_bins=5, n_resamples=50)
     measured = pd.DataFrame(
-        dict(model="vit", model_seed=[2, 0], condition="none", ece=[0.04, 0.5], low=0.01, high=0.06)
+        dict(model="vit", model_seed=[2, 0], condition="none", debiased=[0.04, 0.5], low=0.01, high=0.06)
+        | dict(gap=-0.02, gap_low=-0.03, gap_high=-0.01)
     )
     figure = plotting.calibration.reliability(bins, measured, dataset="some")
     (ax,), bins = figure.axes, bins[bins["model_seed"] == 2]
@@ -197,19 +198,37 @@ def test_reliability_diagram_draws_the_bins():
     shares, null = ax.containers[:2]
     np.testing.assert_allclose([bar.get_height() for bar in shares], bins["n"] / 400)
     np.testing.assert_allclose([bar.get_y() for bar in null], bins["null_low"])
-    assert "ECE 4.0% [1.0%, 6.0%]" in ax.get_title() and "n = 400 test images" in figure.get_suptitle()
+    assert "error 4.0% [1.0%, 6.0%]" in ax.get_title() and "-2.0 [-3.0, -1.0]" in ax.get_title()
+    assert "n = 400 test images" in figure.get_suptitle()
 
 
 def test_calibration_errors_stand_at_their_values(ax):
     rows = [
-        dict(model=model, condition=condition, ece=ece, low=ece / 2, high=2 * ece, null_high=0.01)
-        for model, condition, ece in (("cnn", "none", 0.05), ("cnn", "vector", 0.01), ("mlp", "none", 0.08))
+        dict(model=model, condition=condition, debiased=error, low=error / 2, high=2 * error)
+        for model, condition, error in (("cnn", "none", 0.05), ("cnn", "vector", 0.01), ("mlp", "none", 0.08))
     ]
     plotting.calibration.calibration_errors(pd.DataFrame(rows), ax)
     cnn = np.asarray(ax.containers[0].lines[0].get_ydata(), dtype=float)
     np.testing.assert_allclose(cnn, [5, 1])
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["as trained", "vector"]
-    assert "calibrated: 95 % below" in ax.get_legend_handles_labels()[1]
+
+
+def test_calibration_is_drawn_against_error_with_every_seed_and_the_sign_of_the_first():
+    rows = [
+        dict(model="cnn", model_seed=seed, condition=condition, debiased=error, low=error / 2, high=2 * error)
+        | dict(wrong=0.1, wrong_low=0.08, wrong_high=0.13, gap=gap, gap_low=gap - 0.01, gap_high=gap + 0.01)
+        for seed, condition, error, gap in (
+            (0, "none", 0.07, -0.06),
+            (0, "temperature", 0.02, 0.01),
+            (0, "vector", 0.03, 0.02),
+            (1, "none", 0.05, -0.04),
+        )
+    ]
+    left, right = plotting.calibration.against_error(pd.DataFrame(rows)).axes
+    points = [bars.lines[0] for bars in left.containers]
+    np.testing.assert_allclose([point.get_xydata()[0] for point in points], [[10, 7], [10, 2], [10, 5]])
+    assert [point.get_markerfacecolor() == "white" for point in points] == [True, False, True]
+    np.testing.assert_allclose(np.asarray(right.containers[0].lines[0].get_ydata(), dtype=float), [-6, 1, 2])
 
 
 def test_error_by_bins_and_risk_coverage_and_shift_draw_a_line_for_each_model(ax):

@@ -85,22 +85,42 @@ def gap_of_sums(counts: np.ndarray, excess: np.ndarray, norm: str = "l1") -> np.
 
 
 def debiased_ece(probs: Probs, labels: Labels, *, n_bins: int = 15) -> float:
-    """The l2 error without what chance adds to it: each bin's squared gap less the variance of its accuracy.
-
-    Bins of equal mass. A sum below 0, as a calibrated model often has it, counts as 0; bins of one image say nothing
-    and are left out.  Source: Kumar et al. 2019, section 5 (and Bröcker 2012).
+    """The study's headline: `debiased_gap` of the predicted class.
 
     >>> debiased_ece([[0.7, 0.3]] * 10, [0] * 7 + [1] * 3, n_bins=1)
     0.0
     """
-    confidence, correct = confidence_and_correct(probs, labels)
+    return debiased_gap(*confidence_and_correct(probs, labels), n_bins=n_bins)
+
+
+def debiased_gap(confidence: Confidence, correct: Correct, *, n_bins: int = 15) -> float:
+    """The l2 error without what chance adds to it: each bin's squared gap less the variance of its accuracy.
+
+    Root mean square, a fraction in [0, 1], over bins of equal mass.  A sum below 0, as a calibrated model often has it,
+    counts as 0; bins of one image say nothing and are left out.  Of the square what chance adds is known whatever the
+    gaps are; of the mean absolute gap (ECE) it hangs on which bins have one, so that it cannot be taken off.
+    Source: Kumar et al. 2019, section 5 (and Bröcker 2012).
+
+    >>> round(debiased_gap([0.9] * 10, [True] * 5 + [False] * 5, n_bins=1), 3)  # 0.4² - 0.5 · 0.5 / 9
+    0.364
+    """
+    n, mean, accuracy = mass_bins(confidence, correct, n_bins)
+    square = (n * ((mean - accuracy) ** 2 - accuracy * (1 - accuracy) / (n - 1))).sum() / n.sum()
+    return float(np.sqrt(max(square, 0.0)))
+
+
+def mass_bins(confidence: Confidence, correct: Correct, n_bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count, mean confidence and accuracy, [b] each, of the bins of equal mass that hold two images or more.
+
+    >>> [values.tolist() for values in mass_bins([0.6, 0.8, 1.0, 1.0], [True, False, True, True], 2)]
+    [[2.0, 2.0], [0.7, 1.0], [0.5, 1.0]]
+    """
+    confidence, correct = check_confidence(confidence, correct)
     sums = bin_sums(assign_bins(confidence, n_bins, equal_mass=True), n_bins, confidence, correct)
     n, mean, accuracy = (values[sums[0] > 1] for values in sums)
     if not len(n):
-        raise ValueError(f"no bin holds two images; take fewer than {n_bins} bins for {len(labels)} images")
-    mean, accuracy = mean / n, accuracy / n
-    square = (n * ((mean - accuracy) ** 2 - accuracy * (1 - accuracy) / (n - 1))).sum() / n.sum()
-    return float(np.sqrt(max(square, 0.0)))
+        raise ValueError(f"no bin holds two images; take fewer than {n_bins} bins for {len(correct)} images")
+    return n, mean / n, accuracy / n
 
 
 def classwise_ece(probs: Probs, labels: Labels, **binning) -> float:

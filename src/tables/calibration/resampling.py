@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from src.tables.calibration.bins import Confidence, Correct, assign_bins, check_confidence
+from src.tables.calibration.interval import debiased_interval
 from src.tables.calibration.measures import binned_gap, gap_of_sums
-from src.tables.statistics import percentile_interval
 
 CHUNK = 2**22  # values at a time: a thousand resamples of many images would not fit
 
@@ -18,8 +18,8 @@ def bootstrap(
 ) -> np.ndarray:
     """`binned_gap` of images drawn with replacement, [n_resamples]; binning: n_bins, norm and equal_mass, as there.
 
-    One seed draws the same images for every model, so that differences of two results are paired. Chance moves a binned
-    error upwards, and a resample has that twice: take the mean shift off for an interval; read it beside `null_band`.
+    One seed draws the same images for every model, so that two results are paired. Chance moves a binned error upwards,
+    and a resample has that twice: these are no interval of the error (`interval.debiased_interval` is).
 
     >>> bootstrap([0.9] * 4, [True, True, True, False], n_resamples=2).shape
     (2,)
@@ -33,8 +33,9 @@ def bootstrap(
 def null_band(confidence: Confidence, *, n_resamples: int = 1000, seed: int = 0, **binning) -> np.ndarray:
     """`binned_gap` of a perfectly calibrated model of these confidences, by chance, [n_resamples].
 
-    binning: n_bins, norm and equal_mass, as of `binned_gap`.
-    Source: consistency resampling, Bröcker & Smith 2007; Vaicenavicius et al. 2019.
+    The confidences stay as they are and only the outcomes are drawn, as a test that is conditional on them has it;
+    Bröcker & Smith 2007, whose consistency resampling this comes from, draw the forecasts with replacement as well.
+    binning: n_bins, norm and equal_mass, as of `binned_gap`.  Source: Vaicenavicius et al. 2019, section 4.
 
     >>> null_band([1.0] * 4, n_resamples=2).tolist()
     [0.0, 0.0]
@@ -49,7 +50,7 @@ def consistency_band(
 ) -> pd.DataFrame:
     """Where the accuracy of each bin would lie if the model were calibrated: columns bin, low, high.
 
-    Bins as of `reliability_bins` with equal width.  Source: Bröcker & Smith 2007.
+    Bins as of `reliability_bins` with equal width; confidences fixed, as in `null_band`.
 
     >>> consistency_band([1.0] * 4, n_bins=5, n_resamples=2).to_numpy().tolist()
     [[4.0, 1.0, 1.0]]
@@ -65,30 +66,36 @@ def consistency_band(
 
 
 def verdict(
-    confidence: Confidence, correct: Correct, *, level: float = 0.95, n_resamples: int = 1000, seed: int = 0, **binning
+    confidence: Confidence,
+    correct: Correct,
+    *,
+    n_bins: int = 15,
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
 ) -> dict:
     """Whether the confidences can be told from calibrated ones, with the numbers that say so.
 
-    Keys: ece, low and high (bootstrap, less the upward shift of resamples), null_mean and null_high (of a calibrated
-    model), gap (mean confidence minus accuracy) and verdict: "calibrated" when the error is no larger than chance makes
-    it, else "overconfident", "underconfident", or "miscalibrated" when the gap's sign is not clear.
-    level: of the interval, of null_high, and of the gap's normal interval.  binning: as of `binned_gap`.
+    Keys: debiased, low and high (the headline, `debiased_interval`); ece, null_mean and null_high (the plug-in ECE, and
+    what it is of a calibrated model by chance); gap, gap_low and gap_high (mean confidence minus accuracy, with its
+    normal interval); verdict: "calibrated" when the ECE is no larger than chance makes it, else "overconfident",
+    "underconfident", or "miscalibrated" when the gap's sign is not clear.
+    level: of the intervals and of null_high.  n_resamples: of the null.
 
     >>> verdict([0.9] * 1000, [True] * 500 + [False] * 500, n_resamples=100)["verdict"]
     'overconfident'
     """
     confidence, correct = check_confidence(confidence, correct)
-    options = dict(n_resamples=n_resamples, seed=seed) | binning
-    ece, null = binned_gap(confidence, correct, **binning), null_band(confidence, **options)
-    samples = bootstrap(confidence, correct, **options)
-    low, high = percentile_interval(samples - samples.mean() + ece, level=level)
+    ece = binned_gap(confidence, correct, n_bins=n_bins)
+    null = null_band(confidence, n_resamples=n_resamples, seed=seed, n_bins=n_bins)
     null_high, excess = float(np.quantile(null, level)), confidence - correct
     gap, margin = excess.mean(), NormalDist().inv_cdf((1 + level) / 2) * excess.std() / np.sqrt(len(excess))
     said = "calibrated"
     if ece > null_high:
         said = "miscalibrated" if abs(gap) <= margin else "overconfident" if gap > 0 else "underconfident"
-    values = dict(ece=ece, low=max(low, 0.0), high=high, null_mean=float(null.mean()), null_high=null_high)
-    return values | dict(gap=float(gap), verdict=said)
+    debiased, low, high = debiased_interval(confidence, correct, n_bins=n_bins, level=level, seed=seed)
+    values = dict(debiased=debiased, low=low, high=high, ece=ece, null_mean=float(null.mean()), null_high=null_high)
+    return values | dict(gap=float(gap), gap_low=float(gap - margin), gap_high=float(gap + margin), verdict=said)
 
 
 def _gaps(confidence, draws, *, n_bins: int = 15, norm: str = "l1", equal_mass: bool = False) -> np.ndarray:

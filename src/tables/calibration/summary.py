@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from src.tables.calibration.bins import confidence_and_correct, reliability_bins
+from src.tables.calibration.interval import debiased_interval, difference_interval
 from src.tables.calibration.measures import binned_gap, measure_all, risk_coverage
 from src.tables.calibration.resampling import bootstrap, consistency_band, null_band, verdict
 from src.tables.calibration.scaling import SCALINGS, NoScalingError
-from src.tables.statistics import accuracy, first_seed, percentile_interval
+from src.tables.statistics import accuracy, first_seed, wilson_interval
 
 KEYS = ["model", "model_seed", "condition"]
 N_BINS = (5, 10, 15, 20, 30, 50, 100)
@@ -47,18 +48,22 @@ def scaled(logits: pd.DataFrame, scalings: Sequence[str] = tuple(SCALINGS)) -> p
 
 
 def measured(judged: pd.DataFrame, *, n_bins: int = 15, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """One row per network and scaling: KEYS, the keys of `verdict`, the measures of `measure_all`; judged: of `scaled`.
+    """One row per network and scaling: KEYS, the keys of `verdict`, wrong, the measures of `measure_all`.
+
+    judged: of `scaled`.  wrong: the share of wrong predictions, with wrong_low and wrong_high (Wilson).
 
     >>> rows = dict(model="cnn", model_seed=0, condition="none", label=[0] * 10, confidence=0.9, correct=True)
     >>> table = measured(pd.DataFrame(rows | dict(p_0=0.9, p_1=0.1)), n_bins=5, n_resamples=10)
-    >>> table[["ece", "ECE", "Brier"]].round(2).to_numpy().tolist()
-    [[0.1, 0.1, 0.02]]
+    >>> table[["debiased", "ece", "gap", "wrong", "Brier"]].round(2).to_numpy().tolist()
+    [[0.1, 0.1, -0.1, 0.0, 0.02]]
     """
     rows = []
     for keys, part in _networks(judged):
         probs = np.ascontiguousarray(part.filter(regex=r"^p_\d+$").to_numpy())
         said = verdict(part["confidence"], part["correct"], n_bins=n_bins, n_resamples=n_resamples, seed=seed)
-        rows.append(keys | said | measure_all(probs, part["label"].to_numpy(), n_bins=n_bins))
+        wrong, n = int((~part["correct"]).sum()), len(part)
+        share = dict(zip(("wrong", "wrong_low", "wrong_high"), (wrong / n, *wilson_interval(wrong, n)), strict=True))
+        rows.append(keys | said | share | measure_all(probs, part["label"].to_numpy(), n_bins=n_bins))
     return pd.DataFrame(rows)
 
 
@@ -108,25 +113,29 @@ def coverage(judged: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def compared(judged: pd.DataFrame, *, level: float = 0.95, **options) -> pd.DataFrame:
+def compared(
+    judged: pd.DataFrame, *, n_bins: int = 15, level: float = 0.95, n_resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
     """Each two models by scaling, the better first: columns condition, better, worse, difference, low, high, separated.
 
-    difference: of their ECEs.  Its interval is the paired bootstrap over images, less the resamples' mean shift; each
-    model by its first training seed.  options: n_resamples, seed and n_bins, as of `bootstrap`.
+    difference: of their debiased errors.  Its interval joins theirs (`difference_interval`) with the correlation of the
+    two errors over resamples of the same images; each model by its first training seed.
 
     >>> rows = dict(model=["a", "b"] * 9, model_seed=0, condition="none", confidence=[1, 0.9] * 9, correct=True)
-    >>> compared(pd.DataFrame(rows), n_resamples=10).round(2).to_numpy().tolist()
-    [['none', 'a', 'b', 0.1, 0.1, 0.1, True]]
+    >>> compared(pd.DataFrame(rows), n_resamples=10).iloc[:, :4].round(2).to_numpy().tolist()
+    [['none', 'a', 'b', 0.1]]
     """
-    rows = []
+    rows, binning = [], dict(n_bins=n_bins, seed=seed)
     for condition, table in first_seed(judged).groupby("condition", sort=False):
         sure = {model: (part["confidence"], part["correct"]) for model, part in table.groupby("model", sort=False)}
-        errors = {model: binned_gap(*pair, n_bins=options.get("n_bins", 15)) for model, pair in sure.items()}
+        errors = {model: debiased_interval(*pair, level=level, **binning) for model, pair in sure.items()}
+        options = dict(n_resamples=n_resamples, norm="l2", equal_mass=True) | binning
         samples = {model: bootstrap(*pair, **options) for model, pair in sure.items()}
         for better, worse in combinations(sorted(sure, key=errors.get), 2):
-            drawn, difference = samples[worse] - samples[better], errors[worse] - errors[better]
-            low, high = percentile_interval(drawn - drawn.mean() + difference, level=level)
-            rows.append((condition, better, worse, difference, low, high, low > 0))
+            spread = samples[better].std() * samples[worse].std()
+            together = np.cov(samples[better], samples[worse], bias=True)[0, 1] / spread if spread > 0 else 0.0
+            found = difference_interval(errors[worse], errors[better], together)
+            rows.append((condition, better, worse, *found, found[1] > 0))
     return pd.DataFrame(rows, columns=["condition", "better", "worse", "difference", "low", "high", "separated"])
 
 
