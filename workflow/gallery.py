@@ -105,7 +105,10 @@ def cka_sentence() -> str:
 def calibration_sentence() -> str:
     rows = calibration_error(TABLES, MODELS).sort_values("value")
     parts = [f"{shown(row, 'value')} for the {label(row['model'])}" for _, row in rows.iterrows()]
-    return f"Expected calibration error, as trained: {listed(parts)}; n = {int(rows['n'].iloc[0]):,}."
+    return (
+        "Debiased calibration error (root mean square), as trained on labels smoothed by 0.1: "
+        f"{listed(parts)}; n = {int(rows['n'].iloc[0]):,}."
+    )
 
 
 def efficiency_sentence() -> str:
