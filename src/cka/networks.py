@@ -16,7 +16,7 @@ from src.data.batches import Batch
 from src.data.inputs import Batches, as_batches, count_images
 from src.models.access import as_zoo, device_of
 from src.seeding import Stream, uniform
-from src.tables.cka import NETWORK_A, NETWORK_B, SIDE_A, SIDE_B, cka_table, ratio
+from src.tables.cka.hsic import NETWORK_A, NETWORK_B, SIDE_A, SIDE_B, cka_table, ratio
 
 LABELS = ("labels", "labels", 0)  # model, kind, seed
 

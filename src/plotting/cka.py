@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
-from src.tables.cka import NETWORK_A, NETWORK_B, between, by_distance, matched_layers, one_seed
+from src.tables.cka import between, by_distance, matched_layers, one_seed
+from src.tables.cka.hsic import NETWORK_A, NETWORK_B
 
 MOST = 4  # models that a page has room for
 

@@ -9,8 +9,6 @@ from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from src.tables.cka import (
-    SIDE_A,
-    SIDE_B,
     agreement_with_cka,
     between,
     beyond_chance,
@@ -23,6 +21,7 @@ from src.tables.cka import (
     one_seed,
     task_onset,
 )
+from src.tables.cka.hsic import SIDE_A, SIDE_B
 
 
 def hsic_rows(cross, own_a, own_b, model_a="a", model_b="b", n=8, kinds=("trained", "trained"), seeds=(0, 0)):
