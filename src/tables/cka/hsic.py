@@ -37,6 +37,36 @@ def cka_table(hsic: pd.DataFrame, *, n_resamples: int = 1000, level: float = 0.9
     return pairs.assign(cka=cka, low=low, high=high, n=n, batches=batches)
 
 
+def deconfounded(hsic: pd.DataFrame) -> pd.DataFrame:
+    """HSIC of what the similarity of the inputs leaves of each kernel: the rows of `hsic` but for those of the inputs.
+
+    In each minibatch the inputs' kernel is regressed out of both kernels, all of them centred as the estimator centres
+    (unbiased: with diagonals of 0), so that cross less cross_a0 · cross_b0 / own_0 is the HSIC of the residuals.  The
+    column kernel, where there is one, says so.  Raises ValueError for tables that have no rows of the inputs.
+    Source: Cui et al. 2022, section 4; as partial distance covariance, Székely & Rizzo 2014, eq. 3.4.
+
+    >>> inputs = EXAMPLE | dict(model_b="inputs", kind_b="inputs", cross=0.5, own_b=1.0)
+    >>> also = inputs | dict(model_a="cnn", cross=0.4)
+    >>> deconfounded(pd.concat(map(pd.DataFrame, (EXAMPLE, inputs, also))))["cross"].round(3).tolist()
+    [0.1, 0.3]
+    """
+    is_input = (hsic[["kind_a", "kind_b"]] == "inputs").any(axis=1)
+    inputs, rows = hsic[is_input & (hsic["kind_a"] != "inputs")], hsic[~is_input].reset_index(drop=True)
+    if inputs.empty:
+        raise ValueError("the table has no rows of the inputs, as tables of older code; measure it again")
+    on = ["batch", *(name for name in SETTINGS if name in hsic)]
+    own, with_inputs = None, {}
+    for side, names in (("a", SIDE_A), ("b", SIDE_B)):
+        found = inputs[[*SIDE_A, *on, "cross", "own_b"]].set_axis([*names, *on, "with", "inputs"], axis=1)
+        found = rows[[*names, *on]].merge(found, on=[*names, *on], how="left", validate="m:1")
+        own, with_inputs[side] = found["inputs"], found["with"]
+    of_residuals = {"cross": rows["cross"] - with_inputs["a"] * with_inputs["b"] / own}
+    of_residuals |= {f"own_{side}": rows[f"own_{side}"] - part**2 / own for side, part in with_inputs.items()}
+    if "kernel" in rows:
+        of_residuals["kernel"] = rows["kernel"] + ", deconfounded"
+    return rows.assign(**of_residuals)
+
+
 def one_seed(table: pd.DataFrame, model_seed: int | None = None) -> pd.DataFrame:
     """The rows between networks of one seed: of trained ones `model_seed`, or the first that the table has of a model.
 
