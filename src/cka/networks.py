@@ -46,10 +46,10 @@ def hsic_table(
     that of the pixels, of the first network where networks see different ones), seed_a, layer_a, index_a, the same
     for b, cross, own_a, own_b, batch, n, kernel, unbiased, pool and those of `with_keys`, for each pair of networks
     once, in the order given, and each with itself.
-    Null, for each pair of different networks but the inputs: model_a, kind_a, seed_a, the same for b, permutation,
-    largest: the largest CKA of any pair of layers when the second network's images are shuffled within every
-    minibatch, so that a CKA above its 95 % point is significant for all layers together (Westfall & Young 1993); of the
-    unbiased estimator for "both".
+    Null, for each pair of different trained networks, and of one with the labels: model_a, kind_a, seed_a, the same
+    for b, permutation, largest: the largest CKA of any pair of layers when the second network's images are shuffled
+    within every minibatch, so that a CKA above its 95 % point is significant for all layers together (Westfall &
+    Young 1993); of the unbiased estimator for "both".
     Raises ValueError for a layer that gives no tensor or values that are not finite, by name, and for small batches.
     """
     estimators = _estimators(kernel, unbiased, pool)
@@ -74,7 +74,7 @@ def hsic_table(
             for key, part in pieces.items():
                 own[key] += part.own_hsic(unbiased=estimators[0]).cpu().numpy()
             for a, b in pairs:
-                if a != b and b != INPUTS:
+                if a != b and a[1] == "trained" and b[1] in ("trained", "labels"):
                     drawn = [pieces[a].hsic(pieces[b].permuted(order), unbiased=estimators[0]) for order in orders]
                     shuffled[a, b] += torch.stack(drawn).cpu().numpy()
     sides = [*NETWORK_A, *NETWORK_B]

@@ -81,9 +81,9 @@ def test_what_training_adds_stands_beside_trained_and_untrained(hsic):
     assert [tick.get_text() for tick in plain.get_yticklabels()] == ["a–a", "a–b", "b–b"]
     for ax, name in ((plain, "CKA"), (taken, "deconfounded")):
         rows = comparison[(comparison["measure"] == name) & (comparison["layers"] == "depth")].set_index("what")
-        points = {box.get_label(): box.lines[0].get_xdata() for box in ax.containers}
-        np.testing.assert_allclose(points["trained"], rows.loc["trained", "value"])
-        np.testing.assert_allclose(points["untrained"], np.atleast_1d(rows.loc["untrained", "value"]))
+        points = {box.get_label(): box.lines[0].get_xdata().astype(float) for box in ax.containers}
+        np.testing.assert_allclose(points["trained"], rows.loc[["trained"], "value"])
+        np.testing.assert_allclose(points["untrained"], rows.loc[["untrained"], "value"])
         assert [text.get_text()[:5] for text in ax.texts] == [f"{rows.loc['excess', 'value']:+.2f}"]
     assert figure.get_suptitle().startswith("somewhere, n = 48 test images, up to 3 training seeds")
 
