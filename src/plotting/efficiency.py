@@ -85,10 +85,10 @@ def headline(costs: pd.DataFrame, timings: pd.DataFrame) -> Figure:
             place = models.index(row.model) + (0.2 if row.what == "alone" else 0)
             ends = None if np.isnan(row.low) else error_bars(rows.loc[[row.Index]], "value")
             ax.errorbar(row.value, place, xerr=ends, elinewidth=0.9, **look)
+        ax.set(xlabel=label, xlim=(rows["value"].min() / 3, rows["value"].max() * 3))  # few processes: endless bars
         log_axis(ax)
-        ax.set(xlabel=label)
     axes[0].set_yticks(range(len(models)), [model_style(model)["label"] for model in models])
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(models) - 0.4, -0.6)
     processes = timings["process"].nunique() if "process" in timings else 1
     where = f"{timings['dataset'].iloc[0]}, {timings['device'].iloc[0]}"
     alone = "; hollow: alone" if (table["what"] == "alone").any() else "; not timed alone"
