@@ -74,8 +74,8 @@ def headline(costs: pd.DataFrame, timings: pd.DataFrame) -> Figure:
     table = rows_of_headline(costs, timings)
     models = list(table.loc[table["what"] == "MACs"].sort_values("value")["model"])
     latency, units = table["what"].isin(["latency", "alone"]), sorted(table["threads"].dropna().unique())
-    panels = [("MACs (millions)", table["what"] == "MACs"), ("ms an image, saturated", table["what"] == "saturation")]
-    panels += [(f"ms of one image, threads: {n:g}", latency & (table["threads"] == n)) for n in units]
+    panels = [("MACs (millions)", table["what"] == "MACs"), ("ms an image,\nsaturated", table["what"] == "saturation")]
+    panels += [(f"ms of one image,\nthreads: {n:g}", latency & (table["threads"] == n)) for n in units]
     panels = [(label, table[rows]) for label, rows in panels if rows.any()]
     figure, axes = plt.subplots(1, len(panels), figsize=(PAGE_WIDTH, 0.9 + 0.25 * len(models)), sharey=True)
     for ax, (label, rows) in zip(axes, panels, strict=True):
