@@ -1,4 +1,5 @@
-"""HSIC of all layers of many networks with each other, with the labels, and under shuffled images, in one pass."""
+"""HSIC of all layers of many networks with each other, the labels and the inputs, and under shuffled images, in one
+pass."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,14 +12,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from src.cka.activations import POOLS, looked_at
-from src.cka.direct import KERNELS, Pieces, gram
+from src.cka.direct import KERNELS, Pieces, as_matrix, gram
 from src.data.batches import Batch
 from src.data.inputs import Batches, as_batches, count_images
 from src.models.access import as_zoo, device_of
 from src.seeding import Stream, uniform
-from src.tables.cka import NETWORK_A, NETWORK_B, SIDE_A, SIDE_B, cka_table, ratio
+from src.tables.cka.hsic import NETWORK_A, NETWORK_B, SIDE_A, SIDE_B, cka_table, ratio
 
-LABELS = ("labels", "labels", 0)  # model, kind, seed
+LABELS, INPUTS = ("labels", "labels", 0), ("inputs", "inputs", 0)  # model, kind, seed
 
 
 def hsic_table(
@@ -41,13 +42,14 @@ def hsic_table(
     over); a pair of tensors comes in batches of 128.  Each model resizes as it needs.  layers: name -> choice (see
     `choose_layers`).  kernel: "linear", "rbf" or "cosine".  unbiased: the estimator, or "both" for two rows each.
     pool: None, "spatial mean", "token mean" or "class token": another measure.
-    Rows: model_a, kind_a ("trained", "untrained" or "labels": a kernel that is 1 for images of one class), seed_a,
-    layer_a, index_a, the same for b, cross, own_a, own_b, batch, n, kernel, unbiased, pool and those of `with_keys`,
-    for each pair of networks once, in the order given, and each with itself.
-    Null, for each pair of different networks: model_a, kind_a, seed_a, the same for b, permutation, largest: the
-    largest CKA of any pair of layers when the second network's images are shuffled within every minibatch, so that a
-    CKA above its 95 % point is significant for all layers together (Westfall & Young 1993); of the unbiased estimator
-    for "both".
+    Rows: model_a, kind_a ("trained", "untrained", "labels": a kernel that is 1 for images of one class, or "inputs":
+    that of the pixels, of the first network where networks see different ones), seed_a, layer_a, index_a, the same
+    for b, cross, own_a, own_b, batch, n, kernel, unbiased, pool and those of `with_keys`, for each pair of networks
+    once, in the order given, and each with itself.
+    Null, for each pair of different trained networks, and of one with the labels: model_a, kind_a, seed_a, the same
+    for b, permutation, largest: the largest CKA of any pair of layers when the second network's images are shuffled
+    within every minibatch, so that a CKA above its 95 % point is significant for all layers together (Westfall &
+    Young 1993); of the unbiased estimator for "both".
     Raises ValueError for a layer that gives no tensor or values that are not finite, by name, and for small batches.
     """
     estimators = _estimators(kernel, unbiased, pool)
@@ -62,6 +64,8 @@ def hsic_table(
         pieces = {key: Pieces.stack(list(seen.pop(key).values())) for key in models}
         names[LABELS] = ["labels"]
         pieces[LABELS] = Pieces.of(gram(F.one_hot(batch.labels.long()).double()))
+        pixels = batch.pixels if isinstance(batch.pixels, torch.Tensor) else next(iter(batch.pixels.values()))
+        names[INPUTS], pieces[INPUTS] = ["inputs"], kernels(as_matrix(pixels))
         pairs = list(combinations_with_replacement(pieces, 2))
         settings = dict(batch=number, n=len(batch.labels), kernel=kernel, unbiased=None, pool=pool or "none")
         rows += _rows(pieces, names, pairs, estimators, **settings)
@@ -70,7 +74,7 @@ def hsic_table(
             for key, part in pieces.items():
                 own[key] += part.own_hsic(unbiased=estimators[0]).cpu().numpy()
             for a, b in pairs:
-                if a != b:
+                if a != b and a[1] == "trained" and b[1] in ("trained", "labels"):
                     drawn = [pieces[a].hsic(pieces[b].permuted(order), unbiased=estimators[0]) for order in orders]
                     shuffled[a, b] += torch.stack(drawn).cpu().numpy()
     sides = [*NETWORK_A, *NETWORK_B]

@@ -14,7 +14,7 @@ from src.cka.networks import with_keys
 from src.data.inputs import as_batches
 from src.models.access import as_zoo, device_of
 from src.seeding import Stream, uniform
-from src.tables.cka import SIDE_A, SIDE_B
+from src.tables.cka.hsic import SIDE_A, SIDE_B
 
 NEIGHBOURS = 10
 

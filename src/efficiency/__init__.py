@@ -1,5 +1,6 @@
 """The cost of a prediction: size, operations, memory and time."""
 
+from src.efficiency.processes import time_in_processes
 from src.efficiency.resources import energy_per_image, time_cold_start
 from src.efficiency.size import activation_memory, costs, count_macs, model_size
 from src.efficiency.timing import interleaved, throughput, time_all, time_blocks, time_inference, time_loading
@@ -18,6 +19,7 @@ __all__ = [
     "time_all",
     "time_blocks",
     "time_cold_start",
+    "time_in_processes",
     "time_inference",
     "time_loading",
 ]

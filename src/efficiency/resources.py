@@ -32,12 +32,20 @@ def time_cold_start(
     model = name if isinstance(name, ModelName) else parse_model(name)
     asked = dict(model=asdict(model), task=asdict(describe_task(dataset)), device=str(device), place=str(Path.cwd()))
     asked["folder"] = str(folder) if folder else None
-    command = [sys.executable, "-m", "src.efficiency.cold_start", json.dumps(asked)]
+    build, first, _, third = json.loads(in_fresh_process("cold_start", asked, what=f"the cold start of {model.label}"))
+    return {"build_ms": build, "first_ms": first, "third_ms": third}
+
+
+def in_fresh_process(module: str, asked: dict, *, what: str) -> str:
+    """The last line that a module of this package prints when it is run with `asked`, as JSON, in a fresh process.
+
+    Raises RuntimeError, "`what` failed", with the process's own words.
+    """
+    command = [sys.executable, "-m", f"src.efficiency.{module}", json.dumps(asked)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"the cold start of {model.label} failed: {done.stderr.strip().splitlines()[-1:]}")
-    build, first, _, third = json.loads(done.stdout.splitlines()[-1])
-    return {"build_ms": build, "first_ms": first, "third_ms": third}
+        raise RuntimeError(f"{what} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return done.stdout.splitlines()[-1]
 
 
 def energy_per_image(runner: Runner, *, n_images: int, device: torch.device, seconds: float = 2.0) -> float | None:

@@ -173,21 +173,26 @@ def time_all(
     seed: int,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Three sweeps in one table, by the column `sweep`; models, others and progress as of `time_inference`.
+    """Four sweeps in one table, by the column `sweep`; models, others and progress as of `time_inference`.
 
-    latency: one image through models and others, on each number of threads where the device is the CPU.  variants: 16
-    images through the models in each variant.  batches: `throughput` of models and others, with a sixth of the repeats.
+    latency: one image through models and others, on each number of threads where the device is the CPU.  alone: the
+    same, one network after the other, which find in the caches what they left there.  variants: 16 images through the
+    models in each variant.  batches: `throughput` of models and others, with a sixth of the repeats.
     """
     models, variants, sizes = _builders(models), tuple(variants), tuple(batch_sizes)
     everyone = models | (_builders(others) if others else {})
     threads = tuple(threads) if pixels.device.type == "cpu" else (torch.get_num_threads(),)
     options = dict(n_repeats=n_repeats, n_warmup=n_warmup, seed=seed)
     few = options | dict(n_repeats=max(n_repeats // 6, 3), n_warmup=1)
-    n_calls = (len(everyone) * len(threads) + len(models) * len(variants)) * (n_repeats + n_warmup)
+    n_calls = (2 * len(everyone) * len(threads) + len(models) * len(variants)) * (n_repeats + n_warmup)
     n_calls += len(everyone) * len(sizes) * (few["n_repeats"] + few["n_warmup"])
     with bar("timings", n_calls, progress, unit="call") as shown:
         sweeps = {
             "latency": time_inference(everyone, pixels[:1], threads=threads, progress=shown, **options),
+            "alone": pd.concat(
+                time_inference({key: build}, pixels[:1], threads=threads, progress=shown, **options)
+                for key, build in everyone.items()
+            ),
             "variants": time_inference(models, pixels[:16], variants=variants, progress=shown, **options),
             "batches": throughput(everyone, pixels, batch_sizes=sizes, progress=shown, **few),
         }

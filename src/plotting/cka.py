@@ -1,6 +1,6 @@
 """Figures of CKA: layers against layers, along the depth, matched, and by other measures; from tables alone.
 
-Every figure shows networks of one training seed: `model_seed`, or the first that the table has of a model.
+All but `beyond_untrained` show networks of one training seed: `model_seed`, or the first the table has of a model.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
-from src.tables.cka import NETWORK_A, NETWORK_B, between, by_distance, matched_layers, one_seed
+from src.plotting.style import PAGE_WIDTH, error_bars, line_with_band, model_style
+from src.tables.cka import between, by_distance, matched_layers, one_seed
+from src.tables.cka.hsic import NETWORK_A, NETWORK_B
 
 MOST = 4  # models that a page has room for
 
@@ -95,6 +96,42 @@ def matching(table: pd.DataFrame, models: Sequence[str] = (), *, model_seed: int
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
     figure.suptitle(_caption(table), fontsize=8)
+    return figure
+
+
+def beyond_untrained(comparison: pd.DataFrame, *, dataset: str) -> Figure:
+    """CKA at matched depth of every two architectures and of the seeds of each: a column for each measure.
+
+    comparison: of `compare_at_depth`.  Filled: trained networks; hollow: untrained ones of the same architectures;
+    crosses: the first layers alone, trained.  Beside each row the excess of trained over untrained networks.
+    """
+    measures, pairs = list(comparison["measure"].unique()), list(comparison["pair"].unique())
+    size = (PAGE_WIDTH, 1 + 0.28 * len(pairs))
+    figure, axes = plt.subplots(1, len(measures), figsize=size, sharex=True, sharey=True, squeeze=False)
+    looks = {
+        ("depth", "trained"): dict(fmt="o", label="trained"),
+        ("depth", "untrained"): dict(fmt="o", markerfacecolor="none", label="untrained"),
+        ("stem", "trained"): dict(fmt="x", color="0.6", label="first layers, trained"),
+    }
+    for ax, measure in zip(axes[0], measures, strict=True):
+        part = comparison[comparison["measure"] == measure]
+        for (layers, what), look in looks.items():
+            rows = part[(part["layers"] == layers) & (part["what"] == what)]
+            places = [pairs.index(pair) for pair in rows["pair"]]
+            look = dict(color="0.15", markersize=4, elinewidth=0.9) | look
+            ax.errorbar(rows["value"], places, xerr=error_bars(rows, "value"), **look)
+        for row in part[(part["layers"] == "depth") & (part["what"] == "excess")].itertuples():
+            said = f"{row.value:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+            place = dict(xycoords=("axes fraction", "data"), va="center", fontsize=6.5)
+            ax.annotate(said, (1.02, pairs.index(row.pair)), **place)
+        ax.axvline(0, color="0.6", linewidth=0.7, linestyle=":")
+        ax.set(title={"CKA": "CKA", "deconfounded": "inputs taken away"}[measure], xlabel="mean CKA at matched depth")
+    names = ["–".join(network_name(model) for model in pair.split("–")) for pair in pairs]
+    axes[0, 0].set_yticks(range(len(pairs)), names)
+    axes[0, 0].invert_yaxis()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
+    n, seeds = comparison["n"].iloc[0], comparison.loc[comparison["what"] == "trained", "seeds"].max()
+    figure.suptitle(f"{dataset}, n = {n:,} test images, up to {seeds} training seeds; beside: the excess", fontsize=8)
     return figure
 
 

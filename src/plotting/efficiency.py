@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from src.plotting.style import PAGE_WIDTH, error_bars, line_with_band, model_style
+from src.tables.efficiency import headline as rows_of_headline
 from src.tables.efficiency import one_image, overview, pareto_front, speed_ups
 
 COSTS = {  # column of `overview` -> label
@@ -63,6 +64,36 @@ def log_axis(ax: Axes) -> None:
     ax.xaxis.set_major_locator(LogLocator(subs=subs))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def headline(costs: pd.DataFrame, timings: pd.DataFrame) -> Figure:
+    """MACs, time an image at saturation and latency of one image, side by side; the latency for each thread count.
+
+    Right panels: filled where networks take turns, hollow where each ran alone (not in tables of older code).
+    """
+    table = rows_of_headline(costs, timings)
+    models = list(table.loc[table["what"] == "MACs"].sort_values("value")["model"])
+    latency, units = table["what"].isin(["latency", "alone"]), sorted(table["threads"].dropna().unique())
+    panels = [("MACs (millions)", table["what"] == "MACs"), ("ms an image,\nsaturated", table["what"] == "saturation")]
+    panels += [(f"ms of one image,\nthreads: {n:g}", latency & (table["threads"] == n)) for n in units]
+    panels = [(label, table[rows]) for label, rows in panels if rows.any()]
+    figure, axes = plt.subplots(1, len(panels), figsize=(PAGE_WIDTH, 0.9 + 0.25 * len(models)), sharey=True)
+    for ax, (label, rows) in zip(axes, panels, strict=True):
+        for row in rows.itertuples():
+            look = dict(color=model_style(row.model)["color"], marker=model_style(row.model)["marker"], markersize=4.5)
+            look |= dict(markerfacecolor="none") if row.what == "alone" else {}
+            place = models.index(row.model) + (0.2 if row.what == "alone" else 0)
+            ends = None if np.isnan(row.low) else error_bars(rows.loc[[row.Index]], "value")
+            ax.errorbar(row.value, place, xerr=ends, elinewidth=0.9, **look)
+        ax.set(xlabel=label, xlim=(rows["value"].min() / 3, rows["value"].max() * 3))  # few processes: endless bars
+        log_axis(ax)
+    axes[0].set_yticks(range(len(models)), [model_style(model)["label"] for model in models])
+    axes[0].set_ylim(len(models) - 0.4, -0.6)
+    processes = timings["process"].nunique() if "process" in timings else 1
+    where = f"{timings['dataset'].iloc[0]}, {timings['device'].iloc[0]}"
+    alone = "; hollow: alone" if (table["what"] == "alone").any() else "; not timed alone"
+    figure.suptitle(f"{where}, processes: {processes}{alone}", fontsize=8)
+    return figure
 
 
 def times(timings: pd.DataFrame) -> Figure:

@@ -25,7 +25,7 @@ def profile(summary: pd.DataFrame, *, dataset: str) -> Figure:
 def profile_axis(summary: pd.DataFrame, ax: Axes) -> Axes:
     """One axis of the profile: a row for each model with its interval, its rank, and a bar for the range over seeds.
 
-    summary: rows of `profile.summarise` for one axis.
+    No rank stands where neither way is better.  summary: rows of `profile.summarise` for one axis.
     """
     axis = AXES[summary["axis"].iloc[0]]
     models, bars = list(summary["model"]), error_bars(summary, "value", scale=axis.scale)
@@ -37,7 +37,7 @@ def profile_axis(summary: pd.DataFrame, ax: Axes) -> Axes:
         look = dict(color=style["color"], marker=style["marker"], markersize=4, elinewidth=1)
         ax.errorbar(axis.scale * row.value, place, xerr=bars[:, [place]], **look)
         beside = dict(xycoords=("axes fraction", "data"), va="center", fontsize=7, color="0.3")
-        ax.annotate(str(row.rank), (1.02, place), **beside)
+        ax.annotate(f"{row.rank:g}" if axis.better else "", (1.02, place), **beside)
     ax.set_yticks(range(len(models)), [model_style(model)["label"] for model in models])
     ax.set_ylim(len(models) - 0.5, -0.5)
     ax.margins(x=0.12)

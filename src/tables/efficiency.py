@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from src.tables.statistics import percentile_interval
 
@@ -50,28 +51,113 @@ def overview(costs: pd.DataFrame, timings: pd.DataFrame) -> pd.DataFrame:
 
 
 def time_ratios(timings: pd.DataFrame, *, name: str = "model", n_resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """For every two contenders how many times longer the slower takes, paired within repeats.
+    """For every two contenders how many times longer the slower takes, paired within processes and repeats.
 
-    timings: one row per contender, by its `name`, and repeat.  Columns: slower, faster, ratio (of medians of the same
-    repeats), low, high (95 % bootstrap over repeats), separated (whether the interval leaves 1 out).
+    timings: one row per contender, by its `name`, process (one, where there is no such column) and repeat.  Columns:
+    slower, faster, ratio (of medians of the same repeats), low, high (95 %: see `medians_drawn`; of one process, this
+    process's), separated (whether the interval leaves 1 out), processes.
     Raises ValueError when the contenders were not timed in the same repeats, once each.
 
     >>> timings = pd.DataFrame(dict(model=["cnn", "vit"] * 3, repeat=[0, 0, 1, 1, 2, 2], ms=[1, 2, 2, 4, 1, 2]))
-    >>> time_ratios(timings, n_resamples=10).to_numpy().tolist()
-    [['vit', 'cnn', 2.0, 2.0, 2.0, True]]
+    >>> time_ratios(timings, n_resamples=10).round(6).to_numpy().tolist()
+    [['vit', 'cnn', 2.0, 2.0, 2.0, True, 1]]
     """
-    if timings.duplicated([name, "repeat"]).any():
+    wide, drawn, wider = medians_drawn(timings, name=name, n_resamples=n_resamples, seed=seed)
+    medians, processes, rows = _typical(wide), wide.index.get_level_values("process").nunique(), []
+    for a, b in combinations(range(len(medians)), 2):
+        slower, faster = (a, b) if medians.iloc[a] >= medians.iloc[b] else (b, a)
+        ratio = medians.iloc[slower] / medians.iloc[faster]
+        low, high = _widened(ratio, drawn[:, slower] / drawn[:, faster], wider)
+        rows.append((wide.columns[slower], wide.columns[faster], ratio, low, high, low > 1, processes))
+    return pd.DataFrame(rows, columns=["slower", "faster", "ratio", "low", "high", "separated", "processes"])
+
+
+def medians_drawn(
+    timings: pd.DataFrame, *, name: str = "model", n_resamples: int = 2000, seed: int = 0
+) -> tuple[pd.DataFrame, np.ndarray, float]:
+    """Times by (process, repeat) and contender; what a bootstrap over processes, then over their repeats, draws,
+    [n_resamples, contenders], the same for all of them: medians, of which the geometric mean over processes; and how
+    much wider few processes make an interval.
+
+    Few processes drawn with replacement vary too little: by the root of (k - 1) / k, and less surely than the normal,
+    by Student's t with k - 1 degrees of freedom.  Both are in the factor, which is 1 for one process.
+    """
+    timings = timings if "process" in timings else timings.assign(process=0)
+    if timings.duplicated([name, "process", "repeat"]).any():
         raise ValueError(f"a {name} has a repeat twice; choose one variant, batch size and thread count first")
-    wide = timings.pivot(index="repeat", columns=name, values="ms")
-    if wide.isna().any(axis=None):
+    wide = timings.pivot(index=["process", "repeat"], columns=name, values="ms")
+    counts = wide.groupby(level="process").size()
+    if wide.isna().any(axis=None) or counts.nunique() > 1:
         raise ValueError("not every contender was timed in every repeat; ratios need the same repeats")
-    drawn = np.random.default_rng(seed).integers(0, len(wide), (n_resamples, len(wide)))
-    medians, rows = {column: np.median(wide[column].to_numpy()[drawn], axis=1) for column in wide.columns}, []
-    for a, b in combinations(wide.columns, 2):
-        slower, faster = (a, b) if wide[a].median() >= wide[b].median() else (b, a)
-        low, high = percentile_interval(medians[slower] / medians[faster])
-        rows.append((slower, faster, wide[slower].median() / wide[faster].median(), low, high, low > 1))
-    return pd.DataFrame(rows, columns=["slower", "faster", "ratio", "low", "high", "separated"])
+    k, n = len(counts), int(counts.iloc[0])
+    rng, values = np.random.default_rng(seed), wide.to_numpy().reshape(k, n, -1)
+    processes, repeats = rng.integers(0, k, (n_resamples, k, 1)), rng.integers(0, n, (n_resamples, k, n))
+    drawn = np.exp(np.log(np.median(values[processes, repeats], axis=2)).mean(axis=1))
+    wider = stats.t.ppf(0.975, k - 1) / stats.norm.ppf(0.975) * np.sqrt(k / (k - 1)) if k > 1 else 1.0
+    return wide, drawn, float(wider)
+
+
+def _typical(wide: pd.DataFrame) -> pd.Series:
+    """The geometric mean over processes of the medians of their repeats, of each contender."""
+    return np.exp(np.log(wide.groupby(level="process").median()).mean())
+
+
+def _widened(value: float, drawn: np.ndarray, wider: float) -> tuple[float, float]:
+    """95 % interval on a logarithmic scale, `wider` times as wide on each side."""
+    low, high = percentile_interval(np.log(drawn))
+    return tuple(float(value * np.exp(wider * (end - np.log(value)))) for end in (low, high))
+
+
+def at_saturation(timings: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each model's batch of most images a second, the median over all repeats, with ms of one image.
+
+    Only batches that were timed in every process count.
+
+    >>> table = dict(sweep="batches", model="cnn", batch_size=[1, 4], repeat=0, ms=[4.0, 8.0], images_per_s=[250, 500])
+    >>> at_saturation(pd.DataFrame(table))[["batch_size", "ms"]].values.tolist()
+    [[4.0, 2.0]]
+    """
+    table = timings[timings["sweep"] == "batches"]
+    table = table if "process" in table else table.assign(process=0)
+    everywhere = table.groupby(["model", "batch_size"])["process"].transform("nunique") == table["process"].nunique()
+    rates = table[everywhere].groupby(["model", "batch_size"], sort=False)["images_per_s"].median()
+    best = pd.MultiIndex.from_tuples(rates.groupby("model", sort=False).idxmax())
+    chosen = table[pd.MultiIndex.from_frame(table[["model", "batch_size"]]).isin(best)]
+    return chosen.assign(ms=chosen["ms"] / chosen["batch_size"])
+
+
+def headline(costs: pd.DataFrame, timings: pd.DataFrame, *, n_resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """What an image costs each model, side by side: rows of model, what, threads, batch_size, value, low, high.
+
+    what: "MACs" (millions), "saturation" (ms an image in the batch of most images a second), "latency" (ms of one
+    image, networks in turns), "alone" (the same, one network after the other) and "turns over alone", their ratio; the
+    last two where they were timed.  Intervals: 95 %, over processes and repeats (`medians_drawn`).
+
+    >>> timings = dict(sweep=["latency"] * 2 + ["batches"] * 2, model="cnn", threads=1, batch_size=[1, 1, 8, 8])
+    >>> timings = pd.DataFrame(timings | dict(repeat=[0, 1] * 2, ms=[4.0, 4.0, 16.0, 16.0], images_per_s=500.0))
+    >>> headline(pd.DataFrame(dict(model=["cnn"], macs=2e6)), timings)[["what", "value"]].round(6).values.tolist()
+    [['MACs', 2.0], ['saturation', 2.0], ['latency', 4.0]]
+    """
+    rows = [dict(model=row.model, what="MACs", value=row.macs / 1e6) for row in costs.itertuples()]
+    parts = {"saturation": at_saturation(timings)}
+    parts |= {what: timings[timings["sweep"] == what] for what in ("latency", "alone")}
+    found = {}
+    for what, table in parts.items():
+        for (model, threads), part in table.groupby(["model", "threads"], sort=False):
+            key = dict(model=model, threads=threads, batch_size=part["batch_size"].iloc[0])
+            wide, drawn, wider = medians_drawn(part, n_resamples=n_resamples, seed=seed)
+            found[what, model, threads] = value, drawn = _typical(wide).iloc[0], drawn[:, 0]
+            rows.append(key | dict(what=what, value=value, **_ends(value, drawn, wider)))
+            if what == "alone":
+                turns, drawn_turns = found["latency", model, threads]
+                ends = _ends(turns / value, drawn_turns / drawn, wider)
+                rows.append(key | dict(what="turns over alone", value=turns / value, **ends))
+    columns = ["model", "what", "threads", "batch_size", "value", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _ends(value: float, drawn: np.ndarray, wider: float) -> dict[str, float]:
+    return dict(zip(("low", "high"), _widened(value, drawn, wider), strict=True))
 
 
 def speed_ups(timings: pd.DataFrame, *, base: str = "eager", **options) -> pd.DataFrame:
@@ -80,7 +166,7 @@ def speed_ups(timings: pd.DataFrame, *, base: str = "eager", **options) -> pd.Da
     options: n_resamples and seed, as of `time_ratios`.  Raises ValueError for a model that was not timed in that way.
 
     >>> timings = dict(model="cnn", condition=["eager", "compile"] * 2, repeat=[0, 0, 1, 1], ms=[2, 1, 4, 2])
-    >>> speed_ups(pd.DataFrame(timings), n_resamples=10)["speed_up"].tolist()
+    >>> speed_ups(pd.DataFrame(timings), n_resamples=10)["speed_up"].round(6).tolist()
     [1.0, 2.0]
     """
     rows = []

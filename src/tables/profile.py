@@ -134,20 +134,20 @@ def summarise(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     """One row per axis and model: the first training seed's value and interval, the range over seeds, and a rank.
 
     Columns: axis, model, value, low, high, n, seeds, seed_low, seed_high, rank.  A model's rank is 1 and how many
-    others are better by more than their intervals overlap, so that models that cannot be told apart share one.  Where
-    neither way is better, the rank counts from the largest value.
+    others are better by more than their intervals overlap, so that models that cannot be told apart share one; NaN
+    where neither way is better.
     """
     rows = []
     for name, part in table.groupby("axis", sort=False):
         first = part.sort_values("model_seed", kind="stable").drop_duplicates("model").set_index("model")
-        sign = AXES[name].better or 1
+        sign = AXES[name].better
         for model in (model for model in models if model in first.index):
             own, over_seeds = first.loc[model], part.loc[part["model"] == model, "value"]
             others = first.drop(index=model)
             ahead = others["low"] > own["high"] if sign > 0 else others["high"] < own["low"]
             facts = dict(value=own["value"], low=own["low"], high=own["high"], n=int(own["n"]))
             facts |= dict(seeds=len(over_seeds), seed_low=over_seeds.min(), seed_high=over_seeds.max())
-            rows.append(dict(axis=name, model=model) | facts | dict(rank=1 + int(ahead.sum())))
+            rows.append(dict(axis=name, model=model) | facts | dict(rank=1 + int(ahead.sum()) if sign else np.nan))
     columns = ["axis", "model", "value", "low", "high", "n", "seeds", "seed_low", "seed_high", "rank"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -164,12 +164,13 @@ def as_text(summary: pd.DataFrame, *, names: dict[str, str] | None = None) -> pd
         )
         seeds = f"; seeds {first} to {last}" if row.seeds > 1 else ""
         name = (names or {}).get(row.model, row.model)
-        cells.setdefault(label, {})[name] = f"{value} [{low}, {high}]{seeds} (rank {row.rank})"
+        rank = f" (rank {row.rank:g})" if axis.better else ""
+        cells.setdefault(label, {})[name] = f"{value} [{low}, {high}]{seeds}{rank}"
     return pd.DataFrame.from_dict(cells, orient="index").rename_axis("axis").fillna("")
 
 
 def sentences(summary: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """A sentence for each axis: who is best or highest, how far apart the ends are, what training seeds change.
+    """A sentence for each axis: who is best, where one way is, how far apart the ends are, what training seeds change.
 
     names: of the models, in the order of the summary.
     """
@@ -179,5 +180,5 @@ def sentences(summary: pd.DataFrame, names: Sequence[str]) -> list[str]:
         gap, spread = part["value"].max() - part["value"].min(), (part["seed_high"] - part["seed_low"]).max()
         seeds = f"; seeds of one architecture differ by up to {axis.scale * spread:.2g}" * bool(part["seeds"].max() > 1)
         ends = f"from end to end {axis.scale * gap:.3g} {axis.unit}".rstrip()
-        said.append(f"{axis.label}: {'best' if axis.better else 'highest'} {first}; {ends}{seeds}.")
+        said.append(f"{axis.label}: {f'best {first}; ' if axis.better else ''}{ends}{seeds}.")
     return said

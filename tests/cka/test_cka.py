@@ -224,7 +224,8 @@ def test_operations_in_place_spoil_nothing_and_aliases_are_looked_at_once(monkey
     torch.manual_seed(0)
     model, loader = InPlace(), batches(20, 20)
     table = cka_matrix(model, model, loader, layers_a="*")
-    assert calls == [20, 20]  # the identity's output is the linear layer's, and the model is passed through once
+    # the identity's output is the linear layer's, the model is passed through once; the third are the inputs
+    assert calls == [20, 20, 20]
     wide = table.pivot(index="layer_a", columns="layer_b", values="cka")
     assert wide.loc["linear", "same"] == pytest.approx(1, abs=1e-9)
     before = model.linear(loader[0].pixels.flatten(1)).detach()

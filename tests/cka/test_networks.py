@@ -8,7 +8,8 @@ from torch import nn
 
 from src.cka import cka_matrix, hsic_table, linear_cka
 from src.cka.direct import Pieces, gram
-from src.tables.cka import between, cka_table
+from src.data.batches import Batch
+from src.tables.cka import between, cka_table, deconfounded
 from tests.cka.test_cka import batches, hsic, normal
 
 
@@ -29,7 +30,7 @@ def test_one_pass_for_all_is_each_pair_alone(kernel, unbiased):
     networks = {("first", 0): small(0), ("second", 1): small(1, 20)}
     rows, null = hsic_table(networks, looked_at(), layers=CHOICE, kernel=kernel, unbiased=unbiased)
     table = cka_table(rows)
-    assert null.empty and len(table) == 4 + 6 + 9 + 2 + 3 + 1
+    assert null.empty and len(table) == 4 + 6 + 9 + 2 * (2 + 3 + 1) + 1
     for a, b in (("first", "first"), ("first", "second"), ("second", "second")):
         seeds = {"first": 0, "second": 1}
         alone = cka_matrix(
@@ -114,12 +115,69 @@ def test_names_say_nothing_of_what_a_network_is():
     """Kinds are columns: a network may be called as the labels are, and an untrained one as its trained self."""
     one, other = {("labels", 0): small(0)}, {("labels", 0): small(7)}
     rows, null = hsic_table(one, looked_at(), untrained=other, layers={"labels": ["1"]}, n_permutations=3)
-    assert rows["model_a"].unique().tolist() == ["labels"]
-    assert rows["kind_a"].unique().tolist() == ["trained", "untrained", "labels"]
-    assert null[["kind_a", "kind_b"]].drop_duplicates().to_numpy().tolist() == [
-        ["trained", "untrained"], ["trained", "labels"], ["untrained", "labels"],
-    ]  # fmt: skip
+    assert rows["model_a"].unique().tolist() == ["labels", "inputs"]
+    assert rows["kind_a"].unique().tolist() == ["trained", "untrained", "labels", "inputs"]
+    assert null[["kind_a", "kind_b"]].drop_duplicates().to_numpy().tolist() == [["trained", "labels"]]
     assert rows["condition"].eq("untrained").equals((rows[["kind_a", "kind_b"]] == "untrained").any(axis=1))
     alone = cka_matrix(one["labels", 0], other["labels", 0], looked_at(), layers_a=["1"], layers_b=["1"])
     both = between(cka_table(rows), "labels", "labels", kinds=("trained", "untrained"))
     assert both["cka"].item() == pytest.approx(alone["cka"].item(), abs=1e-12)
+
+
+def centred(kernel: np.ndarray, *, unbiased: bool) -> np.ndarray:
+    """By the definitions: double centring, or U-centring of Székely & Rizzo 2014, with diagonals of 0."""
+    n = len(kernel)
+    if not unbiased:
+        h = np.eye(n) - 1 / n
+        return h @ kernel @ h
+    kernel = kernel - np.diag(np.diag(kernel))
+    sums = kernel.sum(0) / (n - 2)
+    return (kernel - sums - sums[:, None] + kernel.sum() / ((n - 1) * (n - 2))) * (1 - np.eye(n))
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_deconfounding_is_a_regression_on_the_inputs_kernel(unbiased):
+    networks = {("first", 0): small(0), ("second", 1): small(1, 20)}
+    (batch,) = looked_at(24, 24)
+    rows = deconfounded(hsic_table(networks, [batch], layers=CHOICE, unbiased=unbiased)[0])
+    assert "inputs" not in set(rows["kind_b"]) and set(rows["kernel"]) == {"linear, deconfounded"}
+    residuals = {}
+    inputs = centred(gram(batch.pixels.flatten(1)).numpy(), unbiased=unbiased)
+    for (name, _), model in networks.items():
+        with torch.no_grad():
+            kernel = centred(gram(model[:2](batch.pixels)).numpy(), unbiased=unbiased)
+        (slope,), *_ = np.linalg.lstsq(inputs.reshape(-1, 1), kernel.ravel(), rcond=None)
+        residuals[name] = kernel - slope * inputs
+    (found,) = (
+        rows[(rows["model_a"] == "first") & (rows["model_b"] == "second")]
+        .query("layer_a == '1' and layer_b == '1'")
+        .itertuples()
+    )
+    one, other = residuals["first"], residuals["second"]
+    factor = 24 * 21 if unbiased else 23**2
+    assert found.cross == pytest.approx((one * other).sum() / factor, rel=1e-8)
+    assert found.own_a == pytest.approx((one**2).sum() / factor, rel=1e-8)
+    assert found.own_b == pytest.approx((other**2).sum() / factor, rel=1e-8)
+
+
+class Planted(nn.Module):
+    """Gives the features of each image by its number, which stands in its first pixel."""
+
+    def __init__(self, *features: torch.Tensor):
+        super().__init__()
+        self.features, self.last = torch.cat(features, dim=1), nn.Identity()
+
+    def forward(self, pixels):
+        return self.last(self.features[(1e6 * pixels[:, 0, 0, 0]).round().long()])
+
+
+@pytest.mark.parametrize("shared, least, most", [(False, -0.1, 0.1), (True, 0.4, 0.6)])
+def test_deconfounding_takes_the_inputs_away_and_leaves_what_is_shared_beyond_them(shared, least, most):
+    pixels, beyond = normal(256, 48, seed=9).reshape(256, 3, 4, 4), 2 * normal(256, 6, seed=8)
+    pixels[:, 0, 0, 0] = torch.arange(256.0) / 1e6
+    own = [2 * normal(256, 6, seed=seed) for seed in (1, 2)]
+    zoo = {name: Planted(2 * pixels.flatten(1), part, *[beyond] * shared) for name, part in zip("ab", own, strict=True)}
+    loader = [Batch(pixels, torch.arange(256) % 10, torch.arange(256))]
+    rows, _ = hsic_table(zoo, loader, layers=dict.fromkeys("ab", ["last"]))
+    plain, left = (between(cka_table(part), "a", "b")["cka"].item() for part in (rows, deconfounded(rows)))
+    assert plain > most + 0.05 and least < left < most

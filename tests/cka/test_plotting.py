@@ -73,6 +73,21 @@ def test_each_measure_of_all_layers_is_a_square(hsic):
     assert "6 batches of 8 test images, training seed 2" in figure.get_suptitle()
 
 
+def test_what_training_adds_stands_beside_trained_and_untrained(hsic):
+    comparison = tables.cka.compare_at_depth(hsic, ["a", "b"], n_resamples=20)
+    comparison = pd.concat([comparison, comparison.assign(measure="deconfounded", value=comparison["value"] - 0.1)])
+    figure = plotting.cka.beyond_untrained(comparison, dataset="somewhere")
+    plain, taken = figure.axes
+    assert [tick.get_text() for tick in plain.get_yticklabels()] == ["a–a", "a–b", "b–b"]
+    for ax, name in ((plain, "CKA"), (taken, "deconfounded")):
+        rows = comparison[(comparison["measure"] == name) & (comparison["layers"] == "depth")].set_index("what")
+        points = {box.get_label(): box.lines[0].get_xdata().astype(float) for box in ax.containers}
+        np.testing.assert_allclose(points["trained"], rows.loc[["trained"], "value"])
+        np.testing.assert_allclose(points["untrained"], rows.loc[["untrained"], "value"])
+        assert [text.get_text()[:5] for text in ax.texts] == [f"{rows.loc['excess', 'value']:+.2f}"]
+    assert figure.get_suptitle().startswith("somewhere, n = 48 test images, up to 3 training seeds")
+
+
 def test_layers_have_short_names():
     names = ["net.layernorms.1:input", "net.linear_out:input", "net.blocks.3"]
     assert [plotting.cka.layer_label(name) for name in names] == ["state 1", "state, last", "blocks.3"]

@@ -9,20 +9,22 @@ from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from src.tables.cka import (
-    SIDE_A,
-    SIDE_B,
     agreement_with_cka,
+    at_matched_depth,
     between,
     beyond_chance,
     beyond_shuffled,
     by_distance,
     cka_table,
+    compare_at_depth,
     compare_networks,
+    deconfounded,
     match_layers,
     mean_with_others,
     one_seed,
     task_onset,
 )
+from src.tables.cka.hsic import SIDE_A, SIDE_B
 
 
 def hsic_rows(cross, own_a, own_b, model_a="a", model_b="b", n=8, kinds=("trained", "trained"), seeds=(0, 0)):
@@ -220,3 +222,64 @@ def test_agreement_of_measures_is_the_rank_correlation_over_pairs_of_layers():
     full = table.assign(null=table["null"].where(table["index_a"] > 0, 1.0))  # of these nothing can be said
     rest = table[table["index_a"] > 0]
     np.testing.assert_allclose(beyond_chance(full)["value"], beyond_chance(rest)["value"])
+
+
+def of_pairs(value, *, seeds=3, batches=4) -> pd.DataFrame:
+    """HSIC of networks of three and five layers, the same in all layers but the stem (0.9) and minibatches; value: of
+    (model, seed), (model, seed) and the kind."""
+    parts, shape = [], {"a": 3, "b": 5}
+    for kind in ("trained", "untrained"):
+        networks = [(name, seed) for name in "ab" for seed in range(seeds)]
+        for one, other in combinations_with_replacement(networks, 2):
+            m, n = shape[one[0]], shape[other[0]]
+            cross = np.full((batches, m, n), value(one, other, kind))
+            cross[:, 0, 0] = 0.9
+            options = dict(kinds=(kind, kind), seeds=(one[1], other[1]))
+            parts.append(hsic_rows(cross, np.ones((batches, m)), np.ones((batches, n)), one[0], other[0], **options))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_layers_as_deep_as_each_other():
+    table = of_pairs(lambda *_: 0.5, seeds=1)
+    matched = at_matched_depth(table).query("model_a == 'a' and model_b == 'b' and kind_a == 'trained' and batch == 0")
+    assert matched[["index_a", "index_b"]].values.tolist() == [[0, 0], [1, 2], [2, 4]]
+    turned = table.rename(columns={f"index_{s}": f"index_{o}" for s, o in ("ab", "ba")})
+    turned = at_matched_depth(turned).query("model_a == 'a' and model_b == 'b' and kind_a == 'trained' and batch == 0")
+    assert turned[["index_a", "index_b"]].values.tolist() == [[0, 0], [2, 1], [4, 2]]
+
+
+def test_seeds_of_one_architecture_are_alike_beyond_untrained_ones():
+    """Planted: trained seeds agree by .8 within and .5 + x_a + y_b across; untrained ones by .4 and .3."""
+    x, y = np.array([0.0, 0.03, 0.06]), np.array([0.0, 0.01, -0.04])
+
+    def value(one, other, kind):
+        if one[0] == other[0]:
+            return 0.8 if kind == "trained" else 0.4
+        return 0.5 + x[one[1]] + y[other[1]] if kind == "trained" else 0.3
+
+    table = compare_at_depth(of_pairs(value), ["a", "b"], n_resamples=20_000)
+    assert set(table["measure"]) == {"CKA"}
+    found = table[table["layers"] == "depth"].set_index(["pair", "what"])
+    across = 0.5 + x.mean() + y.mean()
+    for key, expected in (
+        (("a–a", "trained"), 0.8), (("a–b", "trained"), across), (("a–b", "untrained"), 0.3),
+        (("a–b", "excess"), across - 0.3), (("b–b", "excess"), 0.4), (("a–b", "seeds alike"), 0.4 - (across - 0.3)),
+    ):  # fmt: skip
+        assert found.loc[key, "value"] == pytest.approx(expected, abs=1e-9), key
+        assert found.loc[key, ["seeds", "n"]].tolist() == [3, 32]
+    # minibatches are all the same, so that seeds alone make the interval: Welch's for the two means of x and y
+    parts = np.array([x.var(ddof=1), y.var(ddof=1)]) / 3
+    half = stats.t.ppf(0.975, parts.sum() ** 2 / (parts**2 / 2).sum()) * np.sqrt(parts.sum())
+    row = found.loc["a–b", "excess"]
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(half, rel=0.05)
+    stem = table[(table["layers"] == "stem") & (table["what"] == "trained")]
+    np.testing.assert_allclose(stem["value"], 0.9)
+
+
+def test_tables_of_older_code_read_as_plain_cka_of_one_random_network():
+    table = compare_at_depth(several_seeds(), ["a", "b"], n_resamples=50)
+    assert set(table["measure"]) == {"CKA"} and "seeds alike" not in set(table["what"])
+    with pytest.raises(ValueError, match="the table has no rows of the inputs"):
+        deconfounded(several_seeds())
+    alone = compare_at_depth(one_seed(several_seeds()).query("batch == 0"), ["a", "b"])
+    assert alone[["low", "high", "p_value"]].isna().all(axis=None)

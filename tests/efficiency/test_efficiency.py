@@ -26,6 +26,7 @@ from src.efficiency import (
     time_all,
     time_blocks,
     time_cold_start,
+    time_in_processes,
     time_inference,
     time_loading,
 )
@@ -262,6 +263,7 @@ def test_all_sweeps_stand_in_one_table_which_gives_the_overview():
     sizes = table.groupby(["sweep", "model", "batch_size"]).size().to_dict()
     assert sizes == {
         ("latency", "slow", 1): 12, ("latency", "quick", 1): 12, ("variants", "slow", 4): 12,
+        ("alone", "slow", 1): 12, ("alone", "quick", 1): 12,
         ("batches", "slow", 1): 3, ("batches", "slow", 4): 3, ("batches", "quick", 1): 3, ("batches", "quick", 4): 3,
     }  # fmt: skip
     single = tables.efficiency.one_image(table)
@@ -419,6 +421,78 @@ def test_ratios_hold_in_spite_of_drift():
         tables.efficiency.time_ratios(pd.concat([timings(a=1), timings(a=1)]))
     with pytest.raises(ValueError, match="not every contender was timed in every repeat"):
         tables.efficiency.time_ratios(pd.concat([timings(a=1), timings(b=1).iloc[:5]]))
+
+
+def in_processes(rng, *, ratio: float, between: float, n_processes: int = 5, n: int = 8) -> pd.DataFrame:
+    """Contenders a and b, whose times are multiplied in each process by a number of their own."""
+    parts = []
+    for process in range(n_processes):
+        for name, ms in (("a", 10), ("b", 10 * ratio)):
+            times = ms * np.exp(rng.normal(0, between) + rng.normal(0, 0.02, n))
+            parts.append(pd.DataFrame(dict(model=name, process=process, repeat=range(n), ms=times)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_the_interval_covers_a_ratio_that_processes_change():
+    """Nominal 95 %; repeats alone, as if of one process, know nothing of it."""
+    rng, covered, repeats_alone = np.random.default_rng(0), 0, 0
+    for trial in range(300):
+        table = in_processes(rng, ratio=1.25, between=0.06)
+        (pair,) = tables.efficiency.time_ratios(table, n_resamples=400, seed=trial).itertuples()
+        low, high = (pair.low, pair.high) if pair.slower == "b" else (1 / pair.high, 1 / pair.low)
+        covered += low <= 1.25 <= high
+        pooled = table.assign(repeat=table["repeat"] + 100 * table["process"]).drop(columns="process")
+        (pair,) = tables.efficiency.time_ratios(pooled, n_resamples=400, seed=trial).itertuples()
+        repeats_alone += pair.slower == "b" and pair.low <= 1.25 <= pair.high
+    assert 0.92 <= covered / 300 <= 0.985 and repeats_alone / 300 < 0.8
+
+
+def test_tables_without_processes_are_of_one():
+    table = timings(a=10, b=12)
+    (old,) = tables.efficiency.time_ratios(table).itertuples()
+    (new,) = tables.efficiency.time_ratios(table.assign(process=3)).itertuples()
+    assert old == new and old.processes == 1
+    with pytest.raises(ValueError, match="not every contender was timed in every repeat"):
+        tables.efficiency.time_ratios(pd.concat([table.assign(process=0), table.query("repeat < 5").assign(process=1)]))
+
+
+def test_the_headline_is_side_by_side_and_leaves_out_what_was_not_timed():
+    paper = pd.DataFrame(dict(model=["a", "b"], macs=[1e6, 5e6]))
+    single = timings(a=10, b=20).assign(threads=2, batch_size=1)
+    batch = timings(a=40, b=160).query("repeat < 6").assign(threads=2, batch_size=8, sweep="batches")
+    batch["images_per_s"] = 8000 / batch["ms"]
+    alone = single.assign(sweep="alone", ms=single["ms"] / 2)
+    old = pd.concat([single.assign(sweep="latency"), batch])
+    whole = tables.efficiency.headline(paper, pd.concat([old, alone])).set_index(["what", "model"])
+    assert whole.loc[("MACs", "b"), "value"] == 5
+    assert whole.loc[("saturation", "b"), "value"] == pytest.approx(20, rel=0.4)  # six repeats of the drift
+    assert whole.loc[("turns over alone", "a"), ["value", "low", "high"]].tolist() == pytest.approx([2, 2, 2])
+    assert set(tables.efficiency.headline(paper, old)["what"]) == {"MACs", "saturation", "latency"}
+    for table, said in ((old, "not timed alone"), (pd.concat([old, alone]), "hollow: alone")):
+        figure = plotting.efficiency.headline(paper, table.assign(dataset="somewhere", device="cpu"))
+        assert said in figure.get_suptitle() and len(figure.axes) == 3
+    plt.close("all")
+
+
+def test_each_fresh_process_times_all_sweeps(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    names = {"mine": "mine.py:build@untrained"}
+    options = dict(variants=["eager"], threads=[1], batch_sizes=[1, 2], n_repeats=2, n_warmup=1)
+    table = time_in_processes(names, Task("pictures", 5, 16), others={}, n_processes=2, progress=False, **options)
+    assert (
+        table.groupby(["process", "sweep"])
+        .size()
+        .unstack()
+        .loc[[0, 1], ["latency", "alone", "variants"]]
+        .eq(2)
+        .all(axis=None)
+    )
+    assert set(table["model"]) == {"mine"} and (table["ms"] > 0).all() and set(table["condition"]) == {"eager"}
+    with pytest.raises(RuntimeError, match="timing mpl failed.*unknown model 'mpl'"):
+        time_in_processes({"mpl": "mpl"}, "fashion_mnist", others={}, n_processes=1, progress=False, **options)
+    with pytest.raises(ValueError, match="n_processes must be at least 1, not 0"):
+        time_in_processes(names, "fashion_mnist", others={}, n_processes=0, **options)
 
 
 def test_speed_ups_are_ratios_to_the_base():

@@ -90,6 +90,13 @@ def test_models_that_cannot_be_told_apart_share_a_rank():
     assert as_text(summarise(rows("accuracy", {}), MODELS)).empty
 
 
+def test_no_rank_where_neither_way_is_better():
+    summary = summarise(rows("similarity", {("mlp", 0): 0.9, ("cnn", 0): 0.1}), MODELS)
+    assert summary["rank"].isna().all() and AXES["similarity"].better == 0
+    assert as_text(summary).loc["CKA with the other architectures", "mlp"] == "0.9 [0.8, 1]"
+    assert sentences(summary, ["MLP", "CNN"]) == ["CKA with the other architectures: from end to end 0.8."]
+
+
 def test_missing_tables_are_named_and_the_rest_is_there(tmp_path):
     table, facts = load_table(TABLES, "06_efficiency", "timings"), load_facts(TABLES, "06_efficiency", "timings")
     save_table(table, tmp_path, "06_efficiency", "timings", parameters={}, provenance=facts["provenance"])
@@ -122,7 +129,8 @@ def test_figures_show_every_model_and_its_rank(whole):
         part = summary[summary["axis"] == name]
         plotting.profile.profile_axis(part, ax)
         assert [tick.get_text() for tick in ax.get_yticklabels()] == ["MLP", "CNN", "ViT"]
-        assert [text.get_text() for text in ax.texts] == [str(rank) for rank in part["rank"]]
+        ranks = [f"{rank:g}" for rank in part["rank"]] if AXES[name].better else [""] * len(part)
+        assert [text.get_text() for text in ax.texts] == ranks
         points = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in "so^"]
         np.testing.assert_allclose(points, AXES[name].scale * part["value"])
         plt.close()

@@ -1,0 +1,141 @@
+"""Agreement of architectures at matched depth, beyond untrained networks, over images and seeds."""
+
+from collections.abc import Sequence
+from itertools import combinations, combinations_with_replacement
+
+import numpy as np
+import pandas as pd
+
+from src.tables.cka.hsic import EXAMPLE, NETWORK_A, NETWORK_B, deconfounded, estimates  # noqa: F401 -- of docstrings
+from src.tables.statistics import interval_over_seeds
+
+Contrast = dict[tuple[str, str, str], float]  # (model, other, kind) -> what their mean is multiplied by
+
+
+def at_matched_depth(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of two layers as deep as each other: each layer of the network of fewer with the nearest of the other.
+
+    table: any with the columns SIDE_A and SIDE_B, all layers of each pair of networks.  The first layers, stem or patch
+    embedding, meet each other only: index_a and index_b are 0 there.  Where two are as near the later one is taken.
+
+    >>> rows = [EXAMPLE | dict(index_a=i, index_b=j, batch=0, cross=0.5) for i in range(3) for j in range(5)]
+    >>> at_matched_depth(pd.DataFrame(rows))[["index_a", "index_b"]].values.tolist()
+    [[0, 0], [1, 2], [2, 4]]
+    """
+    index = table[["index_a", "index_b"]]
+    last = table.groupby([*NETWORK_A, *NETWORK_B], sort=False)[["index_a", "index_b"]].transform("max").to_numpy()
+    order = last.argsort(axis=1, kind="stable")  # the network of fewer layers first
+    (i, j), (m, n) = (np.take_along_axis(values, order, 1).T for values in (index.to_numpy(), last))
+    return table[j == (2 * i * n + m) // np.maximum(2 * m, 1)]
+
+
+def compare_at_depth(
+    hsic: pd.DataFrame, models: Sequence[str], *, n_resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Mean CKA at matched depth of every two architectures and of the seeds of each, and what training adds to it.
+
+    hsic: of `cka.hsic_table`.  Columns: measure ("CKA", and "deconfounded" where the table has the inputs), layers
+    ("depth": all but the first, or "stem": the first of each), pair, what ("trained", "untrained", "excess" of trained
+    over untrained networks of the same architectures and layers, "seeds alike" (excess of the seeds of one, the mean of
+    both architectures, less that of the pair), or "less " and an earlier pair: of their excesses), value, low, high,
+    p_value, seeds (the fewest of a kind), n (images).  Intervals: bootstrap over minibatches, the same for all, and
+    the jackknife over networks of one architecture, as `interval_over_seeds` joins them; of one seed: minibatches only,
+    and NaN for fewer than 2.  Where a table has no untrained networks, or one of each, what needs more is left out.
+
+    >>> layers = dict(index_a=[0, 0, 1, 1], index_b=[0, 1, 0, 1], cross=[0.3, 0, 0, 0.5])
+    >>> table = compare_at_depth(pd.DataFrame(EXAMPLE | layers | dict(batch=0)), ["mlp", "cnn"])
+    >>> table[["layers", "what", "value"]].values.tolist()
+    [['depth', 'trained', 0.5], ['stem', 'trained', 0.3]]
+    """
+    kinds = (hsic["kind_a"] == hsic["kind_b"]) & hsic["kind_a"].isin(["trained", "untrained"])
+    other = (hsic[NETWORK_A].to_numpy() != hsic[NETWORK_B].to_numpy()).any(axis=1)
+    chosen = kinds & other & hsic["model_a"].isin(models) & hsic["model_b"].isin(models)
+    measured = {"CKA": hsic}
+    if "inputs" in set(hsic["kind_b"]):
+        measured["deconfounded"] = hsic[chosen | (hsic["kind_b"] == "inputs")]
+    parts = []
+    for measure, rows in measured.items():
+        rows = at_matched_depth(deconfounded(rows) if measure == "deconfounded" else rows[chosen])
+        for layers in ("depth", "stem"):
+            part = rows[(rows[["index_a", "index_b"]].max(axis=1) == 0) == (layers == "stem")]
+            part = _compared(part, models, n_resamples=n_resamples, level=level, seed=seed)
+            parts.append(part.assign(measure=measure, layers=layers))
+    columns = ["measure", "layers", "pair", "what", "value", "low", "high", "p_value", "seeds", "n"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _compared(rows: pd.DataFrame, models: Sequence[str], *, n_resamples: int, level: float, seed: int) -> pd.DataFrame:
+    pairs, cka, drawn, n = estimates(rows, n_resamples, seed)
+    if rows["batch"].nunique() < 2:
+        drawn = np.full_like(drawn, np.nan)
+    values = pd.DataFrame(np.vstack([cka, drawn]).T).groupby([pairs[name] for name in (*NETWORK_A, *NETWORK_B)]).mean()
+    networks = values.index.to_frame(index=False)
+    found = []
+    for pair, what, contrast in _contrasts(networks, models):
+        value, *draws = _of(contrast, networks, values.to_numpy())
+        added, fewest = _jackknifed(contrast, networks, values[[0]].to_numpy())
+        ends = interval_over_seeds(value, np.array(draws), added, level=level, seed=seed)
+        found.append((pair, what, value, *ends, fewest, n))
+    return pd.DataFrame(found, columns=["pair", "what", "value", "low", "high", "p_value", "seeds", "n"])
+
+
+def _contrasts(networks: pd.DataFrame, models: Sequence[str]) -> list[tuple[str, str, Contrast]]:
+    """(pair, what, contrast) of all that the networks allow."""
+    sides = (networks["model_a"], networks["model_b"], networks["kind_a"])
+    there, found, excess = {(*sorted(two), kind) for *two, kind in zip(*sides, strict=True)}, [], {}
+    for a, b in combinations_with_replacement(models, 2):
+        keys = {kind: (*sorted((a, b)), kind) for kind in ("trained", "untrained")}
+        keys = {kind: key for kind, key in keys.items() if key in there}
+        found += [(f"{a}–{b}", kind, {key: 1.0}) for kind, key in keys.items()]
+        if len(keys) == 2:
+            excess[a, b] = {keys["trained"]: 1.0, keys["untrained"]: -1.0}
+            found.append((f"{a}–{b}", "excess", excess[a, b]))
+    across = [pair for pair in excess if pair[0] != pair[1]]
+    for a, b in across:
+        if (a, a) in excess and (b, b) in excess:
+            found.append(
+                (f"{a}–{b}", "seeds alike", _sum((0.5, excess[a, a]), (0.5, excess[b, b]), (-1, excess[a, b])))
+            )
+    for one, other in combinations(across, 2):
+        contrast = _sum((1, excess[other]), (-1, excess[one]))
+        found.append(("–".join(other), f"less {'–'.join(one)}", contrast))
+    return found
+
+
+def _sum(*parts: tuple[float, Contrast]) -> Contrast:
+    total = {}
+    for factor, contrast in parts:
+        for key, value in contrast.items():
+            total[key] = total.get(key, 0.0) + factor * value
+    return total
+
+
+def _of(contrast: Contrast, networks: pd.DataFrame, values: np.ndarray) -> np.ndarray:
+    """The contrast of means over pairs of networks; values: [pairs, …]; NaN where a pair of models has none."""
+    total = np.zeros(values.shape[1])
+    names = networks[["model_a", "model_b"]].to_numpy()
+    for (a, b, kind), factor in contrast.items():
+        own = ((names == [a, b]).all(1) | (names == [b, a]).all(1)) & (networks["kind_a"] == kind).to_numpy()
+        total += factor * (values[own].mean(axis=0) if own.any() else np.nan)
+    return total
+
+
+def _jackknifed(
+    contrast: Contrast, networks: pd.DataFrame, values: np.ndarray
+) -> tuple[list[tuple[float, float]], int]:
+    """What seeds add to the variance of a contrast, by leaving out each network (Efron & Stein 1981); fewest seeds."""
+    added, counts = [], []
+    for model, kind in dict.fromkeys((name, kind) for *two, kind in contrast for name in two):
+        of_kind = networks["kind_a"] == kind
+        sides = [((networks[f"model_{s}"] == model) & of_kind, networks[f"seed_{s}"]) for s in "ab"]
+        seeds = sorted({number for own, numbers in sides for number in numbers[own]})
+        counts.append(len(seeds))
+        left = []
+        for number in seeds:
+            out = sum((own & (numbers == number)).to_numpy() for own, numbers in sides) > 0
+            left.append(_of(contrast, networks[~out], values[~out])[0])
+        k = len(left)
+        if k > 1 and np.isfinite(left).all():
+            variance = (k - 1) * np.var(left)
+            added.append((variance, variance**2 / (k - 1)))
+    return added, min(counts)

@@ -1,0 +1,77 @@
+"""Agreement of whole networks: means of CKA over pairs of layers, and their differences."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from src.tables.cka.hsic import EXAMPLE, between, estimates  # noqa: F401 -- EXAMPLE is of the docstrings
+from src.tables.statistics import percentile_interval
+
+
+def compare_networks(
+    hsic: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, n_resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Mean CKA over all layers of each pair of trained networks, and differences between pairs of networks.
+
+    The same minibatches are drawn for all, so that differences are paired.  Columns: pair; other: "" for the mean
+    itself, or what is subtracted from it, an earlier pair or "untrained", the same two networks with random weights
+    where the table has them; value, low, high.
+
+    >>> compare_networks(pd.DataFrame(EXAMPLE), [("mlp", "cnn")]).round(2).values.tolist()
+    [['mlp–cnn', '', 0.4, 0.3, 0.5]]
+    """
+    table, cka, drawn, _ = estimates(hsic, n_resamples, seed)
+
+    def mean(a: str, b: str, kind: str) -> np.ndarray:
+        chosen = between(table, a, b, kinds=(kind, kind)).index
+        return np.append(np.nanmean(drawn[:, chosen], axis=1), np.nanmean(cka[chosen]))
+
+    untrained = set(table.loc[table["kind_a"] == "untrained", "model_a"])
+    rows, means = [], {}
+    for a, b in pairs:
+        name, own = f"{a}–{b}", mean(a, b, "trained")
+        others = {"": 0 * own} | means
+        if {a, b} <= untrained:
+            others["untrained"] = mean(a, b, "untrained")
+        for other, subtracted in others.items():
+            *draws, value = own - subtracted
+            rows.append((name, other, value, *percentile_interval(np.array(draws), level=level)))
+        means[name] = own
+    return pd.DataFrame(rows, columns=["pair", "other", "value", "low", "high"])
+
+
+def drawn_mean(hsic: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0) -> tuple[float, np.ndarray]:
+    """Mean CKA over all pairs of layers in the table, and that of minibatches drawn anew, [n_resamples].
+
+    One seed draws the same minibatches for tables that have the same, so that differences of two are paired.
+
+    >>> value, drawn = drawn_mean(pd.DataFrame(EXAMPLE), n_resamples=2)
+    >>> round(value, 2), drawn.shape
+    (0.4, (2,))
+    """
+    _, cka, drawn, _ = estimates(hsic, n_resamples, seed)
+    return float(np.nanmean(cka)), np.nanmean(drawn, axis=1)
+
+
+def mean_with_others(
+    hsic: pd.DataFrame, models: Sequence[str], *, n_resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """How alike a trained network is to those of other names: mean CKA over all pairs of layers with each, then over
+    them.  Columns: model, model_seed, value, low, high (bootstrap over minibatches), n (images).
+
+    >>> mean_with_others(pd.DataFrame(EXAMPLE), ["mlp", "cnn"])[["model", "value", "n"]].round(3).values.tolist()
+    [['mlp', 0.4, 128], ['cnn', 0.4, 128]]
+    """
+    table, cka, drawn, n = estimates(hsic, n_resamples, seed)
+    names, kinds, seeds = (table[[f"{what}_a", f"{what}_b"]].to_numpy() for what in ("model", "kind", "seed"))
+    among = np.isin(names, list(models)).all(1) & (kinds == "trained").all(1) & (names[:, 0] != names[:, 1])
+    rows = []
+    for model in models:
+        for model_seed in sorted({int(s) for s in seeds[among][names[among] == model]}):
+            own = among & ((names == model) & (seeds == model_seed)).any(1)
+            other = np.where(names[own, 0] == model, names[own, 1], names[own, 0])
+            shares = np.array([1 / (other == name).sum() for name in other]) / len(set(other))
+            low, high = percentile_interval(drawn[:, own] @ shares, level=level)
+            rows.append((model, model_seed, cka[own] @ shares, low, high, n))
+    return pd.DataFrame(rows, columns=["model", "model_seed", "value", "low", "high", "n"])
