@@ -7,6 +7,7 @@ Sentences stand between the two marks in README.md and are replaced whole, so th
 
 import re
 from collections.abc import Callable
+from itertools import combinations
 
 import pandas as pd
 from PIL import Image
@@ -94,12 +95,20 @@ def texture_shape_sentence() -> str:
 
 
 def cka_sentence() -> str:
-    pairs = [("mlp", "cnn"), ("mlp", "vit"), ("cnn", "vit")]
-    means = tables.cka.compare_networks(load_table(TABLES, "04a_cka", "hsic"), pairs)
-    means = means[means["other"] == ""].sort_values("value", ascending=False)
-    names = {"–".join(pair): f"{label(pair[0])} and {label(pair[1])}" for pair in pairs}
-    parts = [f"{names[row.pair]} {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in means.itertuples()]
-    return f"Mean unbiased linear CKA over all pairs of layers: {listed(parts)}."
+    table = tables.cka.compare_at_depth(load_table(TABLES, "04a_cka", "hsic"), MODELS)
+    table = table[(table["measure"] == "CKA") & (table["layers"] == "depth")].set_index(["pair", "what"])
+    names = {"–".join(pair): f"{label(pair[0])} and {label(pair[1])}" for pair in combinations(MODELS, 2)}
+    ordered = sorted(names, key=lambda pair: -table.loc[(pair, "trained"), "value"])
+    parts = [f"{names[pair]} {shown_similarity(table.loc[(pair, 'trained')])}" for pair in ordered]
+    before = [f"{table.loc[(pair, 'untrained'), 'value']:.2f}" for pair in ordered]
+    return (
+        f"Unbiased linear CKA of layers at matched depth: {listed(parts)}. The same networks untrained agree by "
+        f"{listed(before)}."
+    )
+
+
+def shown_similarity(row: pd.Series) -> str:
+    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 
 
 def calibration_sentence() -> str:
