@@ -10,7 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
-from src.tables.attacks import LINF_GRID, TRANSFER_STEPS, breaking_radius, cumulative, summarise_transfer
+from src.tables.attacks import (
+    LINF_GRID,
+    TRANSFER_STEPS,
+    breaking_radius,
+    cumulative,
+    describe_budget,
+    ranks,
+    summarise_transfer,
+)
 from src.tables.statistics import accuracy, first_seed
 
 SCALE = {"Linf": (255, "radius, Linf (1/255)"), "L2": (1, "radius, L2 (pixels of [0, 1])")}
@@ -58,6 +66,30 @@ def radii(table: pd.DataFrame, *, pgd_steps: int, masked: Iterable[str] = ()) ->
     axes[0].legend()
     robust_accuracy(_accuracy(table[table["condition"] == "pgd L2"]), axes[1], norm="L2", masked=masked)
     axes[1].set(title=f"PGD-{pgd_steps}", ylabel="accuracy (%)")
+    return figure
+
+
+def ensemble(worst: pd.DataFrame) -> Figure:
+    """Accuracy under the worst of all attacks along the radius, and the ranks of each model's first training seed.
+
+    worst: of `attacks.measure_worst_cases` or `tables.attacks.stored_worst_case`.
+    """
+    n, ranked = worst["sample_id"].nunique(), ranks(worst)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.8), width_ratios=(3, 2))
+    robust_accuracy(_accuracy(worst), left)
+    left.set(title="worst of all attacks", ylabel="accuracy (%)")
+    left.legend()
+    models = list(worst["model"].unique())
+    for i, model in enumerate(models):
+        rows = ranked[ranked["model"] == model]
+        style = dict(model_style(model), markersize=4, linewidth=1)
+        right.plot(rows["eps_255"], rows["rank"] + 0.08 * (i - (len(models) - 1) / 2), **style)
+    right.set(title="rank (McNemar, Holm; ties share one)", xlabel=SCALE["Linf"][1], yticks=range(1, len(models) + 1))
+    right.invert_yaxis()
+    for ax in (left, right):
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(ranked["eps_255"].unique(), [f"{eps:g}" for eps in ranked["eps_255"].unique()])
+    figure.supxlabel(f"n = {n:,} test images; {describe_budget(worst)}", fontsize=7)
     return figure
 
 

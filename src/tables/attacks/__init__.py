@@ -1,7 +1,8 @@
-"""Numbers from the tables of `src.attacks`: curves, breaking radii, transfer, comparisons and the audit; no torch."""
+"""Numbers from the tables of `src.attacks`: curves, the ensemble, transfer, comparisons and the audit; no torch."""
 
 from src.tables.attacks.audit import AUDIT_STEPS, judge_audit, masked_models
 from src.tables.attacks.curves import (
+    ENSEMBLE_255,
     FGSM_GRID,
     L2_GRID,
     LINF_GRID,
@@ -12,22 +13,29 @@ from src.tables.attacks.curves import (
     less_printed,
     stored_curves,
 )
+from src.tables.attacks.ensemble import BUDGETS, budget_of, describe_budget, ranks, stored_worst_case
 from src.tables.attacks.transfer import TRANSFER_STEPS, summarise_transfer
 
 __all__ = [
     "AUDIT_STEPS",
+    "BUDGETS",
+    "ENSEMBLE_255",
     "FGSM_GRID",
     "L2_GRID",
     "LINF_GRID",
     "PGD_GRID",
     "TRANSFER_STEPS",
     "breaking_radius",
+    "budget_of",
     "compare_models",
     "cumulative",
+    "describe_budget",
     "judge_audit",
     "less_printed",
     "masked_models",
+    "ranks",
     "stored_curves",
+    "stored_worst_case",
     "summarise_transfer",
 ]
 

@@ -14,6 +14,7 @@ from src.tables.statistics import accuracy, paired_test, with_holm
 FGSM_GRID = tuple(np.linspace(0, 0.25, 21).round(6).tolist())
 PGD_GRID = tuple(np.linspace(0, 0.0229, 12).round(6).tolist())
 LINF_GRID = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
+ENSEMBLE_255 = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # radii of the ensemble, in 1/255
 L2_GRID = (0.0, 0.25, 0.5, 1.0)
 
 
