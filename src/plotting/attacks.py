@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from src import tables
 from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
 from src.tables.attacks import (
     LINF_GRID,
@@ -22,6 +23,7 @@ from src.tables.attacks import (
 from src.tables.statistics import accuracy, first_seed
 
 SCALE = {"Linf": (255, "radius, Linf (1/255)"), "L2": (1, "radius, L2 (pixels of [0, 1])")}
+TRANSFER_NAMES = {"fgsm": "FGSM", "pgd": f"PGD-{TRANSFER_STEPS}", "mi_fgsm": f"MI-FGSM-{TRANSFER_STEPS}"}
 BY = ["model", "model_seed", "eps"]
 
 
@@ -102,14 +104,52 @@ def transfer(predictions: pd.DataFrame) -> Figure:
     models, attacks = list(table["source"].unique()), list(table["attack"].unique())
     width = PAGE_WIDTH / len(attacks)
     figure, axes = plt.subplots(1, len(attacks), figsize=(PAGE_WIDTH, width + 0.4), sharey=True, squeeze=False)
-    names = {"fgsm": "FGSM", "pgd": f"PGD-{TRANSFER_STEPS}", "mi_fgsm": f"MI-FGSM-{TRANSFER_STEPS}"}
     for ax, attack in zip(axes[0], attacks, strict=True):
         part = table[table["attack"] == attack]
         transfer_heatmap(part, ax, models=models)
         ax.set(
-            title=f"{names[attack]}, {255 * part['eps'].iloc[0]:g}/255",
+            title=f"{TRANSFER_NAMES[attack]}, {255 * part['eps'].iloc[0]:g}/255",
             ylabel="" if attack != attacks[0] else "made on",
         )
+    return figure
+
+
+def transfer_excess(predictions: pd.DataFrame) -> Figure:
+    """What examples made on one network do to another beyond random signs, pair by pair, a panel for each attack.
+
+    predictions: of `attacks.transfer_predictions` or `tables.attacks.stored_transfer`.  Diamonds: the targets of the
+    additive model, for three networks and more.
+    """
+    pairs, fitted = tables.attacks.transfer_excess(predictions), tables.attacks.additive_transfer(predictions)
+    if pairs.empty:
+        figure = plt.figure(figsize=(PAGE_WIDTH, 0.6))
+        figure.supxlabel("no image is right for all networks", fontsize=7)
+        return figure
+    attacks = list(pairs["attack"].unique())
+    n_rows = (pairs["attack"] == attacks[0]).sum() + predictions["target"].nunique() * (not fitted.empty)
+    size = (PAGE_WIDTH, 0.8 + 0.17 * n_rows)
+    figure, axes = plt.subplots(1, len(attacks), figsize=size, sharey=True, squeeze=False)
+    for ax, attack in zip(axes[0], attacks, strict=True):
+        rows = pairs[pairs["attack"] == attack].assign(model=lambda of: of["target"], marker="o")
+        if not fitted.empty:
+            targets = fitted[(fitted["attack"] == attack) & (fitted["role"] == "target")]
+            rows = pd.concat([rows, targets.assign(source="average source", target=targets["model"], marker="D")])
+        for y, row in enumerate(rows.itertuples()):
+            look = dict(color=model_style(row.model)["color"], marker=row.marker, markersize=3)
+            ax.plot([100 * row.low, 100 * row.high], [y, y], color=look["color"], linewidth=1)
+            ax.plot(100 * row.excess, y, **look)
+        names = [
+            f"{model_style(a)['label']} → {model_style(b)['label']}"
+            for a, b in zip(rows["source"], rows["target"], strict=True)
+        ]
+        ax.set_yticks(range(len(rows)), names)
+        ax.axvline(0, color="0.6", linewidth=0.7, zorder=0)
+        ax.set(
+            title=f"{TRANSFER_NAMES[attack]}, {255 * rows['eps'].iloc[0]:g}/255", xlabel="points beyond random signs"
+        )
+    axes[0, 0].invert_yaxis()
+    n = int(pairs["n"].iloc[0])
+    figure.supxlabel(f"n = {n:,} images that all networks get right; 95 % bootstrap over images", fontsize=7)
     return figure
 
 

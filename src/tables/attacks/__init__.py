@@ -14,7 +14,14 @@ from src.tables.attacks.curves import (
     stored_curves,
 )
 from src.tables.attacks.ensemble import BUDGETS, budget_of, describe_budget, ranks, stored_worst_case
-from src.tables.attacks.transfer import TRANSFER_STEPS, summarise_transfer
+from src.tables.attacks.transfer import (
+    NOISE,
+    TRANSFER_STEPS,
+    additive_transfer,
+    stored_transfer,
+    summarise_transfer,
+    transfer_excess,
+)
 
 __all__ = [
     "AUDIT_STEPS",
@@ -23,8 +30,10 @@ __all__ = [
     "FGSM_GRID",
     "L2_GRID",
     "LINF_GRID",
+    "NOISE",
     "PGD_GRID",
     "TRANSFER_STEPS",
+    "additive_transfer",
     "breaking_radius",
     "budget_of",
     "compare_models",
@@ -36,7 +45,9 @@ __all__ = [
     "ranks",
     "stored_curves",
     "stored_worst_case",
+    "stored_transfer",
     "summarise_transfer",
+    "transfer_excess",
 ]
 
 
