@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from src.attacks.audit import CONDITIONS, audit_predictions
+from src.attacks.audit import AUDIT_RADII, CONDITIONS, audit_predictions
 from src.attacks.curves import attack_curve
 from src.attacks.ensemble import worst_case
 from src.attacks.norms import check_255
@@ -90,10 +90,10 @@ def measure_transfer(
 def measure_audits(
     zoo: Mapping, loader: Iterable, *, queries: int, seed: int = 0, progress: bool = True
 ) -> pd.DataFrame:
-    """`audit_predictions` of each model's first seed; columns model and model_seed too."""
+    """`audit_predictions` of each model's first seed at AUDIT_RADII; columns model and model_seed too."""
     first = first_seeds(zoo)
     batches = as_batches(loader, again=True, device=device_of(*first.values()))
-    options = dict(queries=queries, seed=seed)
+    options = dict(eps=AUDIT_RADII, queries=queries, seed=seed)
     with bar("audit", batches, progress, times=CONDITIONS * len(first)) as shown:
         return pd.concat(
             audit_predictions(model, batches, progress=shown, **options).assign(model=name, model_seed=model_seed)

@@ -1,6 +1,6 @@
 """Numbers from the tables of `src.attacks`: curves, the ensemble, transfer, comparisons and the audit; no torch."""
 
-from src.tables.attacks.audit import AUDIT_STEPS, judge_audit, masked_models
+from src.tables.attacks.audit import AUDIT_STEPS, blunt_square, judge_audit, judge_drawn, masked_models
 from src.tables.attacks.curves import (
     ENSEMBLE_255,
     FGSM_GRID,
@@ -34,12 +34,14 @@ __all__ = [
     "PGD_GRID",
     "TRANSFER_STEPS",
     "additive_transfer",
+    "blunt_square",
     "breaking_radius",
     "budget_of",
     "compare_models",
     "cumulative",
     "describe_budget",
     "judge_audit",
+    "judge_drawn",
     "less_printed",
     "masked_models",
     "ranks",

@@ -7,9 +7,13 @@ import pandas as pd
 from statsmodels.stats.contingency_tables import Table2x2
 from statsmodels.stats.weightstats import DescrStatsW
 
-from src.tables.statistics import wilson_interval
+from src.tables.statistics import first_seed, wilson_interval
 
 AUDIT_STEPS = (5, 10, 40)  # of PGD
+DRAWN_TOLERANCE = 0.05  # share of the images that the ensemble breaks and the drawn attack does not
+DRAWN = "the drawn attack agrees with the ensemble"
+ONCE = ("clean", "large", "zero", "again")  # conditions that belong to no radius of the audit
+AT_EACH_RADIUS = ("more steps are never worse", "one step never beats many")
 SEVERAL = 3.0  # times the odds of noise to break an image, which a gradient must reach
 
 
@@ -24,6 +28,8 @@ def judge_audit(table: pd.DataFrame, *, tolerance: float = 0.01) -> pd.DataFrame
     others are shares of the images, left at a large radius or, image by image, gained where none should be; they fail
     when their whole interval lies above `tolerance`.  For L2 that with Square is left out.  "Two passes agree" has to
     hold exactly, or the model is random and its gradients are noise; older tables, without "again", lack it.
+    Of several radii, "more steps" and "one step" tell of the one at which they fail most, as nothing saturates at small
+    ones; the others of the largest.  Square is a check only where it breaks something: see `blunt_square`.
     Sources: Athalye, Carlini & Wagner 2018, section 3.1; Carlini et al. 2019, section 5.
 
     >>> conditions = [("zero", 30), ("clean", 30), ("noise", 30), ("fgsm", 9), ("pgd5", 2), ("pgd10", 2), ("pgd40", 1)]
@@ -39,6 +45,17 @@ def judge_audit(table: pd.DataFrame, *, tolerance: float = 0.01) -> pd.DataFrame
 
 
 def _judge(table: pd.DataFrame, tolerance: float) -> pd.DataFrame:
+    """The checks of one model at the largest radius, those of AT_EACH_RADIUS at the one where they fail most."""
+    radii = sorted(table.loc[~table["condition"].isin(ONCE), "eps"].unique())
+    reports = [_judge_at(table[table["condition"].isin(ONCE) | (table["eps"] == eps)], tolerance) for eps in radii]
+    report = reports[-1].copy()
+    for i in report.index[report["check"].isin(AT_EACH_RADIUS)]:
+        worst = max(reversed(reports), key=lambda other: other.loc[i, "low"])
+        report.loc[i] = worst.loc[i]
+    return report
+
+
+def _judge_at(table: pd.DataFrame, tolerance: float) -> pd.DataFrame:
     holds = table.pivot(index="sample_id", columns="condition", values="holds")
     percent = {condition: f"{share:.1%}" for condition, share in holds.mean().items()}
     eps, queries = table.groupby("condition")["eps"].first(), table["queries"].iloc[0]
@@ -61,7 +78,7 @@ def _judge(table: pd.DataFrame, tolerance: float) -> pd.DataFrame:
         ),
         ("noise is far weaker than a gradient", *odds, f"{noise} [{odds[1]:.2g}, {odds[2]:.2g}]"),
     ]
-    if "square" in holds:
+    if "square" in holds and (holds["clean"] & ~holds["square"]).any():
         numbers = f"Square ({queries} queries) {percent['square']}, PGD {percent[best]}"
         rows.append(("black box never beats white box", *_gain(holds[best], holds["square"]), numbers))
     if "again" in holds:
@@ -95,7 +112,54 @@ def _odds_ratio(a: pd.Series, b: pd.Series) -> tuple[float, float, float]:
     return (odds.oddsratio, *odds.oddsratio_confint())
 
 
-def masked_models(audit: pd.DataFrame) -> list[str]:
-    """Models of a stored audit that fail a check, whose curves are not to be believed."""
+def blunt_square(audit: pd.DataFrame) -> pd.Series:
+    """Queries of Square by model, where they broke no image: too few to check anything with."""
+    square = audit[audit["condition"] == "square"].merge(
+        audit.loc[audit["condition"] == "clean", ["model", "sample_id", "holds"]],
+        on=["model", "sample_id"],
+        suffixes=("", "_clean"),
+    )
+    broke = (square["holds_clean"] & ~square["holds"]).groupby(square["model"]).any()
+    return square.groupby("model")["queries"].first()[~broke]
+
+
+def judge_drawn(
+    curves: pd.DataFrame, worst: pd.DataFrame, *, condition: str = "pgd", tolerance: float = DRAWN_TOLERANCE
+) -> pd.DataFrame:
+    """Whether the drawn attack agrees with the ensemble at every radius that both have: a row for each model.
+
+    curves, worst: of `attacks.measure_curves` and `attacks.measure_worst_cases`, of which each model's first seed and
+    the images that both hold count.  condition: of the curve that is drawn.
+    The effect is the share of the images that the ensemble breaks and the drawn attack does not, with Wilson's interval
+    (95 %), at the radius where it is surely largest; it fails where the whole interval lies above `tolerance`.
+    Columns as of `judge_audit`.  A model without a radius and an image in common has no row.
+    """
+    keys = ["model", "model_seed", "sample_id", "eps"]
+    drawn, theirs = (
+        first_seed(table)[[*keys, "label_rank"]].round({"eps": 6})
+        for table in (curves[curves["condition"] == condition], worst)
+    )
+    both = drawn[drawn["eps"] > 0].merge(theirs, on=keys, suffixes=("", "_worst"))
+    both = both.assign(keeps=both["label_rank"] < 1, holds=both["label_rank_worst"] < 1)
+    rows = []
+    for (model, eps), part in both.groupby(["model", "eps"], sort=False):
+        effect, low, high = _share(part["keeps"] & ~part["holds"])
+        shares = f"{condition} {part['keeps'].mean():.1%}, ensemble {part['holds'].mean():.1%}"
+        rows.append((model, effect, low, high, f"{shares} at {255 * eps:.3g}/255, n = {len(part)}", eps))
+    table = pd.DataFrame(rows, columns=["model", "effect", "low", "high", "numbers", "eps"])
+    table = table.sort_values("low", ascending=False, kind="stable").drop_duplicates("model")
+    table = table.assign(check=DRAWN, passed=table["low"] <= tolerance, norm="Linf").sort_index(ignore_index=True)
+    return table[["check", "passed", "effect", "low", "high", "numbers", "eps", "norm", "model"]]
+
+
+def masked_models(
+    audit: pd.DataFrame, curves: pd.DataFrame | None = None, worst: pd.DataFrame | None = None
+) -> list[str]:
+    """Models that fail a check of a stored audit, or of `judge_drawn` where curves and worst are given.
+
+    Their drawn curves are not to be believed.
+    """
     checks = judge_audit(audit)
-    return checks.loc[~checks["passed"], "model"].unique().tolist()
+    if curves is not None and worst is not None:
+        checks = pd.concat([checks, judge_drawn(curves, worst)])
+    return checks.loc[~checks["passed"].astype(bool), "model"].unique().tolist()
