@@ -37,22 +37,32 @@ def curves(
     `load_published("adversarial")`, whose curves of this data set are drawn hollow.
     """
     (dataset,), n = table["dataset"].unique(), table["sample_id"].nunique()
-    figure, axes = plt.subplots(2, 2, figsize=(PAGE_WIDTH, 4.8), sharey=True)
-    for row, (attack, top_5) in enumerate((("fgsm", "fgsm"), ("pgd", "pgd top-5"))):
-        for ax, condition, k in ((axes[row, 0], attack, 1), (axes[row, 1], top_5, 5)):
-            raw = table[table["condition"] == condition]
-            robust_accuracy(_accuracy(raw, k=k), ax, masked=masked)
-            if attack == "fgsm":
-                robust_accuracy(_accuracy(cumulative(raw, k=k), k=k), ax, alpha=0.3)
-            if published is not None:
-                rows = published[(published["dataset"] == dataset) & (published["condition"] == attack)]
-                published_curves(rows, ax, column="accuracy" if k == 1 else "top5_accuracy")
-            name = "FGSM" if attack == "fgsm" else f"PGD-{pgd_steps}"
-            ax.set(title=f"{name}, top-{k}", ylabel="accuracy (%)" if k == 1 else "")
+    panels = {"fgsm": ("FGSM", 1), "fgsm top-5": ("FGSM", 5), "pgd cold": (f"PGD-{pgd_steps}, cold", 1)}
+    panels |= {"pgd": (f"PGD-{pgd_steps}, warm-started", 1), "pgd top-5": (f"PGD-{pgd_steps}, warm-started", 5)}
+    panels = {name: what for name, what in panels.items() if name.split(" top")[0] in set(table["condition"])}
+    beside = {"fgsm", "fgsm top-5", "pgd cold" if "pgd cold" in panels else "pgd", "pgd top-5"}  # of the report's
+    columns = -(-len(panels) // 2)
+    figure, axes = plt.subplots(2, columns, figsize=(PAGE_WIDTH, 4.8), sharey=True)
+    for ax, (panel, (name, k)) in zip(axes.flat, panels.items(), strict=False):
+        raw = table[table["condition"] == ("fgsm" if name == "FGSM" else panel)]
+        robust_accuracy(_accuracy(raw, k=k), ax, masked=masked)
+        if name == "FGSM":
+            robust_accuracy(_accuracy(cumulative(raw, k=k), k=k), ax, alpha=0.3)
+        if published is not None and panel in beside:
+            theirs = published["condition"] == ("fgsm" if name == "FGSM" else "pgd")
+            rows = published[(published["dataset"] == dataset) & theirs]
+            published_curves(rows, ax, column="accuracy" if k == 1 else "top5_accuracy")
+        ax.set(title=f"{name}, top-{k}", ylabel="accuracy (%)" if ax in axes[:, 0] else "")
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
     handles, labels = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=4, loc="outside upper center")
-    report = "" if published is None else "; hollow: the 2023 report's networks, PGD-5, 10,000 images"
-    figure.supxlabel(f"{dataset}, n = {n:,} test images; pale: worst over all smaller radii{report}", fontsize=7)
+    few = "; top-5 of ten classes says little" if table["label"].nunique() <= 10 else ""
+    report = "" if published is None else "\nhollow: the 2023 report's networks, cold PGD-5, 10,000 images"
+    told = (
+        f"{dataset}, n = {n:,} test images, PGD on the cross-entropy; pale: worst over all smaller radii{few}{report}"
+    )
+    figure.supxlabel(told, fontsize=7)
     return figure
 
 
@@ -64,10 +74,10 @@ def radii(table: pd.DataFrame, *, pgd_steps: int, masked: Iterable[str] = ()) ->
     figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.6), width_ratios=(2, 1))
     linf = first_seed(table[(table["condition"] == "pgd") & table["eps"].isin(LINF_GRID)])
     breaking_radii(breaking_radius(linf), axes[0], masked=masked)
-    axes[0].set_title(f"PGD-{pgd_steps}, n = {linf['sample_id'].nunique():,}")
+    axes[0].set_title(f"PGD-{pgd_steps}, warm-started, n = {linf['sample_id'].nunique():,}")
     axes[0].legend()
     robust_accuracy(_accuracy(table[table["condition"] == "pgd L2"]), axes[1], norm="L2", masked=masked)
-    axes[1].set(title=f"PGD-{pgd_steps}", ylabel="accuracy (%)")
+    axes[1].set(title=f"PGD-{pgd_steps}, warm-started", ylabel="accuracy (%)")
     return figure
 
 

@@ -7,9 +7,10 @@ from scipy.stats import binomtest
 from torch import nn
 from victims import in_batches, some_images, trained_conv
 
-from src.attacks import audit_predictions, measure_audits, measure_curves, measure_worst_cases
+from src.attacks import attack_curve, audit_predictions, measure_audits, measure_curves, measure_worst_cases
 from src.results import load_table
 from src.tables.attacks import (
+    PGD_GRID,
     blunt_square,
     judge_audit,
     judge_drawn,
@@ -43,6 +44,19 @@ def test_a_planted_mask_is_flagged_and_the_honest_network_is_not(measured):
     report = judge_drawn(*measured).set_index("model")
     assert report["passed"].to_dict() == {"honest": True, "masked": False}
     assert report.loc["masked", "effect"] > 0.2 and (report["effect"] >= report["low"]).all()
+
+
+def test_the_cold_curve_starts_every_radius_afresh(measured):
+    """The same rows as without warm starts; the warm-started curve, with more steps, breaks as much or more."""
+    curves = measured[0].query("model == 'honest'")
+    cold = curves[curves["condition"] == "pgd cold"]
+    options = dict(attack="pgd", eps_grid=PGD_GRID, steps=5, warm_start=False, progress=False)
+    alone = attack_curve(trained_conv(), in_batches(some_images(100), 50), **options)
+    assert (cold["label_rank"].to_numpy() == alone["label_rank"].to_numpy()).mean() > 0.98
+    warm = curves[(curves["condition"] == "pgd") & curves["eps"].isin(PGD_GRID)]
+    holds = [(table["label_rank"] < 1).groupby(table["eps"]).mean() for table in (warm, cold)]
+    assert (holds[0] <= holds[1] + 0.02).all()
+    assert (cold.loc[cold["eps"] > 0, "n_evaluations"] <= 6).all()  # a start and five steps, never more
 
 
 def test_the_cifar10_cnn_is_flagged_from_the_published_tables():
