@@ -137,7 +137,7 @@ def transfer_excess(predictions: pd.DataFrame) -> Figure:
         return figure
     attacks = list(pairs["attack"].unique())
     n_rows = (pairs["attack"] == attacks[0]).sum() + predictions["target"].nunique() * (not fitted.empty)
-    size = (PAGE_WIDTH, 0.8 + 0.17 * n_rows)
+    size = (PAGE_WIDTH, 1.1 + 0.17 * n_rows)
     figure, axes = plt.subplots(1, len(attacks), figsize=size, sharey=True, squeeze=False)
     for ax, attack in zip(axes[0], attacks, strict=True):
         rows = pairs[pairs["attack"] == attack].assign(model=lambda of: of["target"], marker="o")
@@ -157,7 +157,7 @@ def transfer_excess(predictions: pd.DataFrame) -> Figure:
         ax.set(
             title=f"{TRANSFER_NAMES[attack]}, {255 * rows['eps'].iloc[0]:g}/255", xlabel="points beyond random signs"
         )
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(n_rows - 0.5, -0.5)
     n = int(pairs["n"].iloc[0])
     figure.supxlabel(f"n = {n:,} images that all networks get right; 95 % bootstrap over images", fontsize=7)
     return figure
