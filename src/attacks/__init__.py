@@ -8,7 +8,8 @@ masking_report(model, loader)                                         # can thes
 """
 
 from src.attacks.audit import audit_predictions, masking_report
-from src.attacks.curves import ATTACKS, attack_curve, worst_case
+from src.attacks.curves import ATTACKS, attack_curve
+from src.attacks.ensemble import worst_case
 from src.attacks.single import apgd, fgsm, mi_fgsm, pgd, random_noise, square
 from src.attacks.transfer import transfer_predictions
 from src.attacks.zoo import measure_audits, measure_curves, measure_transfer, measure_worst_cases

@@ -1,7 +1,8 @@
 """An audit of gradient attacks on a model, measured; `tables.attacks.judge_audit` judges it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -16,14 +17,15 @@ from src.models.access import device_of, forward, frozen
 from src.tables.attacks import AUDIT_STEPS, judge_audit
 from src.tables.statistics import hits
 
-CONDITIONS = 6 + len(AUDIT_STEPS)  # passes over the images, in Linf
+AUDIT_RADII = (1 / 255, 8 / 255)
+CONDITIONS = 5 + len(AUDIT_RADII) * (1 + len(AUDIT_STEPS))  # passes over the images, in Linf, at AUDIT_RADII
 
 
 def audit_predictions(
     model: nn.Module,
     loader: Iterable,
     *,
-    eps: float = 8 / 255,
+    eps: float | Sequence[float] = 8 / 255,
     norm: str = "Linf",
     queries: int = 300,
     seed: int = 0,
@@ -33,31 +35,34 @@ def audit_predictions(
 
     Conditions: "clean", "noise", "fgsm", "pgd5", "pgd10", "pgd40", "large" (PGD-40 at half the pixel range, at which
     grey is in reach of any image), "square" (not for L2), "zero": the attacks at radius 0, and "again": a second pass.
-    loader, progress: as of `attack_curve`.
+    loader, progress: as of `attack_curve`.  eps: a radius or several; Square is tried at the largest.
     Columns: sample_id, label, condition, holds, eps, norm, queries (of Square).  holds: whether an image is classified
     correctly, for attacks as it is and attacked; for "zero", whether all attacks give back the very pixels; for
     "again", whether two passes of its batch give it the very same logits, which those of a random defence do not.
     """
-    check_threat(eps, norm)
+    radii = sorted(np.atleast_1d(eps).tolist())
+    for radius in radii:
+        check_threat(radius, norm)
     batches = as_batches(loader, again=True, device=device_of(model))
     large = 0.5 if norm == "Linf" else 0.5 * next(iter(batches)).pixels[0].numel() ** 0.5
-    attacked = {"fgsm": ("fgsm", eps, {})} | {f"pgd{steps}": ("pgd", eps, dict(steps=steps)) for steps in AUDIT_STEPS}
-    attacked["large"] = ("pgd", large, dict(steps=AUDIT_STEPS[-1]))
+    own = {"fgsm": ("fgsm", {})} | {f"pgd{steps}": ("pgd", dict(steps=steps)) for steps in AUDIT_STEPS}
+    attacked = {(name, radius): what for radius in radii for name, what in own.items()}
+    attacked["large", large] = ("pgd", dict(steps=AUDIT_STEPS[-1]))
     if norm == "Linf":
-        attacked["square"] = ("square", eps, dict(queries=queries))
+        attacked["square", radii[-1]] = ("square", dict(queries=queries))
     with bar("audit", batches, progress, times=len(attacked) + 3) as shown:
         shared = dict(norm=norm, seed=seed, progress=shown)
-        noise = attack_curve(model, batches, attack="noise", eps_grid=(0.0, eps), **shared).assign(holds=hits)
-        parts = {"clean": noise[noise["eps"] == 0], "noise": noise[noise["eps"] > 0]} | {
-            condition: _withstood(model, batches, attack, radius, **shared, **options)
-            for condition, (attack, radius, options) in attacked.items()
+        noise = attack_curve(model, batches, attack="noise", eps_grid=(0.0, *radii), **shared).assign(holds=hits)
+        parts = {("clean" if radius == 0 else "noise", radius): part for radius, part in noise.groupby("eps")}
+        parts |= {
+            (condition, radius): _withstood(model, batches, attack, radius, **shared, **options)
+            for (condition, radius), (attack, options) in attacked.items()
         }
         for condition, unchanged in (("zero", _unchanged), ("again", _repeated)):
-            parts[condition] = pd.concat(unchanged(model, batch, norm, shown.update) for batch in batches)
-    radii = dict.fromkeys(parts, eps) | {"clean": 0.0, "large": large, "zero": 0.0, "again": 0.0}
+            parts[condition, 0.0] = pd.concat(unchanged(model, batch, norm, shown.update) for batch in batches)
     rows = [
-        part[["sample_id", "label", "holds"]].assign(condition=condition, eps=radii[condition])
-        for condition, part in parts.items()
+        part[["sample_id", "label", "holds"]].assign(condition=condition, eps=radius)
+        for (condition, radius), part in parts.items()
     ]
     return pd.concat(rows, ignore_index=True).assign(norm=norm, queries=queries)
 

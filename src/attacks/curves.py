@@ -1,9 +1,8 @@
 """Accuracy against the radius: one row per image and radius, from which every curve, interval and test follows."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -15,7 +14,6 @@ from src.attacks.record import Record, facts_of, in_chunks, logits_of
 from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.single import along, fgsm_direction
 from src.attacks.square import with_queries
-from src.data.batches import Batch
 from src.data.inputs import Batches, as_batches, bar
 from src.models.access import check_images, device_of, frozen
 from src.seeding import Stream
@@ -63,7 +61,7 @@ def attack_curve(
     Raises ValueError for unknown names, options that the attack does not take, radii outside [0, 1] (for L2 below 0) or
     doubled, labels out of range, and what is no logits, not finite, or not one for each class.
     """
-    grid, batches = _checked_grid(eps_grid, norm), as_batches(loader, device=device_of(model))
+    grid, batches = checked_grid(eps_grid, norm), as_batches(loader, device=device_of(model))
     above = [eps for eps in grid if eps > 0]
     if attack in ONE_DIRECTION:
         given = options if warm_start is None else options | {"warm_start": warm_start}
@@ -85,7 +83,7 @@ def attack_curve(
         return engine.run(model, batches, rule, plan, advance=shown.update).table(grid)
 
 
-def _checked_grid(eps_grid: Sequence[float], norm: str) -> list[float]:
+def checked_grid(eps_grid: Sequence[float], norm: str) -> list[float]:
     grid = sorted(float(eps) for eps in eps_grid)
     for eps in grid:
         check_threat(eps, norm)
@@ -117,57 +115,3 @@ def _along_one_direction(
                 record.add(**ids, **facts, radius=radius * once, distance=reached, n_evaluations=once)
             advance(len(batch.labels))
     return record
-
-
-def worst_case(
-    model: nn.Module,
-    loader: Iterable,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    steps: int = 100,
-    n_targets: int = 9,
-    queries: int = 1000,
-    seed: int = 0,
-    batch_size: int = 128,
-    progress: bool | tqdm = True,
-) -> pd.DataFrame:
-    """Robustness to the worst of APGD-CE, APGD-T and, for Linf, Square: an image broken by one is spared the next.
-
-    loader, progress: as of `attack_curve`.
-    Columns as of `attack_curve`, one row per image, and `broken_by`: the attack, "clean" for an image that is
-    misclassified as it is, "" for one that holds.  Source: Croce & Hein 2020 (AutoAttack, without FAB).
-    """
-    check_threat(eps, norm)
-    ensemble = {"apgd": dict(steps=steps), "apgd-t": dict(steps=steps, n_targets=n_targets)}
-    if norm == "Linf":
-        ensemble["square"] = dict(queries=queries)
-    batches, table, holds = as_batches(loader, again=True, device=device_of(model)), None, None
-    options = dict(eps_grid=(eps,), norm=norm, seed=seed, batch_size=batch_size)
-    with bar("worst case", batches, progress, times=len(ensemble)) as shown:
-        for place, (attack, own) in enumerate(ensemble.items(), start=1):
-            some = batches if holds is None else _only(batches, holds)
-            done = attack_curve(model, some, attack=attack, progress=shown, **options, **own).set_index("sample_id")
-            broken_by = np.where(done["n_evaluations"] == 0, "clean", attack)
-            done["broken_by"] = np.where(done["label_rank"] < 1, "", broken_by)
-            if table is None:
-                table = done
-            else:
-                shown.update(len(table) - len(done))  # spared
-                done["n_evaluations"] += table.loc[done.index, "n_evaluations"]
-                table.loc[done.index, "n_evaluations"] = done["n_evaluations"]
-                broken = done[done["broken_by"] != ""]
-                table.loc[broken.index] = broken
-            holds = table.index[table["broken_by"] == ""]
-            if not len(holds):
-                shown.update(len(table) * (len(ensemble) - place))
-                break
-    return table.reset_index()
-
-
-def _only(batches: Iterable[Batch], sample_ids: pd.Index) -> Iterator[Batch]:
-    """The images of these sample ids; batches without any are left out."""
-    for batch in batches:
-        chosen = torch.isin(batch.sample_ids, torch.tensor(sample_ids.to_numpy(), device=batch.sample_ids.device))
-        if chosen.any():
-            yield Batch(*(values[chosen] for values in batch))

@@ -15,7 +15,7 @@ one radius breaks it at every larger one, so the image is done; if it holds, it 
 warm start), whose gradient is known already.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
 
@@ -82,14 +82,18 @@ def run(
     rule: Rule,
     plan: Plan,
     *,
+    upto: Mapping[int, int] | None = None,
     advance: Callable[[int], object] = lambda n: None,
 ) -> Record:
-    """Attack every image of the loader at every radius of the plan; `advance` is told how many images are done."""
+    """Attack every image of the loader at every radius of the plan; `advance` is told how many images are done.
+
+    upto: sample id -> at how many radii, from the smallest, the image is attacked; at all of them if not given.
+    """
     for eps in plan.eps_grid:
         check_threat(eps, rule.norm)
     record, n_done = Record(keep_pixels=plan.keep_pixels), 0
     with frozen(model):
-        queue = _Queue(_victims(model, loader, rule, plan, record))
+        queue = _Queue(_victims(model, loader, rule, plan, record, upto))
         rows = queue.take(plan.batch_size)
         while rows is not None:
             rows = _advance(model, rows, rule, plan, record)
@@ -122,13 +126,16 @@ class _Queue:
         return taken
 
 
-def _victims(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, record: Record) -> Iterator[Rows]:
+def _victims(
+    model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, record: Record, upto: Mapping[int, int] | None
+) -> Iterator[Rows]:
     """The images to attack, as rows at the first start of the first radius; their clean facts go into the record."""
     for batch in loader:
         check_images(batch.pixels, batch.labels)
         logits = logits_of(model, batch.pixels, batch, getattr(loader, "n_classes", None))
         zeros = torch.zeros_like(batch.labels)
         facts = facts_of(logits, batch.labels)
+        n_radii = [len(plan.eps_grid) if upto is None else upto[i] for i in batch.sample_ids.tolist()]
         rows = {
             "position": record.add_clean(batch, facts),
             "id": batch.sample_ids,
@@ -138,6 +145,7 @@ def _victims(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, 
             "best_loss": torch.full_like(facts["confidence"], -torch.inf),
             "eps": torch.full_like(facts["confidence"], plan.eps_grid[0]),
             "radius": zeros,
+            "last": torch.tensor(n_radii, device=zeros.device) - 1,
             "start": zeros,
             "step": zeros,
             "n_evaluations": zeros,
@@ -151,7 +159,7 @@ def _victims(model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, 
 
 def _advance(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Record) -> Rows:
     """Evaluate every row at its point, write down what ends, and move the others on; the rows that stay."""
-    last_radius = rows["radius"] == len(plan.eps_grid) - 1
+    last_radius = rows["radius"] == rows["last"]
     start_ends = rows["step"] == rule.steps
     radius_ends = start_ends & (rows["start"] == rule.n_starts - 1)
     widens = radius_ends & ~last_radius & plan.warm_start

@@ -4,16 +4,17 @@ from collections.abc import Iterable, Mapping
 from itertools import chain, product
 
 import pandas as pd
+import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from src.attacks.norms import check_threat
 from src.attacks.record import logits_of
-from src.attacks.single import fgsm, mi_fgsm, pgd
+from src.attacks.single import fgsm, mi_fgsm, pgd, random_noise
 from src.data.batches import Batch
 from src.data.inputs import as_batches, bar
 from src.models.access import Zoo, as_zoo, device_of, frozen
-from src.tables.attacks import TRANSFER_STEPS
+from src.tables.attacks import NOISE, TRANSFER_STEPS
 
 TRANSFER_ATTACKS = {"fgsm": fgsm, "pgd": pgd, "mi_fgsm": mi_fgsm}
 
@@ -34,7 +35,8 @@ def transfer_predictions(
     models: name -> model, or (name, training seed) -> model, of which each name's first counts.  loader, progress: as
     of `attack_curve`.
     Examples are made with all their steps, not only until the source is fooled, as confident ones transfer better.
-    Rows: source by source, for each the attacks, for each the targets, images in the order of the loader.
+    Rows: source by source, for each the attacks, for each the targets, images in the order of the loader; last the
+    attack NOISE, random signs of the same radius, which has no source ("", and source_clean -1): the baseline.
     Columns: sample_id, label, attack, eps, source, target, source_clean, target_clean (predictions of the clean image),
     prediction (the target's, of the source's example); `tables.attacks.summarise_transfer` counts them.
     Raises ValueError for an unknown attack.
@@ -44,21 +46,23 @@ def transfer_predictions(
     if unknown := [attack for attack in attacks if attack not in TRANSFER_ATTACKS]:
         raise ValueError(f"unknown attacks {', '.join(unknown)}; choose from {', '.join(TRANSFER_ATTACKS)}")
     batches = as_batches(loader, device=device_of(*models.values()))
-    parts = {(source, attack, target): [] for source in models for attack in attacks for target in models}
-    with bar("transfer", batches, progress, times=len(models) * len(attacks)) as shown:
+    made = [*product(models, attacks), ("", NOISE)]
+    parts = {(source, attack, target): [] for source, attack in made for target in models}
+    with bar("transfer", batches, progress, times=len(made)) as shown:
         for batch in batches:
             clean = {name: _predict(model, batch.pixels, batch, batches.n_classes) for name, model in models.items()}
             iterated = dict(steps=steps, seed=seed, sample_ids=batch.sample_ids, early_stop=False)
             iterated["batch_size"] = len(batch.labels)
-            for source, attack in product(models, attacks):
-                options = {} if attack == "fgsm" else iterated
-                attacked = batch.pixels, batch.labels
-                x = TRANSFER_ATTACKS[attack](models[source], *attacked, eps=eps, norm=norm, **options)
+            own = {"fgsm": {}, NOISE: dict(seed=seed, sample_ids=batch.sample_ids)}
+            for source, attack in made:
+                make = TRANSFER_ATTACKS.get(attack, random_noise)
+                options = dict(eps=eps, norm=norm) | own.get(attack, iterated)
+                x = make(models.get(source), batch.pixels, batch.labels, **options)
                 for target, judge in models.items():
                     columns = {
                         "sample_id": batch.sample_ids,
                         "label": batch.labels,
-                        "source_clean": clean[source],
+                        "source_clean": clean.get(source, torch.full_like(batch.labels, -1)),
                         "target_clean": clean[target],
                         "prediction": _predict(judge, x, batch),
                     }

