@@ -12,6 +12,7 @@ from src.plotting.texture_shape.accuracies import (
     retained_curves,
 )
 from src.plotting.texture_shape.conflicts import bias_curves, cue_conflicts, cue_shares, shape_bias_points
+from src.plotting.texture_shape.consistency import consistency, consistency_points
 from src.plotting.texture_shape.sheet import manipulation_sheet
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "accuracies_by_class",
     "accuracy_bars",
     "bias_curves",
+    "consistency",
+    "consistency_points",
     "corruptions",
     "cue_conflicts",
     "cue_shares",

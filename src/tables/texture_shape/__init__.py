@@ -7,6 +7,7 @@ pair, shape_label, texture_label, prediction.  Intervals hold 95 % unless `level
 """
 
 from src.tables.texture_shape.conflicts import ABOVE, BELOW, compare_shape_bias, crossover, cues, shape_bias
+from src.tables.texture_shape.consistency import consistency_gaps, error_consistency
 from src.tables.texture_shape.levels import CORRUPTIONS, CUTOFFS, LEVELS, STANDING, UNITS
 from src.tables.texture_shape.retained import accuracy_beside_clean, retained_accuracy, separation, sign_flip_test
 
@@ -20,8 +21,10 @@ __all__ = [
     "UNITS",
     "accuracy_beside_clean",
     "compare_shape_bias",
+    "consistency_gaps",
     "crossover",
     "cues",
+    "error_consistency",
     "retained_accuracy",
     "separation",
     "shape_bias",
