@@ -13,6 +13,7 @@ from src.plotting.texture_shape.accuracies import (
 )
 from src.plotting.texture_shape.conflicts import bias_curves, cue_conflicts, cue_shares, shape_bias_points
 from src.plotting.texture_shape.consistency import consistency, consistency_points
+from src.plotting.texture_shape.invariance import invariance, kept_curves
 from src.plotting.texture_shape.sheet import manipulation_sheet
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "corruptions",
     "cue_conflicts",
     "cue_shares",
+    "invariance",
+    "kept_curves",
     "manipulation_sheet",
     "report_2023",
     "retained_curves",

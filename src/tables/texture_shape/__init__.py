@@ -8,7 +8,8 @@ pair, shape_label, texture_label, prediction.  Intervals hold 95 % unless `level
 
 from src.tables.texture_shape.conflicts import ABOVE, BELOW, compare_shape_bias, crossover, cues, shape_bias
 from src.tables.texture_shape.consistency import consistency_gaps, error_consistency
-from src.tables.texture_shape.levels import CORRUPTIONS, CUTOFFS, LEVELS, STANDING, UNITS
+from src.tables.texture_shape.invariance import predictions_kept
+from src.tables.texture_shape.levels import CORRUPTIONS, CUTOFFS, LEVELS, STANDING, TRANSFORMATIONS, UNITS
 from src.tables.texture_shape.retained import accuracy_beside_clean, retained_accuracy, separation, sign_flip_test
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "CUTOFFS",
     "LEVELS",
     "STANDING",
+    "TRANSFORMATIONS",
     "UNITS",
     "accuracy_beside_clean",
     "compare_shape_bias",
@@ -25,6 +27,7 @@ __all__ = [
     "crossover",
     "cues",
     "error_consistency",
+    "predictions_kept",
     "retained_accuracy",
     "separation",
     "shape_bias",

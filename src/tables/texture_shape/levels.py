@@ -11,7 +11,14 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "high_pass": (0.5, 1, 2, 4),
     "phase_scramble": (45, 90, 135, 180),
 }
-# manipulation -> what its level is
+# transformation that keeps the object -> its levels
+TRANSFORMATIONS: dict[str, tuple[float, ...]] = {
+    "shift": (1, 2, 4, 8),
+    "rotation": (5, 10, 20, 30),
+    "scale": (0.7, 0.85, 1.2, 1.4),
+    "flip": (1,),
+}
+# manipulation or transformation -> what its level is
 UNITS = {
     **dict.fromkeys(("grayscale", "edges"), "strength"),
     **dict.fromkeys(("occlusion_black", "occlusion_mean", "occlusion_noise"), "share of the area"),
@@ -20,6 +27,10 @@ UNITS = {
     "low_pass": "blur, pixels",
     "high_pass": "cut-off, cycles per image",
     "phase_scramble": "phase noise, ± degrees",
+    "shift": "pixels",
+    "rotation": "± degrees",
+    "scale": "factor",
+    "flip": "left to right",
 }
 # condition -> the level that stands for it where there is room for one
 STANDING = dict(grayscale=1, edges=1, occlusion_black=0.5, blacken=0.5, patch_shuffle=8, low_pass=2, high_pass=2)
