@@ -75,8 +75,10 @@ def accuracies_by_class(
 def corruptions(table: pd.DataFrame, *, models: Sequence[str] = (), model_seed: int | None = None) -> Figure:
     """Accuracy under each corruption (rows) at each severity (columns), a block of columns for each model.
 
+    Above each block, in points: how much more the network errs under corruptions than on the same images as they are.
     table: as of `accuracies`; ValueError where it has no corruptions.
     """
+    errors = tables.texture_shape.corruption_errors(one_seed(table, models, model_seed)[0]).set_index("model")
     table, title = one_seed(table[table["condition"].isin(CORRUPTIONS)], models, model_seed)
     counted, order = tables.statistics.accuracy(table, by=KEYS), list(table["model"].unique())
     cells = 100 * counted.pivot(index="condition", columns=["model", "level"], values="accuracy")
@@ -92,7 +94,8 @@ def corruptions(table: pd.DataFrame, *, models: Sequence[str] = (), model_seed: 
         if i:
             ax.axvline(i * cells.shape[1] / len(order), color="white", linewidth=3)
         place = ((i + 0.5) / len(order), 1.01)
-        ax.annotate(model_style(model)["label"], place, xycoords="axes fraction", ha="center", fontsize=8)
+        cost = "{relative:+.0f} [{relative_low:+.0f}, {relative_high:+.0f}]".format(**100 * errors.loc[model])
+        ax.annotate(f"{model_style(model)['label']}\n{cost}", place, xycoords="axes fraction", ha="center", fontsize=8)
     ax.tick_params(axis="both", length=0, rotation=0)
     ax.set(xlabel="severity", ylabel="")
     figure.suptitle(f"{title}, n = {counted['n'].max():,} test images", fontsize=8)

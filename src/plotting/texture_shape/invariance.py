@@ -30,7 +30,7 @@ def invariance(table: pd.DataFrame, *, models: Sequence[str] = (), model_seed: i
         kept_curves(kept[kept["condition"] == name], ax, unit=UNITS[name])
         ax.set_title(name)
     axes[0, 0].set_ylabel("predictions kept (%)")
-    axes[0, 0].legend(loc="lower left")
+    axes[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 0.1))
     figure.suptitle(f"{title}, n = {kept['n'].max():,} test images, 95 % Wilson intervals", fontsize=8)
     return figure
 
@@ -44,6 +44,7 @@ def kept_curves(table: pd.DataFrame, ax: Axes, *, unit: str) -> Axes:
     for model, rows in table.groupby("model", sort=False):
         rows, style = rows.set_index("level").reindex(levels), model_style(model)
         line_with_band(ax, range(len(levels)), rows, value="kept", scale=100, **style)
+        ax.vlines(range(len(levels)), 100 * rows["low"], 100 * rows["high"], color=style["color"], linewidth=0.6)
         chance = dict(color=style["color"], linewidth=0.6, linestyle=":")
         ax.plot(range(len(levels)), 100 * rows["chance"], **chance, marker="." if len(levels) == 1 else None)
     ax.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])

@@ -8,6 +8,7 @@ pair, shape_label, texture_label, prediction.  Intervals hold 95 % unless `level
 
 from src.tables.texture_shape.conflicts import ABOVE, BELOW, compare_shape_bias, crossover, cues, shape_bias
 from src.tables.texture_shape.consistency import consistency_gaps, error_consistency
+from src.tables.texture_shape.corrupted import corruption_errors
 from src.tables.texture_shape.invariance import predictions_kept
 from src.tables.texture_shape.levels import CORRUPTIONS, CUTOFFS, LEVELS, STANDING, TRANSFORMATIONS, UNITS
 from src.tables.texture_shape.retained import accuracy_beside_clean, retained_accuracy, separation, sign_flip_test
@@ -24,6 +25,7 @@ __all__ = [
     "accuracy_beside_clean",
     "compare_shape_bias",
     "consistency_gaps",
+    "corruption_errors",
     "crossover",
     "cues",
     "error_consistency",
