@@ -35,6 +35,7 @@ def predict_images(
     others: Mapping[str, Images],
     corrupted: Images,
     *,
+    transformed: Images | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -43,13 +44,15 @@ def predict_images(
     What is not there is told by `left_out`.
     zoo: name -> model, or (name, training seed) -> model.  loader: images with labels, as `as_batches` takes them.
     others: condition -> such images, shown as they are, at level 1.  corrupted: the images to corrupt.
+    transformed: those to shift, turn, scale and flip, of the loader's; by default all.
     progress: whether to show bars.  Columns as of `predict_all`.
     """
     zoo = as_zoo(zoo)
     corrupted = as_batches(corrupted, again=True, device=device_of(*zoo.values()))
     loader = as_batches(loader, again=True, device=device_of(*zoo.values()))
+    transformed = loader if transformed is None else transformed
     parts = [predict_manipulated(zoo, loader, seed=seed, progress=progress)]
-    parts.append(predict_transformed(zoo, loader, seed=seed, progress=progress))
+    parts.append(predict_transformed(zoo, transformed, seed=seed, progress=progress))
     parts += [predict_all(zoo, some, condition=name, level=1, progress=progress) for name, some in others.items()]
     if not corruptions.missing(_side(corrupted)):
         parts.append(predict_corrupted(zoo, corrupted, seed=seed, progress=progress))
@@ -173,15 +176,15 @@ def predict_conflicts(
     painted: np.ndarray | None = None,
     style_pairs: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Every model on the pairs' cue conflicts: kind "phase" (level 1) and "hybrid" at each cut-off (its level).
+    """Every model on the pairs' cue conflicts: kinds "phase" and "cutout" (level 1), "hybrid" (level: cut-off).
 
     zoo, progress: as of `predict_images`.  pairs: of `choose_pairs`.  cutoffs: by default those that the images have.
-    painted, style_pairs: uint8 images [n, h, w, 3] of `stylised` and the pairs they are of, for a third kind,
+    painted, style_pairs: uint8 images [n, h, w, 3] of `stylised` and the pairs they are of, for a fourth kind,
     "stylised" (level 1).
     Columns: those of the pairs, then model, model_seed, condition, level, prediction, confidence.
     """
     cutoffs = cutoffs_for(image_set.images.shape[2]) if cutoffs is None else cutoffs
-    zoo, todo = as_zoo(zoo), [("phase", None), *(("hybrid", cutoff) for cutoff in cutoffs)]
+    zoo, todo = as_zoo(zoo), [("phase", None), ("cutout", None), *(("hybrid", cutoff) for cutoff in cutoffs)]
     n_painted = 0 if painted is None else len(painted)
     with bar("cue conflicts", len(pairs) * len(todo) + n_painted, progress, times=len(zoo)) as shown:
         parts, options = [], dict(n_classes=len(image_set.classes), progress=shown)

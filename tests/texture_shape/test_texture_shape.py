@@ -16,7 +16,7 @@ from src.data.batches import Batch
 from src.data.pixels import pixels_of, to_arrays
 from src.models import build_model
 from src.results import NOTEBOOKS
-from src.tables.texture_shape import CORRUPTIONS, LEVELS, UNITS, shape_bias
+from src.tables.texture_shape import CORRUPTIONS, LEVELS, TRANSFORMATIONS, UNITS, shape_bias
 from src.texture_shape import (
     MANIPULATIONS,
     choose_pairs,
@@ -35,7 +35,7 @@ from src.texture_shape.calibration_images import N_CLASSES, NONE, calibrate, dra
 from src.texture_shape.corruptions import corrupt
 from src.texture_shape.frequency import cue_conflict
 from src.texture_shape.precomputed import texture_only
-from src.texture_shape.predictions import predict_all, predict_corrupted, predict_pairs
+from src.texture_shape.predictions import predict_all, predict_corrupted, predict_pairs, predict_transformed
 from src.texture_shape.style_transfer import gram_matrix, transfer_style
 from src.texture_shape.textures import synthesise_texture
 
@@ -290,7 +290,11 @@ def test_all_that_notebook_03_measures_is_one_table(monkeypatch):
     table = predict_images(zoo, [images], {"stylised": [Batch(*(values[:4] for values in images))]}, [images])
     manipulated = predict_manipulated(zoo, [images])
     pd.testing.assert_frame_equal(table[: len(manipulated)], manipulated)
-    rest = table[len(manipulated) :]
+    transformed = predict_transformed(zoo, [images])
+    assert len(transformed) == 2 * 10 * sum(map(len, TRANSFORMATIONS.values()))
+    rest = table[len(manipulated) :].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rest[: len(transformed)], transformed)
+    rest = rest[len(transformed) :]
     assert set(rest["condition"]) == {"stylised"} and set(rest["level"]) == {1} and len(rest) == 2 * 4
 
 
@@ -556,4 +560,4 @@ def test_all_names_are_those_of_the_package():
     from src import texture_shape
 
     assert all(hasattr(texture_shape, name) for name in texture_shape.__all__)
-    assert set(MANIPULATIONS) == set(UNITS)
+    assert set(MANIPULATIONS) == set(UNITS) - set(TRANSFORMATIONS)

@@ -78,9 +78,9 @@ def corruptions(table: pd.DataFrame, *, models: Sequence[str] = (), model_seed: 
     Above each block, in points: how much more the network errs under corruptions than on the same images as they are.
     table: as of `accuracies`; ValueError where it has no corruptions.
     """
+    corrupted, title = one_seed(table[table["condition"].isin(CORRUPTIONS)], models, model_seed)
     errors = tables.texture_shape.corruption_errors(one_seed(table, models, model_seed)[0]).set_index("model")
-    table, title = one_seed(table[table["condition"].isin(CORRUPTIONS)], models, model_seed)
-    counted, order = tables.statistics.accuracy(table, by=KEYS), list(table["model"].unique())
+    counted, order = tables.statistics.accuracy(corrupted, by=KEYS), list(corrupted["model"].unique())
     cells = 100 * counted.pivot(index="condition", columns=["model", "level"], values="accuracy")
     cells = cells.loc[[name for name in CORRUPTIONS if name in cells.index], order]
     figure, ax = plt.subplots(figsize=(PAGE_WIDTH, 4))

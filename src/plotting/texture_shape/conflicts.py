@@ -27,12 +27,19 @@ def cue_conflicts(
     """Shares of the cues and shape bias; below, hybrids along the cut-off, their crossovers and decisive shares.
 
     table: of `predict_conflicts`, stored as cue_conflict.  calibration: of `calibration_images.calibrate`, stored under
-    that name: rules of one cue, whose hybrids are drawn dotted.
+    that name: rules of one cue, whose hybrids are drawn dotted; a conflict on which they fail is marked.
     """
     table, title = one_seed(table, models, model_seed)
     biases = tables.texture_shape.shape_bias(table, by=["condition", "level", "model"])
     points = biases[biases["condition"] != "hybrid"].sort_values("condition", kind="stable")
-    points["name"] = [f"{row.condition}: {model_style(row.model)['label']}" for row in points.itertuples()]
+    valid = (
+        [] if calibration is None else tables.texture_shape.validated(calibration).query("valid")["condition"].tolist()
+    )
+    marks = ["" if calibration is None or condition in valid else " *" for condition in points["condition"]]
+    labels = [model_style(model)["label"] for model in points["model"]]
+    points["name"] = [
+        f"{name}{mark}: {label}" for name, mark, label in zip(points["condition"], marks, labels, strict=True)
+    ]
     curves, hybrids = (rows[rows["condition"] == "hybrid"] for rows in (biases, table))
     figure, axes = plt.subplots(2, 2, figsize=(PAGE_WIDTH, 4.8))
     cue_shares(points, axes[0, 0])
@@ -48,7 +55,8 @@ def cue_conflicts(
         handles, labels = axes[1, 0].get_legend_handles_labels()
         axes[1, 0].legend(handles[-1:], labels[-1:], loc="lower right", bbox_to_anchor=(1, 0.98))
     pairs = ", ".join(f"{n:,} {kind}" for kind, n in biases.groupby("condition", sort=False)["n"].max().items())
-    figure.suptitle(f"{title}, pairs: {pairs}", fontsize=8)
+    note = "\n* not validated: the rules of one cue do not follow it" if any(marks) else ""
+    figure.suptitle(f"{title}, pairs: {pairs}{note}", fontsize=8)
     return figure
 
 

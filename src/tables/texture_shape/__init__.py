@@ -6,7 +6,17 @@ pair, shape_label, texture_label, prediction.  Intervals hold 95 % unless `level
 `n_resamples` bootstrap samples of the images or pairs; the same seed gives the same interval.
 """
 
-from src.tables.texture_shape.conflicts import ABOVE, BELOW, compare_shape_bias, crossover, cues, shape_bias
+from src.tables.texture_shape.conflicts import (
+    ABOVE,
+    BELOW,
+    RULES,
+    compare_shape_bias,
+    crossover,
+    cue_shares,
+    cues,
+    shape_bias,
+    validated,
+)
 from src.tables.texture_shape.consistency import consistency_gaps, error_consistency
 from src.tables.texture_shape.corrupted import corruption_errors
 from src.tables.texture_shape.invariance import predictions_kept
@@ -19,6 +29,7 @@ __all__ = [
     "CORRUPTIONS",
     "CUTOFFS",
     "LEVELS",
+    "RULES",
     "STANDING",
     "TRANSFORMATIONS",
     "UNITS",
@@ -27,6 +38,7 @@ __all__ = [
     "consistency_gaps",
     "corruption_errors",
     "crossover",
+    "cue_shares",
     "cues",
     "error_consistency",
     "predictions_kept",
@@ -34,6 +46,7 @@ __all__ = [
     "separation",
     "shape_bias",
     "sign_flip_test",
+    "validated",
 ]
 
 

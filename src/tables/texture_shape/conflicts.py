@@ -5,10 +5,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from src.tables.statistics import bootstrap_counts, percentile_interval, with_holm
+from src.tables.statistics import bootstrap_counts, percentile_interval, wilson_interval, with_holm
 from src.tables.texture_shape.pairing import ratio, two_sided, wide
 
 BELOW, ABOVE = 0.0, np.inf  # a crossover that lies outside the grid
+RULES = {"shape rule": "shape", "texture rule": "texture"}  # of the calibration, and the cue that each looks at
+VALID = 0.95
 
 
 def cues(table: pd.DataFrame) -> np.ndarray:
@@ -25,6 +27,43 @@ def cues(table: pd.DataFrame) -> np.ndarray:
     shape = (table["prediction"] == table["shape_label"]).to_numpy()
     texture = (table["prediction"] == table["texture_label"]).to_numpy()
     return shape.astype(int) - texture.astype(int)
+
+
+def cue_shares(table: pd.DataFrame, *, by: str | list[str] = "model", level: float = 0.95) -> pd.DataFrame:
+    """Of all cue conflicts the shares that follow the shape, the texture and neither, each with its Wilson interval.
+
+    Columns: those of `by`, n, then shape, shape_low, shape_high, and so for texture and neither.
+
+    >>> table = pd.DataFrame({"model": "cnn", "shape_label": 0, "texture_label": 1, "prediction": [0, 0, 1, 2]})
+    >>> cue_shares(table)[["n", "shape", "texture", "neither"]].to_numpy().tolist()
+    [[4.0, 0.5, 0.25, 0.25]]
+    """
+    groups, rows = [by] if isinstance(by, str) else list(by), []
+    for key, part in table.assign(cue=cues(table)).groupby(groups, sort=False):
+        facts = dict(n=len(part))
+        for name, cue in (("shape", 1), ("texture", -1), ("neither", 0)):
+            count = int((part["cue"] == cue).sum())
+            low, high = wilson_interval(count, len(part), level=level)
+            facts |= {name: count / len(part), f"{name}_low": float(low), f"{name}_high": float(high)}
+        rows.append(dict(zip(groups, key, strict=True)) | facts)
+    return pd.DataFrame(rows)
+
+
+def validated(calibration: pd.DataFrame) -> pd.DataFrame:
+    """Which kinds of conflict tell the cues apart: both rules of one cue follow theirs on VALID of the drawn figures.
+
+    calibration: of `calibration_images.calibrate`, with the models RULES.  Columns: condition, level, shape_rule (share
+    of all figures in which it follows the shape), texture_rule (the same of the texture), valid.
+
+    >>> pairs = pd.DataFrame(dict(condition="phase", level=1, shape_label=0, texture_label=1, prediction=[0, 0]))
+    >>> rules = [pairs.assign(model="shape rule"), pairs.assign(model="texture rule", prediction=[1, 2])]
+    >>> validated(pd.concat(rules)).to_numpy().tolist()
+    [['phase', 1, 1.0, 0.5, False]]
+    """
+    shares = cue_shares(calibration, by=["condition", "level", "model"]).set_index(["condition", "level"])
+    follows = {f"{cue}_rule": shares.loc[shares["model"] == rule, cue] for rule, cue in RULES.items()}
+    table = pd.DataFrame(follows, index=shares.index.unique())
+    return table.assign(valid=(table >= VALID).all(axis=1)).reset_index()
 
 
 def shape_bias(
