@@ -93,10 +93,11 @@ def shape_bias(
 
 
 def compare_shape_bias(
-    table: pd.DataFrame, *, n_resamples: int = 10_000, seed: int = 0, level: float = 0.95
+    table: pd.DataFrame, *, of_all: bool = False, n_resamples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> pd.DataFrame:
     """Difference in shape bias of every two models on the same pairs, one kind of conflict.
 
+    of_all: compare (S - T) / n, the share of all pairs for the shape less that for the texture, not S / (S + T).
     Columns: a, b, n, difference (a minus b), low, high, p_value (two-sided, of the bootstrap over pairs, at least
     2 / (n_resamples + 1)), p_holm (Holm 1979, over the rows).  A model without a decisive pair gives NaN, and p 1.
     Raises ValueError when the models saw different pairs.
@@ -113,8 +114,9 @@ def compare_shape_bias(
         drawn, observed = 0.0, 0.0
         for model, sign in ((a, 1), (b, -1)):
             shape, texture = (followed[model] == 1).to_numpy(float), (followed[model] == -1).to_numpy(float)
-            drawn = drawn + sign * ratio(weights @ shape, weights @ (shape + texture))
-            observed += sign * ratio(shape.sum(), shape.sum() + texture.sum())
+            counted = (shape - texture, np.ones_like(shape)) if of_all else (shape, shape + texture)
+            drawn = drawn + sign * ratio(*(weights @ values for values in counted))
+            observed += sign * ratio(*(values.sum() for values in counted))
         low, high = percentile_interval(drawn, level=level)
         rows.append(dict(a=a, b=b, n=len(followed), difference=observed, low=low, high=high, p_value=two_sided(drawn)))
     return with_holm(pd.DataFrame(rows))
