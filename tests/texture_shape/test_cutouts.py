@@ -76,10 +76,10 @@ def test_a_pixel_nearest_rule_is_no_shape_rule():
     known = torch.cat([shape, texture]).flatten(1)
     labels = torch.cat([CLASSES, NEXT])
     answers = labels[torch.cdist(cutout(shape, texture).flatten(1), known).argmin(1)]
-    pairs = dict(condition="cutout", level=1.0, shape_label=CLASSES, texture_label=NEXT)
-    table = pd.DataFrame(pairs | dict(prediction=answers, model="shape rule"))
+    pairs = dict(condition="cutout", level=1.0, shape_label=CLASSES.numpy(), texture_label=NEXT.numpy())
+    table = pd.DataFrame(pairs | dict(prediction=answers.numpy(), model="shape rule"))
     assert cue_shares(table)["shape"].item() < 0.95
-    other = table.assign(model="texture rule", prediction=NEXT)
+    other = table.assign(model="texture rule", prediction=NEXT.numpy())
     assert not validated(pd.concat([table, other]))["valid"].item()
 
 
