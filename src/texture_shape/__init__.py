@@ -8,6 +8,7 @@ conflicts = predict_conflicts(zoo, image_set, pairs)    # tables.texture_shape c
 from src.texture_shape import calibration_images, corruptions
 from src.texture_shape.examples import example_pictures
 from src.texture_shape.frequency import cue_conflict
+from src.texture_shape.invariance import transform
 from src.texture_shape.manipulations import MANIPULATIONS, manipulate
 from src.texture_shape.pairs import choose_pairs
 from src.texture_shape.precomputed import slow_images, stylised
@@ -36,6 +37,7 @@ __all__ = [
     "slow_images",
     "stylised",
     "transfer_style",
+    "transform",
 ]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from src.seeding import Stream, uniform
 from src.tables.texture_shape import CUTOFFS
+from src.texture_shape.cutouts import cutout
 from src.texture_shape.frequency import frequency_hybrid, phase_amplitude
 
 OUTLINES = ("disc", "square", "triangle", "cross", "bar")
@@ -92,8 +93,8 @@ def calibrate(
     """What decision rules say of drawn cue conflicts; a table as of `predict_conflicts`, with the rules as models.
 
     rules: name -> pixels to classes.  Conditions: "figures", an outline filled with the texture of another class; then
-    "phase" and "hybrid" of two figures, each with the outline and the texture of its own class.  The n pairs go
-    round the ordered pairs of the five classes.
+    "phase", "cutout" and "hybrid" of two figures, each with the outline and the texture of its own class.  The n pairs
+    go round the ordered pairs of the five classes.
     """
     ids = torch.arange(n)
     shapes = ids % N_CLASSES
@@ -102,6 +103,7 @@ def calibrate(
     conflicts = {
         ("figures", 1.0): draw(shapes, textures, ids, seed=seed, side=side),
         ("phase", 1.0): phase_amplitude(a, b),
+        ("cutout", 1.0): cutout(a, b),
     }
     conflicts |= {("hybrid", float(cutoff)): frequency_hybrid(a, b, cutoff) for cutoff in cutoffs}
     pairs = pd.DataFrame({"pair": ids, "shape_label": shapes, "texture_label": textures})

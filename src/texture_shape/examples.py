@@ -31,6 +31,7 @@ def example_pictures(
         else:
             rows["at full strength"][name] = made[levels[0]]
     rows["cue conflict"] = {"texture of": texture, "phase": cue_conflict(shape, texture)}
+    rows["cue conflict"]["cutout"] = cue_conflict(shape, texture, kind="cutout")
     rows["cue conflict"] |= {name.replace("_", " "): pixels_of(kept, ids) for name, kept in slow.items()}
     rows["low/high hybrid"] = {
         f"{cutoff:g}": cue_conflict(shape, texture, kind="hybrid", cutoff=cutoff) for cutoff in cutoffs_for(side)[1::2]

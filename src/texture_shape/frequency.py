@@ -17,6 +17,7 @@ from torch import Tensor
 
 from src.seeding import Stream, uniform
 from src.texture_shape.checks import check_pairs, check_range, in_float64
+from src.texture_shape.cutouts import cutout
 
 Pixels = Float[Tensor, "n c s s"]
 Ids = Int[Tensor, " n"]
@@ -78,14 +79,15 @@ def frequency_hybrid(shape: Pixels, texture: Pixels, cutoff: float) -> Pixels:
 
 
 # kind of cue conflict -> (shape pixels, texture pixels[, cut-off]) -> pixels; style transfer is a module of its own
-CONFLICTS: dict[str, Callable[..., Pixels]] = {"phase": phase_amplitude, "hybrid": frequency_hybrid}
+CONFLICTS: dict[str, Callable[..., Pixels]] = {"phase": phase_amplitude, "hybrid": frequency_hybrid, "cutout": cutout}
 
 
 def cue_conflict(shape: Pixels, texture: Pixels, *, kind: str = "phase", cutoff: float | None = None) -> Pixels:
     """Each image of `shape` with the texture of the image at its place in `texture`; values in [0, 1].
 
-    kind: "phase" (phases of the one, amplitudes of the other) or "hybrid" (what lies below the cut-off in the
-    one, above it in the other).  cutoff: of a hybrid, in cycles per image.
+    kind: "phase" (phases of the one, amplitudes of the other), "hybrid" (what lies below the cut-off in the one, above
+    it in the other) or "cutout" (the silhouette of the one, filled with the texture of the other).
+    cutoff: of a hybrid, in cycles per image.
     A hybrid sets coarse against fine: to call that shape and texture needs the whole curve over the cut-off, as the
     cut-off alone decides the answer.  Raises ValueError for other kinds, a cut-off that is missing or has no use, and
     images that do not match.

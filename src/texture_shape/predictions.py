@@ -17,10 +17,11 @@ from src.data.pixels import pixels_of, to_pixels
 from src.models.access import as_zoo, device_of
 from src.models.predict import predict
 from src.tables.statistics import without_logits
-from src.tables.texture_shape import CORRUPTIONS, CUTOFFS, LEVELS
+from src.tables.texture_shape import CORRUPTIONS, CUTOFFS, LEVELS, TRANSFORMATIONS
 from src.texture_shape import corruptions, textures
 from src.texture_shape.checks import cutoffs_for, levels_for
 from src.texture_shape.frequency import cue_conflict
+from src.texture_shape.invariance import levels_of_transformations, transform
 from src.texture_shape.manipulations import manipulate
 
 Models = Mapping[str | tuple[str, int], nn.Module]  # name, or (name, training seed) -> model, all on one device
@@ -34,19 +35,24 @@ def predict_images(
     others: Mapping[str, Images],
     corrupted: Images,
     *,
+    transformed: Images | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Every model on the loader's images, clean and manipulated, on others, and on the corruptions if there are any.
+    """Every model on the loader's images, clean, manipulated and transformed, on others and, if any, on corruptions.
 
     What is not there is told by `left_out`.
     zoo: name -> model, or (name, training seed) -> model.  loader: images with labels, as `as_batches` takes them.
     others: condition -> such images, shown as they are, at level 1.  corrupted: the images to corrupt.
+    transformed: those to shift, turn, scale and flip, of the loader's; by default all.
     progress: whether to show bars.  Columns as of `predict_all`.
     """
     zoo = as_zoo(zoo)
     corrupted = as_batches(corrupted, again=True, device=device_of(*zoo.values()))
+    loader = as_batches(loader, again=True, device=device_of(*zoo.values()))
+    transformed = loader if transformed is None else transformed
     parts = [predict_manipulated(zoo, loader, seed=seed, progress=progress)]
+    parts.append(predict_transformed(zoo, transformed, seed=seed, progress=progress))
     parts += [predict_all(zoo, some, condition=name, level=1, progress=progress) for name, some in others.items()]
     if not corruptions.missing(_side(corrupted)):
         parts.append(predict_corrupted(zoo, corrupted, seed=seed, progress=progress))
@@ -60,8 +66,8 @@ def left_out(side: int, others: Iterable[str]) -> list[str]:
         notes.append(f"images of texture alone ({textures.missing(side)})")
     if reason := corruptions.missing(side):
         notes.append(f"the 19 corruptions ({reason})")
-    levels, cutoffs = levels_for(side), cutoffs_for(side)
-    for name, all_levels in LEVELS.items():
+    levels, cutoffs = levels_for(side) | levels_of_transformations(side), cutoffs_for(side)
+    for name, all_levels in (LEVELS | TRANSFORMATIONS).items():
         if lost := [level for level in all_levels if level not in levels.get(name, ())]:
             notes.append(f"{name} {', '.join(f'{level:g}' for level in lost)} (not of images of {side} pixels)")
     if lost := [cutoff for cutoff in CUTOFFS if cutoff not in cutoffs]:
@@ -113,6 +119,17 @@ def predict_manipulated(
     return _predict_changed(zoo, batches, manipulate, conditions, seed, "manipulations", progress)
 
 
+def predict_transformed(zoo: Models, loader: Images, *, seed: int = 0, progress: bool = True) -> pd.DataFrame:
+    """Every model on shifted, turned, scaled and flipped images (conditions) at the levels that the images have.
+
+    zoo, loader, progress: as of `predict_images`; columns as of `predict_all`.
+    """
+    zoo = as_zoo(zoo)
+    batches = as_batches(loader, again=True, device=device_of(*zoo.values()))
+    conditions = levels_of_transformations(_side(batches))
+    return _predict_changed(zoo, batches, transform, conditions, seed, "transformations", progress)
+
+
 def predict_corrupted(zoo: Models, loader: Images, *, seed: int = 0, progress: bool = True) -> pd.DataFrame:
     """Every model on the 19 corruptions (conditions) at severities 1 to 5 (levels).
 
@@ -159,15 +176,15 @@ def predict_conflicts(
     painted: np.ndarray | None = None,
     style_pairs: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Every model on the pairs' cue conflicts: kind "phase" (level 1) and "hybrid" at each cut-off (its level).
+    """Every model on the pairs' cue conflicts: kinds "phase" and "cutout" (level 1), "hybrid" (level: cut-off).
 
     zoo, progress: as of `predict_images`.  pairs: of `choose_pairs`.  cutoffs: by default those that the images have.
-    painted, style_pairs: uint8 images [n, h, w, 3] of `stylised` and the pairs they are of, for a third kind,
+    painted, style_pairs: uint8 images [n, h, w, 3] of `stylised` and the pairs they are of, for a fourth kind,
     "stylised" (level 1).
     Columns: those of the pairs, then model, model_seed, condition, level, prediction, confidence.
     """
     cutoffs = cutoffs_for(image_set.images.shape[2]) if cutoffs is None else cutoffs
-    zoo, todo = as_zoo(zoo), [("phase", None), *(("hybrid", cutoff) for cutoff in cutoffs)]
+    zoo, todo = as_zoo(zoo), [("phase", None), ("cutout", None), *(("hybrid", cutoff) for cutoff in cutoffs)]
     n_painted = 0 if painted is None else len(painted)
     with bar("cue conflicts", len(pairs) * len(todo) + n_painted, progress, times=len(zoo)) as shown:
         parts, options = [], dict(n_classes=len(image_set.classes), progress=shown)

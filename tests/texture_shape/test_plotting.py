@@ -181,11 +181,14 @@ def test_corruptions_have_a_block_for_each_model(two_seeds):
     ax = figure.axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["fog"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "1", "2"]
-    assert [text.get_text() for text in ax.texts if text.get_text() in ("CNN", "MLP")] == ["MLP", "CNN"]
+    headings = [text.get_text().split("\n")[0] for text in ax.texts]
+    assert [name for name in headings if name in ("CNN", "MLP")] == ["MLP", "CNN"]
     rows = [(m, name, s) for m in ("mlp", "cnn") for name in ("fog", "jpeg_compression") for s in (1.0, 2.0)]
     right = dict(zip(rows, (0, 1, 2, 3, 4, 5, 6, 7), strict=True))
     table = pd.DataFrame([(*row, i, 0, int(i >= k)) for row, k in right.items() for i in range(10)])
     table.columns = ["model", "condition", "level", "sample_id", "label", "prediction"]
+    clean = table[(table["condition"] == "fog") & (table["level"] == 1)].assign(condition="clean", level=0.0)
+    table = pd.concat([clean, table])
     figure = plotting.texture_shape.corruptions(table.assign(model_seed=0, dataset="toy"), models=["cnn", "mlp"])
     shown = figure.axes[0].collections[0].get_array().reshape(2, 4)
     np.testing.assert_allclose(shown, [[40, 50, 0, 10], [60, 70, 20, 30]])
@@ -205,13 +208,18 @@ def test_cue_conflicts_pool_no_seeds_and_mark_the_rules():
         for condition, level in kinds
     ]
     table = pd.concat(parts)
-    rules = table[(table["model"] == "mlp") & (table["model_seed"] == 0)].assign(model="shape rule")
+    shape_rule = table[(table["model"] == "mlp") & (table["model_seed"] == 0)].assign(model="shape rule", prediction=0)
+    rules = pd.concat([shape_rule, shape_rule.assign(model="texture rule", prediction=1)])
     figure = plotting.texture_shape.cue_conflicts(table, calibration=rules, models=["mlp", "cnn"], model_seed=0)
     assert figure.get_suptitle() == "toy, training seed 0, pairs: 30 phase, 30 hybrid"
     shares, points, hybrids, _ = figure.axes
     assert [text.get_text() for text in shares.texts] == ["100 % of 30"] * 2
     assert [text.get_text() for text in points.texts] == ["0.67", "0.33"]
     assert [text.get_text() for text in hybrids.get_legend().get_texts()] == ["rules of one cue"]
+    assert [tick.get_text() for tick in shares.get_yticklabels()] == ["phase: MLP", "phase: CNN"]
+    failing = plotting.texture_shape.cue_conflicts(table, calibration=rules.assign(prediction=1), model_seed=0)
+    assert [tick.get_text() for tick in failing.axes[0].get_yticklabels()] == ["phase *: CNN", "phase *: MLP"]
+    assert "* not validated" in failing.get_suptitle()
     without = plotting.texture_shape.cue_conflicts(table)
     assert without.axes[2].get_legend() is None
     plt.close("all")

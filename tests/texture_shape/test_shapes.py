@@ -47,12 +47,20 @@ def few_corruptions(monkeypatch):
     monkeypatch.setattr("src.texture_shape.predictions.CORRUPTIONS", ("brightness",))
 
 
+def painter_of(shape: str):
+    painter = zoo_of(shape)["own conv", 0]
+    painter.trained = True
+    return painter
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_tables_and_figures_are_whole(shape, few_corruptions):
     images, zoo = images_of(shape).subset(12, seed=0), zoo_of(shape)
     pairs = choose_pairs(images.labels, images.sample_ids, 4, seed=0)
     slow_pairs = pairs.drop_duplicates("shape_id")
-    slow = slow_images(images, slow_pairs, zoo["own conv", 0], seed=0, style_steps=1, texture_steps=1)
+    slow = slow_images(
+        images, slow_pairs, painter_of(shape), folder=paths.RESULTS, seed=0, style_steps=1, texture_steps=1
+    )
     loader, side = make_loader(images, batch_size=8), images.images.shape[1]
     others = {name: make_loader(part, batch_size=8) for name, part in slow.items()}
     table = predict_images(zoo, loader, others, make_loader(images.subset(1, seed=0), batch_size=1))
@@ -66,7 +74,7 @@ def test_the_tables_and_figures_are_whole(shape, few_corruptions):
     assert [name in told for name in ("texture alone", "corruptions", "occlusion_mean")] == [
         name not in shown for name in ("texture_only", "brightness", "occlusion_mean")
     ]
-    painted = stylised(images, pairs, zoo["own conv", 0], steps=1)
+    painted = stylised(images, pairs, painter_of(shape), folder=paths.RESULTS, steps=1)
     conflicts = predict_conflicts(zoo, images, pairs, painted=painted, style_pairs=pairs).assign(dataset="pictures")
     assert sorted(set(conflicts.loc[conflicts["condition"] == "hybrid", "level"])) == list(cutoffs_for(side))
     assert len(tables.texture_shape.shape_bias(conflicts, by=["condition", "level", "model"])) > 2
@@ -106,19 +114,19 @@ def test_textures_of_unfit_sides_are_refused_and_left_out(side):
     with pytest.raises(ValueError, match=f"a side of at least 32 pixels that 4 divides, not {side}"):
         textures.synthesise_texture(torch.rand(1, 3, side, side), torch.tensor([0]), 0, steps=1)
     images = replace(images_of("96 pixels"), images=np.zeros((15, side, side, 3), np.uint8))
-    assert texture_only(images) is None
+    assert texture_only(images, folder=paths.RESULTS) is None
 
 
-def test_pictures_of_one_name_do_not_pass_for_others(monkeypatch):
-    images, painter = images_of("2 classes"), zoo_of("2 classes")["own conv", 0]
+def test_pictures_are_kept_for_the_images_of_a_run(monkeypatch):
+    images, painter = images_of("2 classes"), painter_of("2 classes")
     pairs = choose_pairs(images.labels, images.sample_ids, 3, seed=0)
-    made = stylised(images, pairs, painter, steps=1)
+    made = stylised(images, pairs, painter, folder=paths.RESULTS, steps=1)
     other = replace(images, images=255 - images.images)
-    assert not np.array_equal(stylised(other, pairs, painter, steps=1), made)
+    assert not np.array_equal(stylised(other, pairs, painter, folder=paths.RESULTS / "other", steps=1), made)
     larger = replace(images, images=images.images.repeat(2, axis=1).repeat(2, axis=2))
-    assert stylised(larger, pairs, painter, steps=1).shape == (3, 48, 48, 3)
+    assert stylised(larger, pairs, painter, folder=paths.RESULTS / "larger", steps=1).shape == (3, 48, 48, 3)
     monkeypatch.setattr("src.texture_shape.precomputed.transfer_style", lambda *_, **__: pytest.fail("made again"))
-    assert np.array_equal(stylised(images, pairs, painter, steps=1), made)
+    assert np.array_equal(stylised(images, pairs, painter, folder=paths.RESULTS, steps=1), made)
 
 
 def test_pairs_end_where_two_classes_have_no_more():

@@ -271,3 +271,15 @@ def test_separation_ranks_by_size_and_corrects_over_all_rows():
     assert found.loc[0, ["condition", "a", "b"]].tolist() == ["blacken", "cnn", "mlp"] and found.loc[0, "excess"] < -0.4
     np.testing.assert_allclose(found["p_holm"], multipletests(found["p_value"], method="holm")[1])
     assert found["p_holm"].iloc[0] == pytest.approx(9 * found["p_value"].min())
+
+
+def test_of_all_pairs_the_difference_is_that_of_means_and_its_interval_scipys():
+    both = pd.concat([conflicts(60, 10, 30, model="mlp"), conflicts(30, 5, 65, model="cnn", seed=1)])
+    (row,) = compare_shape_bias(both, of_all=True).itertuples()
+    assert row.difference == pytest.approx(0.5 - 0.25)
+    wide = both.assign(cue=cues(both)).pivot(index="pair", columns="model", values="cue")
+    differences = (wide["mlp"] - wide["cnn"]).to_numpy()
+    other = stats.bootstrap((differences,), np.mean, n_resamples=9999, method="percentile", rng=1).confidence_interval
+    assert (row.low, row.high) == pytest.approx(other, abs=0.02)
+    (ratio,) = compare_shape_bias(both).itertuples()
+    assert ratio.difference == pytest.approx(0)  # 6 of 7 decisive ones each, which says nothing of how many are

@@ -16,7 +16,7 @@ from src.data.batches import Batch
 from src.data.pixels import pixels_of, to_arrays
 from src.models import build_model
 from src.results import NOTEBOOKS
-from src.tables.texture_shape import CORRUPTIONS, LEVELS, UNITS, shape_bias
+from src.tables.texture_shape import CORRUPTIONS, LEVELS, TRANSFORMATIONS, UNITS, shape_bias
 from src.texture_shape import (
     MANIPULATIONS,
     choose_pairs,
@@ -35,7 +35,7 @@ from src.texture_shape.calibration_images import N_CLASSES, NONE, calibrate, dra
 from src.texture_shape.corruptions import corrupt
 from src.texture_shape.frequency import cue_conflict
 from src.texture_shape.precomputed import texture_only
-from src.texture_shape.predictions import predict_all, predict_corrupted, predict_pairs
+from src.texture_shape.predictions import predict_all, predict_corrupted, predict_pairs, predict_transformed
 from src.texture_shape.style_transfer import gram_matrix, transfer_style
 from src.texture_shape.textures import synthesise_texture
 
@@ -220,7 +220,7 @@ def test_a_shape_rule_scores_1_and_a_texture_rule_0():
     assert figures["shape_bias"].to_dict() == {"shape rule": 1.0, "texture rule": 0.0}
     assert figures["decisive"].tolist() == [1, 1] and figures["n"].tolist() == [400, 400]
     assert figures["low"].tolist() == figures["high"].tolist() == [1, 0]
-    assert (table.groupby("condition").size() == [800, 1600, 800]).all()
+    assert table.groupby("condition").size().to_dict() == dict(cutout=800, figures=800, hybrid=1600, phase=800)
     # phases carry no texture at all, but an outline only in part
     assert found.loc[("phase", "texture rule"), "shape_bias"] == 0
     assert 0.5 < found.loc[("phase", "shape rule"), "shape_bias"] < 1
@@ -290,7 +290,11 @@ def test_all_that_notebook_03_measures_is_one_table(monkeypatch):
     table = predict_images(zoo, [images], {"stylised": [Batch(*(values[:4] for values in images))]}, [images])
     manipulated = predict_manipulated(zoo, [images])
     pd.testing.assert_frame_equal(table[: len(manipulated)], manipulated)
-    rest = table[len(manipulated) :]
+    transformed = predict_transformed(zoo, [images])
+    assert len(transformed) == 2 * 10 * sum(map(len, TRANSFORMATIONS.values()))
+    rest = table[len(manipulated) :].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rest[: len(transformed)], transformed)
+    rest = rest[len(transformed) :]
     assert set(rest["condition"]) == {"stylised"} and set(rest["level"]) == {1} and len(rest) == 2 * 4
 
 
@@ -313,12 +317,13 @@ def test_conflicts_are_shown_as_the_pairs_say(clothes):
     pairs = choose_pairs(clothes.labels, clothes.sample_ids, 25, seed=0)
     spies = {("a", 0): Spy(trained_conv(), keep=True), ("b", 0): Spy(trained_conv())}
     table = predict_conflicts(spies, clothes, pairs, cutoffs=(2, 8), batch_size=10)
-    assert table.groupby(["model", "condition", "level"]).size().tolist() == [25] * 6
+    assert table.groupby(["model", "condition", "level"]).size().tolist() == [25] * 8
     shape, texture = (pixels_of(clothes, pairs[f"{role}_id"].to_numpy()) for role in ("shape", "texture"))
-    expected = [cue_conflict(shape, texture)] + [cue_conflict(shape, texture, kind="hybrid", cutoff=c) for c in (2, 8)]
+    expected = [cue_conflict(shape, texture, kind=kind) for kind in ("phase", "cutout")]
+    expected += [cue_conflict(shape, texture, kind="hybrid", cutoff=c) for c in (2, 8)]
     np.testing.assert_allclose(torch.cat(spies["a", 0].seen), torch.cat(expected), atol=1e-6)
     with torch.no_grad():
-        answers = trained_conv()(expected[2]).argmax(1)
+        answers = trained_conv()(expected[3]).argmax(1)
     hybrid = table[(table["level"] == 8) & (table["model"] == "b")]
     pd.testing.assert_frame_equal(hybrid[list(pairs.columns)].reset_index(drop=True), pairs)
     assert hybrid["prediction"].tolist() == answers.tolist()
@@ -556,4 +561,4 @@ def test_all_names_are_those_of_the_package():
     from src import texture_shape
 
     assert all(hasattr(texture_shape, name) for name in texture_shape.__all__)
-    assert set(MANIPULATIONS) == set(UNITS)
+    assert set(MANIPULATIONS) == set(UNITS) - set(TRANSFORMATIONS)

@@ -1,0 +1,138 @@
+"""Error consistency: whether two networks fail on the same images more than their accuracies make them."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy.stats import hypergeom
+
+from src.tables.statistics import bootstrap_counts, hits, percentile_interval
+from src.tables.texture_shape.pairing import ratio
+
+
+def error_consistency(
+    table: pd.DataFrame,
+    *,
+    by: Sequence[str] = ("condition", "level"),
+    n_resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Cohen's κ of right and wrong, of every two networks on the same images, per group of `by`.
+
+    table: with model, model_seed, sample_id, label, prediction.  A network is a model of one training seed.
+    Columns: those of `by`, a, seed_a, b, seed_b, kind ("seeds" of one model, or "models"), n, observed (share of images
+    that both get right or both wrong), expected (of independent errors at these accuracies), kappa = (observed -
+    expected) / (1 - expected), low, high (bootstrap over images), chance_low, chance_high (where κ of independent
+    errors lies: exact, given how many images each gets right), highest (κ if the errors agreed as far as the accuracies
+    let them: networks of unlike accuracy cannot reach 1).
+    κ is NaN of two networks that are always right, or always wrong.  Raises ValueError when the images differ.
+    Source: Geirhos, Meding & Wichmann 2020, equations 1 and 3; the interval of chance is Fisher's, given the margins.
+
+    >>> one = pd.DataFrame(dict(sample_id=range(4), label=1, prediction=[1, 1, 0, 0], condition="clean", level=0))
+    >>> both = pd.concat([one.assign(model="cnn"), one.assign(model="vit", prediction=[1, 0, 0, 0])])
+    >>> error_consistency(both.assign(model_seed=0))[["observed", "expected", "kappa"]].to_numpy().tolist()
+    [[0.75, 0.5, 0.5]]
+    """
+    groups, rows = list(by), []
+    for key, part in table.groupby(groups, sort=False):
+        right = _right_by_network(part)
+        for (a, seed_a), (b, seed_b) in combinations(right.columns, 2):
+            x, y = right[a, seed_a].to_numpy(), right[b, seed_b].to_numpy()
+            facts = dict(a=a, seed_a=seed_a, b=b, seed_b=seed_b, kind="seeds" if a == b else "models", n=len(right))
+            rows.append(dict(zip(groups, key, strict=True)) | facts | _measured(x, y, n_resamples, seed, level))
+    return pd.DataFrame(rows)
+
+
+def consistency_gaps(
+    table: pd.DataFrame, *, n_resamples: int = 2_000, seed: int = 0, level: float = 0.95
+) -> pd.DataFrame:
+    """How much more two seeds of one model fail alike than two models do: a row for every two models.
+
+    table: rows of one condition and level, with two training seeds or more of each model.
+    Columns: a, b, n, within (mean κ over the pairs of seeds of a and of b, each model counting half), between (mean
+    over all pairs of a network of a with one of b), gap = within - between, low, high.  Two-level bootstrap: images,
+    and the training seeds of each model, where a seed that is drawn twice is not compared with itself.
+
+    >>> ids = pd.DataFrame(dict(sample_id=range(4), label=1))
+    >>> answers = {"cnn": [1, 1, 0, 0], "vit": [0, 0, 1, 1]}  # of either seed
+    >>> tables = [ids.assign(model=m, model_seed=s, prediction=given) for m, given in answers.items() for s in (0, 1)]
+    >>> consistency_gaps(pd.concat(tables))[["within", "between", "gap"]].to_numpy().tolist()
+    [[1.0, -1.0, 2.0]]
+    """
+    right = _right_by_network(table)
+    models = list(dict.fromkeys(right.columns.get_level_values(0)))
+    if few := [name for name in models if right[name].shape[1] < 2]:
+        raise ValueError(f"{', '.join(few)} has one training seed; κ within a model needs two or more")
+    values, ones = right.to_numpy(np.float32), np.ones((1, len(right)), np.float32)
+    draws = bootstrap_counts(len(right), n_resamples, seed)
+    rng, rows = np.random.default_rng([seed, 1]), []
+    place = {name: np.flatnonzero(right.columns.get_level_values(0) == name) for name in models}
+    drawn_seeds = {name: _drawn_seeds(rng, len(place[name]), n_resamples) for name in models}
+    for a, b in combinations(models, 2):
+        all_seeds = (np.ones((1, len(place[a]))), np.ones((1, len(place[b]))))
+        within, between = _within_and_between(ones, values[:, place[a]], values[:, place[b]], *all_seeds)
+        drawn = _within_and_between(draws, values[:, place[a]], values[:, place[b]], drawn_seeds[a], drawn_seeds[b])
+        low, high = percentile_interval(drawn[0] - drawn[1], level=level)
+        facts = dict(within=within.item(), between=between.item(), gap=(within - between).item(), low=low, high=high)
+        rows.append(dict(a=a, b=b, n=len(right)) | facts)
+    return pd.DataFrame(rows)
+
+
+def _measured(x: np.ndarray, y: np.ndarray, n_resamples: int, seed: int, level: float) -> dict:
+    """Everything of two networks; x, y: whether each is right, bool [n]."""
+    n, n_x, n_y = len(x), int(x.sum()), int(y.sum())
+    cells = np.array([(x & y).sum(), (x & ~y).sum(), (~x & y).sum(), (~x & ~y).sum()])
+    drawn = np.random.default_rng(seed).multinomial(n, cells / n, size=n_resamples)
+    low, high = percentile_interval(_kappa(drawn[:, 0], *(drawn[:, 0] + drawn[:, i] for i in (1, 2)), n), level=level)
+    chance = hypergeom(n, n_x, n_y).ppf([(1 - level) / 2, (1 + level) / 2])
+    facts = dict(observed=(cells[0] + cells[3]) / n, expected=(n_x * n_y + (n - n_x) * (n - n_y)) / n**2)
+    facts |= dict(kappa=float(_kappa(cells[0], n_x, n_y, n)), low=low, high=high)
+    facts |= dict(zip(("chance_low", "chance_high"), _kappa(chance, n_x, n_y, n).tolist(), strict=True))
+    return facts | dict(highest=float(_kappa(min(n_x, n_y), n_x, n_y, n)))
+
+
+def _kappa(both, n_x, n_y, n):
+    """κ from numbers of images: right for both, for each of the two, and in all."""
+    both, n_x, n_y = (np.asarray(number, float) for number in (both, n_x, n_y))
+    observed = n * (n + 2 * both - n_x - n_y)
+    expected = n_x * n_y + (n - n_x) * (n - n_y)
+    return ratio(*np.broadcast_arrays(observed - expected, n * n - expected))
+
+
+def _drawn_seeds(rng: np.random.Generator, k: int, n_resamples: int) -> np.ndarray:
+    """How often each of k seeds is drawn; draws of one seed alone, which have no pair, are drawn again."""
+    drawn = rng.multinomial(k, np.full(k, 1 / k), size=n_resamples)
+    while (alone := (drawn > 0).sum(1) < 2).any():
+        drawn[alone] = rng.multinomial(k, np.full(k, 1 / k), size=alone.sum())
+    return drawn
+
+
+def _within_and_between(draws, a, b, seeds_a, seeds_b) -> tuple[np.ndarray, np.ndarray]:
+    """Mean κ [r] within and between; draws [r, n] of images, a and b [n, k] right, seeds [r, k] drawn of each."""
+    n = draws[0].sum()
+
+    def mean(pairs: list) -> np.ndarray:
+        weights = np.stack([weight for *_, weight in pairs])
+        kappas = np.stack([_kappa(draws @ (x * y), draws @ x, draws @ y, n) for x, y, _ in pairs])
+        return (weights * kappas).sum(0) / weights.sum(0)
+
+    own = [
+        mean([(x[:, i], x[:, j], s[:, i] * s[:, j]) for i, j in combinations(range(x.shape[1]), 2)])
+        for x, s in ((a, seeds_a), (b, seeds_b))
+    ]
+    both = [(a[:, i], b[:, j], seeds_a[:, i] * seeds_b[:, j]) for i in range(a.shape[1]) for j in range(b.shape[1])]
+    return (own[0] + own[1]) / 2, mean(both)
+
+
+def _right_by_network(table: pd.DataFrame) -> pd.DataFrame:
+    """Whether each network is right, bool, a row for each image and a column for each (model, training seed)."""
+    table, network = table.assign(right=hits(table)), ["model", "model_seed"]
+    if table.duplicated([*network, "sample_id"]).any():
+        raise ValueError("a network has an image twice; compare one condition and level at a time")
+    right = table.pivot(index="sample_id", columns=network, values="right")
+    if right.isna().any(axis=None):
+        raise ValueError("the networks did not see the same images; error consistency needs that")
+    order = table[network].drop_duplicates()
+    return right[list(order.itertuples(index=False, name=None))].astype(bool)
