@@ -211,12 +211,14 @@ def default_parameters(experiment: str) -> dict:
 def check_parameters(parameters: dict, defaults: dict) -> None:
     """Raise ValueError for the first value that is not of the kind of the notebook's own, or that means nothing.
 
-    Numbers are finite and not negative, those of POSITIVE at least 1; a seed is below 2**32; a list names something,
-    each once, but for `others`, which may be empty.
+    Where the notebook has None, a whole number will do too.  Numbers are finite and not negative, those of POSITIVE at
+    least 1; a seed is below 2**32; a list names something, each once, but for `others`, which may be empty.
     """
     for name, value in parameters.items():
         default, listed = defaults[name], isinstance(value, list) and isinstance(defaults[name], list)
-        kind = type(default[0] if listed else default)
+        kind = int if default is None else type(default[0] if listed else default)
+        if default is None and value is None:
+            continue
         kinds = (int, float) if kind is float else (kind,)
         wrong = ""
         for one in value if listed else [value]:

@@ -51,6 +51,7 @@ def test_a_notebooks_own_parameters_are_right(experiment):
         ("05_calibration", "shift_eps_max", float("inf"), "is out of range"),
         ("02_attacks", "worst_eps_255", [2, 2], "must name at least one, each once"),
         ("02_attacks", "worst_eps_255", [-2], "is out of range"),
+        ("02_attacks", "apgd_steps", "ten", "apgd_steps = 'ten' is not of the right kind"),
         ("06_efficiency", "batch_sizes", [0], "batch_sizes = [0] is out of range"),
         ("04b_feature_vis", "methods", [], "must name at least one"),
         ("01_finetuning", "linear_lr", -0.1, "is out of range"),
@@ -66,6 +67,7 @@ def test_a_value_that_means_nothing_is_named_before_anything_is_computed(experim
 def test_a_float_may_be_whole_and_a_list_that_may_be_empty_is():
     check_parameters({"linear_lr": 1}, DEFAULTS["01_finetuning"])
     check_parameters({"others": []}, DEFAULTS["06_efficiency"])
+    check_parameters({"apgd_steps": 3, "n_targets": None}, DEFAULTS["02_attacks"])
 
 
 def start(**changes):
