@@ -10,6 +10,7 @@ import ast
 import hashlib
 import io
 import json
+import os
 import tokenize
 from functools import cache
 from pathlib import Path
@@ -154,5 +155,5 @@ def weight_checksums(settings: dict, folder: str | Path) -> dict[str, str]:
         shipped = paths.ROOT / f"{model.reference.partition('_')[0]}_models" / weight_files(model, dataset)[-1]
         places = [paths.ROOT / model.weights] if model.weights.endswith(FILES) else [*own, shipped]
         files = [next(filter(Path.is_file, places), None), paths.ROOT / model.reference.partition(":")[0]]
-        found |= {str(file): sha256(file) for file in files if file and file.is_file()}
+        found |= {os.path.relpath(file, paths.ROOT): sha256(file) for file in files if file and file.is_file()}
     return dict(sorted(found.items()))

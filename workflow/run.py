@@ -100,7 +100,8 @@ def main() -> None:
         process.wait()
     said = log.read_text(encoding="utf-8", errors="replace")
     if process.returncode:
-        print("\n".join(said.splitlines()[-40:]))
+        lines = [line for line in said.splitlines() if not line.startswith("Cannot restore")]  # of files that were new
+        print("\n".join(lines[-60:]))
         sys.exit(f"The run did not end well; all that was said is in {log.relative_to(ROOT)}")
     if "Nothing to be done" in said:
         print("Nothing to be done: all tables, figures and pages of this run are up to date.")

@@ -197,7 +197,7 @@ def test_a_notebook_that_fails_keeps_its_earlier_tables_and_is_kept_to_read(undi
     config = CONFIG | {"05_model_calibration": dict(models=["mlp"], n_test=-1, n_resamples=20)}
     (folder / "killed.yaml").write_text(yaml.safe_dump(config))
     said = failed(folder)
-    assert "ValueError: cannot take -1 images" in said and "05_model_calibration.failed.ipynb" in said
+    assert "ValueError: n_test = -1 is out of range" in said and "05_model_calibration.failed.ipynb" in said
     assert {path: path.read_bytes() for path in run.rglob("*.parquet")} == before
     notebook = nbformat.read(run / "notebooks" / "05_model_calibration.failed.ipynb", as_version=4)
     assert any(output.output_type == "error" for cell in notebook.cells for output in cell.get("outputs", []))
