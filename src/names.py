@@ -6,12 +6,16 @@
 What stands before "=" is the label, by which tables and figures call a model or a data set.
 """
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 UNTRAINED = "untrained"
 DEFAULT = "default"
+COMPACT = ("mlp", "cnn", "vit", "cnn_robust")  # the study's own, as `src.models` builds them
+NAMED = (*COMPACT, "mlp_b12_wi1024", "resnet18", "vit_small_patch16_224")  # and the 2023 report's
 FILES = (".safetensors", ".pt", ".pth")  # endings of weight files; other weights are labels
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+@-]*"
 
@@ -71,6 +75,26 @@ def parse_model(name: str) -> ModelName:
     if found is None:
         raise ValueError(f"{name!r} is no model's name; write it as cnn@seed1: the model, @, its weights")
     return ModelName(label or rest, found["reference"], found["weights"] or DEFAULT)
+
+
+def check_model(name: str) -> ModelName:
+    """The parts of a model's name; ValueError where no such model is known, FileNotFoundError without its files.
+
+    What only timm or the model's own file can tell is not looked at.
+    """
+    model = parse_model(name)
+    file, _, made_by = model.reference.rpartition(":")
+    own = file.endswith(".py")
+    if not (own or model.reference in NAMED or (file == "timm" and made_by)):
+        near = difflib.get_close_matches(model.reference, NAMED, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(
+            f"unknown MODEL {name!r}{hint}; choose from {', '.join(NAMED)}, timm:<name> or <file>.py:<name>"
+        )
+    for path in [file] * own + [model.weights] * model.weights.endswith(FILES):
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"MODEL {name!r} names {path}, and there is no such file, seen from {Path.cwd()}")
+    return model
 
 
 def parse_models(names: Sequence[str]) -> list[ModelName]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import nbformat
 
 from src import paths
+from src.data.records import WEIGHTS_OF
 from src.files import read_json, sha256, written_whole
 from src.names import FILES, check_run, parse_dataset, parse_model, weight_files
 
@@ -151,9 +152,10 @@ def weight_checksums(settings: dict, folder: str | Path) -> dict[str, str]:
     names = [*settings.get("models", []), *(settings[name] for name in ("style_model", "backbone") if name in settings)]
     seeds = settings.get("model_seeds", [0]) or [0]
     for model in {parse_model(name).with_seed(seed) for name in names for seed in seeds}:
-        own = [paths.ROOT / folder / "weights" / name for name in weight_files(model, dataset)]
-        shipped = paths.ROOT / f"{model.reference.partition('_')[0]}_models" / weight_files(model, dataset)[-1]
-        places = [paths.ROOT / model.weights] if model.weights.endswith(FILES) else [*own, shipped]
+        own, shipped = paths.ROOT / folder / "weights", paths.ROOT / f"{model.reference.partition('_')[0]}_models"
+        filed = weight_files(model, dataset) + weight_files(model, WEIGHTS_OF.get(dataset, dataset))
+        places = [at / name for at in (own, shipped) for name in filed]
+        places = [paths.ROOT / model.weights] if model.weights.endswith(FILES) else places
         files = [next(filter(Path.is_file, places), None), paths.ROOT / model.reference.partition(":")[0]]
         found |= {os.path.relpath(file, paths.ROOT): sha256(file) for file in files if file and file.is_file()}
     return dict(sorted(found.items()))

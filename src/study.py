@@ -78,8 +78,6 @@ class Study:
         """n images of a split, even over the classes; all of them for 0, and for more than there are."""
         if split not in self.splits:
             self.splits[split] = load_images(self.dataset_name, split)
-        if n < 0:
-            raise ValueError(f"cannot take {n} images; name a number from 1, or 0 for all {len(self.splits[split]):,}")
         images = self.splits[split].at_most(n, self.seed)
         if n > len(images):
             print(f"{self.dataset} {split}: {images.note}")

@@ -3,9 +3,11 @@
 import os
 import time
 
+import matplotlib as mpl
 import pytest
 import torch
 from graph import finish, make_copy
+from matplotlib import pyplot as plt
 
 from src.data import ImageSet, load_images
 from src.paths import ROOT
@@ -14,6 +16,7 @@ SHARED = ROOT.parent / "shared" / "data"
 if "ZOOM_DATA" not in os.environ and SHARED.is_dir():
     os.environ["ZOOM_DATA"] = str(SHARED)
 
+mpl.use("Agg")
 torch.set_num_threads(1)  # sums differ in the last bit with the number of threads
 
 
@@ -30,6 +33,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("needs_cifar"):
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")

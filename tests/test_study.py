@@ -20,7 +20,7 @@ def own_runs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("experiment", NOTEBOOKS)
 def test_a_notebooks_own_parameters_are_right(experiment):
-    check_parameters(DEFAULTS[experiment], DEFAULTS[experiment])
+    assert len(DEFAULTS[experiment]) > 5 and check_parameters(DEFAULTS[experiment], DEFAULTS[experiment]) is None
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,19 @@ def test_a_value_that_means_nothing_is_named_before_anything_is_computed(experim
     assert says in str(refusal.value) and not list(paths.RUNS.iterdir())
 
 
-def test_a_float_may_be_whole_and_a_list_that_may_be_empty_is():
-    check_parameters({"linear_lr": 1}, DEFAULTS["01_finetuning"])
-    check_parameters({"others": []}, DEFAULTS["06_efficiency"])
-    check_parameters({"apgd_steps": 3, "n_targets": None}, DEFAULTS["02_attacks"])
+@pytest.mark.parametrize(
+    ("experiment", "name", "value", "refused"),
+    [
+        ("01_finetuning", "linear_lr", 1, "1"),
+        ("06_efficiency", "others", [], 3),
+        ("02_attacks", "apgd_steps", 3, 3.5),
+        ("02_attacks", "n_targets", None, "three"),
+    ],
+)
+def test_a_value_of_a_kind_that_will_do_is_taken_and_its_like_is_not(experiment, name, value, refused):
+    assert check_parameters({name: value}, DEFAULTS[experiment]) is None
+    with pytest.raises(ValueError, match=f"^{name} = "):
+        check_parameters({name: refused}, DEFAULTS[experiment])
 
 
 def start(**changes):

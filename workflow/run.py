@@ -5,6 +5,7 @@ lock outlives a process that is killed, and the next run would have to be told t
 system ends with the processes that hold it, however they end, so the next run simply goes on.
 """
 
+import argparse
 import fcntl
 import os
 import re
@@ -20,7 +21,7 @@ from src.paths import ROOT, RUNS
 
 # minutes of each rule in the embedded study on two cores, to tell how much is left
 MINUTES = dict(finetuning=1.2, attacks=2, texture_shape=1.5, cka=2.5, feature_vis=1, calibration=1.5, efficiency=1)
-SHOWN_AT_ONCE = ("-n", "--dry-run", "--dryrun", "--summary", "--dag", "--rulegraph", "--list", "--help", "-h")
+SHOWN_AT_ONCE = ("-n", "--dry-run", "--dryrun", "--summary", "--dag", "--rulegraph", "--list")
 
 
 def read_config(path: Path) -> dict:
@@ -84,8 +85,10 @@ def estimate(planned: dict[str, int], done: list[str], seconds: float) -> str:
 
 
 def main() -> None:
-    arguments = sys.argv[1:]
-    config = read_config(Path(arguments[arguments.index("--configfile") + 1]))
+    parser = argparse.ArgumentParser("make report", description="Run the graph of notebooks into runs/<run>/.")
+    parser.add_argument("--configfile", type=Path, required=True, help="what is run, as in workflow/config/")
+    asked, more = parser.parse_known_args()
+    config, arguments = read_config(asked.configfile), [*more, "--configfile", str(asked.configfile)]
     folder = RUNS / config["run"]
     held = lock(folder / ".lock")
     command = [sys.executable, "-m", "snakemake", *arguments, "--nolock", "--rerun-incomplete"]

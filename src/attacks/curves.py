@@ -84,6 +84,7 @@ def attack_curve(
 
 
 def checked_grid(eps_grid: Sequence[float], norm: str) -> list[float]:
+    """The radii in rising order; ValueError for none above 0, one twice, or one that the norm does not allow."""
     grid = sorted(float(eps) for eps in eps_grid)
     for eps in grid:
         check_threat(eps, norm)

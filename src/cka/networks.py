@@ -2,7 +2,7 @@
 pass."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -61,11 +61,8 @@ def hsic_table(
     kernels = lambda x: Pieces.of(KERNELS[kernel](x))  # noqa: E731
     for number, (batch, seen) in enumerate(looked_at(models, batches, layers, kernels, pool=pool, progress=progress)):
         names = {key: list(of_layers) for key, of_layers in seen.items()}
-        pieces = {key: Pieces.stack(list(seen.pop(key).values())) for key in models}
-        names[LABELS] = ["labels"]
-        pieces[LABELS] = Pieces.of(gram(F.one_hot(batch.labels.long()).double()))
-        pixels = batch.pixels if isinstance(batch.pixels, torch.Tensor) else next(iter(batch.pixels.values()))
-        names[INPUTS], pieces[INPUTS] = ["inputs"], kernels(as_matrix(pixels))
+        pieces = {key: Pieces.stack(list(seen.pop(key).values())) for key in models} | _references(batch, kernels)
+        names |= {LABELS: ["labels"], INPUTS: ["inputs"]}
         pairs = list(combinations_with_replacement(pieces, 2))
         settings = dict(batch=number, n=len(batch.labels), kernel=kernel, unbiased=None, pool=pool or "none")
         rows += _rows(pieces, names, pairs, estimators, **settings)
@@ -77,15 +74,25 @@ def hsic_table(
                 if a != b and a[1] == "trained" and b[1] in ("trained", "labels"):
                     drawn = [pieces[a].hsic(pieces[b].permuted(order), unbiased=estimators[0]) for order in orders]
                     shuffled[a, b] += torch.stack(drawn).cpu().numpy()
+    return with_keys(pd.concat(rows, ignore_index=True)), with_keys(_null_table(shuffled, own, n_permutations))
+
+
+def _references(batch: Batch, kernels: Callable) -> dict[tuple[str, str, int], Pieces]:
+    """What networks are compared with besides each other: a kernel that is 1 within a class, and that of the pixels."""
+    pixels = batch.pixels if isinstance(batch.pixels, torch.Tensor) else next(iter(batch.pixels.values()))
+    labels = Pieces.of(gram(F.one_hot(batch.labels.long()).double()))
+    return {LABELS: labels, INPUTS: kernels(as_matrix(pixels))}
+
+
+def _null_table(shuffled: Mapping, own: Mapping, n_permutations: int) -> pd.DataFrame:
+    """The largest CKA of any pair of layers for each shuffle, from HSIC summed over minibatches."""
     sides = [*NETWORK_A, *NETWORK_B]
-    parts = []
+    parts = [pd.DataFrame(columns=[*sides, "permutation", "largest"])] * (not shuffled)
     for (a, b), cross in shuffled.items():
         largest = np.fmax.reduce(ratio(cross, own[a][:, None], own[b]), axis=(1, 2))  # NaN where all are
         part = dict(zip(sides, (*a, *b), strict=True)) | dict(permutation=range(n_permutations), largest=largest)
         parts.append(pd.DataFrame(part))
-    null = pd.DataFrame(columns=[*sides, "permutation", "largest"])
-    null = pd.concat(parts, ignore_index=True) if parts else null
-    return with_keys(pd.concat(rows, ignore_index=True)), with_keys(null)
+    return pd.concat(parts, ignore_index=True)
 
 
 def cka_matrix(

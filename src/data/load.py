@@ -45,21 +45,12 @@ def load_images(name: str, split: str, *, source: str | None = None) -> ImageSet
     """
     if split not in SPLIT_NAMES:
         raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLIT_NAMES)}")
-    label, name = parse_dataset(name)
-    kind, _, place = name.partition(":")
-    if kind in _BY_PREFIX and place:
+    label, name = check_dataset(name)
+    if name not in DATASETS:
         if source is not None:
             raise ValueError(f"{name} says where it is; source={source!r} is for named sets")
-        if label in DATASETS:
-            raise ValueError(f"{label} is a data set of its own; give {name} another label")
+        kind, _, place = name.partition(":")
         return _checked(label, split, _BY_PREFIX[kind](place, split))
-    if name not in DATASETS:
-        near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        choices = ", ".join([*DATASETS, "hub:owner/name", "folder:PATH", "beton:PATH"])
-        raise ValueError(f"unknown data set {name!r}{hint}; choose from {choices}")
-    if label != name:
-        raise ValueError(f"{name} goes by its own name, which weights and tables have too; leave out the label {label}")
     record = DATASETS[name]
     raw = _as_recorded(record, split, _find(record, split, source))
     images, wanted = _checked(name, split, raw), record.checksums.get(split, "")
@@ -69,6 +60,25 @@ def load_images(name: str, split: str, *, source: str | None = None) -> ImageSet
             f"{raw.where}: checksum {found} (labels-pixels), that of {name} {split} begins {wanted}; fetch it again"
         )
     return images
+
+
+def check_dataset(name: str) -> tuple[str, str]:
+    """(label, name) of a data set's name, checked as far as nothing has to be read; raises as `load_images`."""
+    label, name = parse_dataset(name)
+    kind, _, place = name.partition(":")
+    if kind in _BY_PREFIX and place:
+        if label in DATASETS:
+            raise ValueError(f"{label} is a data set of its own; give {name} another label")
+        if kind == "folder" and not (folder := _path_and_side(place)[0]).is_dir():
+            raise FileNotFoundError(f"no folder {folder} (seen from {Path.cwd()})")
+    elif name not in DATASETS:
+        near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        choices = ", ".join([*DATASETS, "hub:owner/name", "folder:PATH", "beton:PATH"])
+        raise ValueError(f"unknown data set {name!r}{hint}; choose from {choices}")
+    elif label != name:
+        raise ValueError(f"{name} goes by its own name, which weights and tables have too; leave out the label {label}")
+    return label, name
 
 
 def _path_and_side(place: str) -> tuple[Path, int | None]:

@@ -202,7 +202,7 @@ def _load_hub(hub_id: str) -> dict:
     """All splits. If the hub does not answer, only the library's cache is asked, without 20 s of retries."""
     import datasets  # a second to import, and not needed for local files
 
-    problem = _hub_problem()
+    problem = hub_problem()
     was_offline = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = was_offline or problem is not None
     try:
@@ -216,7 +216,7 @@ def _load_hub(hub_id: str) -> dict:
         datasets.config.HF_HUB_OFFLINE = was_offline
 
 
-def _hub_problem() -> str | None:
+def hub_problem() -> str | None:
     """Why the hub does not answer within 2 s; None if it does."""
     import huggingface_hub as hub
 

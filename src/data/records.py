@@ -71,3 +71,4 @@ _RECORDS = (
     ),
 )  # fmt: skip
 DATASETS: dict[str, DatasetRecord] = {record.name: record for record in _RECORDS}
+WEIGHTS_OF = {"fashion_mnist_full": "fashion_mnist"}  # one test set, one set of weights

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from src.data.image_set import ImageSet
-from src.data.records import DATASETS
+from src.data.records import DATASETS, WEIGHTS_OF
 from src.files import fingerprint
 from src.models import published
 from src.models.compact import COMPACT, SIZES, shape_of
@@ -28,7 +28,6 @@ from src.names import DEFAULT, UNTRAINED, ModelName, parse_model
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 SMALL_DATASETS = ("fashion_mnist", "fashion_mnist_full")
-WEIGHTS_OF = {"fashion_mnist_full": "fashion_mnist"}  # one test set, one set of weights
 
 
 # The 2023 report's three, name -> family, input side (None: the data set's), label of the public weights, their builder
@@ -154,7 +153,8 @@ def build_model(
         state, card = read_file(path, asked, datasets, bare=kind in ("timm", "own"))
     elsewhere = path is None and asked.weights != UNTRAINED  # not in a file of ours, but public
     on_public = asked.reference in card.get("backbone", ())
-    model = _network(asked, task, _agreed(size, card, asked), pretrained=elsewhere or on_public)
+    side = card.get("side") or task.side  # a network sees the side it was trained for
+    model = _network(asked, replace(task, side=side), _agreed(size, card, asked), pretrained=elsewhere or on_public)
     for key in {"mean", "std"} & card.keys():  # as it was trained with
         getattr(model, key).copy_(torch.tensor(card[key]).view(3, 1, 1))
     model.name, model.reference, model.family = asked.label, asked.reference, family_of(asked)
@@ -201,7 +201,7 @@ def _network(asked: ModelName, task: Task, size: str | None, *, pretrained: bool
     if kind == "compact":
         usual = "small" if task.name in SMALL_DATASETS else "base"
         size, shape = shape_of(name, SIZES[family_of(name)], size or usual, usual)
-        model = PixelModel(COMPACT[name](task.n_classes, task.side, **shape), **look)
+        model = PixelModel(COMPACT[name](task.n_classes, task.side, **shape), **look, input_side=task.side)
         model.size = size
     elif kind == "published":
         _, side, _, build = PUBLISHED[name]
@@ -213,7 +213,7 @@ def _network(asked: ModelName, task: Task, size: str | None, *, pretrained: bool
         model = PixelModel(net, mean=config["mean"], std=config["std"], input_side=config["input_size"][-1])
     else:
         net, code = build_own(name, task.n_classes, task.side)
-        model = PixelModel(net, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # pixels as they are
+        model = PixelModel(net, mean=(0.0,) * 3, std=(1.0,) * 3, input_side=task.side)  # pixels as they are
         model.code = code
     return model
 

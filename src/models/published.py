@@ -5,18 +5,18 @@ sha256 under <family>_models/downloads/ (not committed); later uses read that an
 """
 
 import difflib
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import timm
-from huggingface_hub import constants, get_session, hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
 
 from src.data.download import download_drive_file
+from src.data.readers import hub_problem
 from src.files import fingerprint, sha256
 from src.models.mlp import BottleneckMLP
 from src.models.weights import load_state, read_state_dict, read_weights, save_weights
@@ -98,7 +98,8 @@ def _load_once(net: nn.Module, kept: Path, fetch, *, source: str) -> None:
 
 def _from_hub(what: str, fetch: Callable, *arguments, **options):
     """The result of `fetch`; a RuntimeError that says the way out where the hub cannot be reached."""
-    offline = options.get("pretrained", True) and not _hub_answers()
+    asks = options.get("pretrained", True)
+    offline = asks and (constants.HF_HUB_OFFLINE or hub_problem() is not None)  # its client would try for 25 seconds
     try:
         with _offline_if(offline):
             return fetch(*arguments, **options)
@@ -108,18 +109,6 @@ def _from_hub(what: str, fetch: Callable, *arguments, **options):
             f"{what} cannot be had from the local cache or the hub ({reason}); go online once, "
             "or build the model @untrained, with weights=None"
         ) from error
-
-
-def _hub_answers() -> bool:
-    """Whether the hub says anything within 2 seconds: asked for a file, its client would try for 25 seconds."""
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        get_session().head(constants.ENDPOINT, timeout=2)
-    except Exception as error:  # of whichever library the hub's client is made with
-        logging.getLogger(__name__).info("%s does not answer: %s", constants.ENDPOINT, error)
-        return False
-    return True
 
 
 @contextmanager

@@ -94,10 +94,11 @@ def make_card(
 ) -> dict:
     """The card of trained weights, to which `save_weights` adds file, storage, size and checksum.
 
-    model: a compact PixelModel.  recipe: the `Recipe` it was trained by.  history: what training returned.
-    test_table: of `predict` on the test images.  data: a sentence on what it was trained on.
+    model: a PixelModel, whose input side is kept.  recipe: the `Recipe` it was trained by.  history: what training
+    returned.  test_table: of `predict` on the test images.  data: a sentence on what it was trained on.
     """
-    about = {"model": model.reference or model.name, "size": model.size, "dataset": dataset, "data": data}
+    about = {"model": model.reference or model.name, "size": model.size, "side": model.input_side}
+    about |= {"dataset": dataset, "data": data}
     normalisation = {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
     training = {"history": history.round(5).to_dict("list"), "seconds": round(float(history["seconds"].sum()), 1)}
     tested = {"recipe": asdict(recipe), "test": measured(test_table)}

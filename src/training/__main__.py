@@ -11,13 +11,11 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from src.names import DEFAULT, ModelName, check_run, parse_dataset, slug
+from src.names import COMPACT, DEFAULT, ModelName, check_model, check_run, parse_dataset, slug
 from src.paths import ROOT
 from src.training.inputs import (
-    COMPACT,
     Sets,
     check_free,
-    check_model,
     choose_recipe,
     load_sets,
     parse_changes,
@@ -65,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("dataset", metavar="DATASET", help="a name that load_images takes, such as cifar10, pictures=folder:PATH@64")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe; may be repeated")
-    add("--size", choices=("small", "base"), help="of mlp, cnn and vit; default: the data set's usual size")
+    add("--size", help="of mlp, cnn and vit: small, base, or values as width=8; default: the data set's usual size")
     add("--label", default=DEFAULT, help="name of the weights, e.g. seed1 (default: %(default)s)")
     add("--run", help="the weights go to runs/RUN/weights (default: by_hand_DATASET)")
     add("--ship", action="store_true", help="the weights go to those of the repository; for mlp, cnn and vit")

@@ -6,12 +6,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from src.data import DATASETS, ImageSet, load_images
-from src.names import DEFAULT, FILES, UNTRAINED, ModelName, parse_dataset, parse_model, weight_files
+from src.data import ImageSet, load_images
+from src.data.load import check_dataset
+from src.names import COMPACT, DEFAULT, UNTRAINED, ModelName, parse_dataset, weight_files
 from src.training.recipe import RECIPES, TRAINED_ON, UNTUNED, Recipe
 
-COMPACT = tuple(dict.fromkeys(name for name, _, _ in RECIPES))
-NAMED = (*COMPACT, "mlp_b12_wi1024", "resnet18", "vit_small_patch16_224")  # as in src.models.build, which needs torch
 N_HELD_OUT = 5_000
 
 
@@ -23,23 +22,6 @@ class Sets(NamedTuple):
     train: ImageSet
     held_out: ImageSet
     test: ImageSet
-
-
-def check_model(name: str) -> ModelName:
-    """The parts of a model's name; ValueError where no such model is known, FileNotFoundError without its files."""
-    model = parse_model(name)
-    file, _, made_by = model.reference.rpartition(":")
-    own = file.endswith(".py")
-    if not (own or model.reference in NAMED or (file == "timm" and made_by)):
-        near = difflib.get_close_matches(model.reference, NAMED, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(
-            f"unknown MODEL {name!r}{hint}; choose from {', '.join(NAMED)}, timm:<name> or <file>.py:<name>"
-        )
-    for path in [file] * own + [model.weights] * model.weights.endswith(FILES):
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"MODEL {name!r} names {path}, and there is no such file, seen from {Path.cwd()}")
-    return model
 
 
 def starts_trained(model: ModelName) -> bool:
@@ -78,7 +60,8 @@ def choose_recipe(model: ModelName, dataset: str, size: str | None, changes: dic
     _, source = parse_dataset(dataset)
     if size and model.reference not in COMPACT:
         raise ValueError(f"--size {size} is for {', '.join(COMPACT)}; {model.reference} has one size")
-    keys = [key for key in RECIPES if key[:2] == (model.reference, source) and size in (None, key[2])]
+    keys = [key for key in RECIPES if key[:2] == (model.reference, source)]
+    keys = [key for key in keys if key[2] == size] or (keys if size is None or "=" in size else [])  # a shape: as usual
     if keys and not starts_trained(model):
         recipe, about = RECIPES[keys[0]], f"the recipe of {' '.join(keys[0])}"
     else:
@@ -98,9 +81,7 @@ def load_sets(dataset: str, n_held_out: int | None = None) -> Sets:
 
     n_held_out: None for 5,000, but a tenth at most.  Raises what `load_images` raises.
     """
-    label, name = parse_dataset(dataset)
-    if label in DATASETS and label != name:
-        raise ValueError(f"{label} is a data set of its own; call {name} by another label")
+    label, name = check_dataset(dataset)
     source = TRAINED_ON.get(name, name)
     train, test = (replace(load_images(source, split), name=label) for split in ("train", "test"))
     if n_held_out is None:

@@ -1,6 +1,5 @@
 """The worst case along the radius, its budgets, and the ranks that it gives."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +12,6 @@ from src.attacks import measure_worst_cases, worst_case
 from src.data.batches import Batch
 from src.tables.attacks import BUDGETS, budget_of, compare_models, describe_budget, ranks, stored_worst_case
 
-mpl.use("Agg")
 FEW = dict(steps=6, n_targets=2, queries=20)
 
 

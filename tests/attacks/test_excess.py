@@ -2,7 +2,6 @@
 
 from copy import deepcopy
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,8 +16,6 @@ from src.attacks import random_noise, transfer_predictions
 from src.data.batches import Batch
 from src.results import load_table
 from src.tables.attacks import NOISE, additive_transfer, stored_transfer, summarise_transfer, transfer_excess
-
-mpl.use("Agg")
 
 
 class Half(nn.Module):

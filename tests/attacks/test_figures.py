@@ -1,6 +1,5 @@
 """Figures of notebook 02 from stored tables alone, and the tables behind them."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +10,6 @@ from src.results import load_published, load_table
 from src.tables.attacks import compare_models, less_printed, stored_curves
 from src.tables.statistics import accuracy, first_seed, paired_test
 
-mpl.use("Agg")
 MODELS = ["mlp", "cnn_robust", "cnn", "vit"]
 
 

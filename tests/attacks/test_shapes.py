@@ -1,22 +1,12 @@
 """Two to two hundred classes, grey and 96 pixels through the tables and figures of attacks."""
 
-import matplotlib as mpl
 import pytest
 import torch
-from matplotlib import pyplot as plt
 from shapes import SHAPES, images_of, zoo_of
 
 from src import plotting, tables
 from src.attacks import apgd, measure_audits, measure_curves, measure_transfer, measure_worst_cases
 from src.data.loaders import make_loader
-
-mpl.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(params=SHAPES)

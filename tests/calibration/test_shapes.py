@@ -1,20 +1,10 @@
 """Two to two hundred classes through the tables and figures of calibration."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from src import plotting, tables
-
-mpl.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 200])

@@ -1,15 +1,11 @@
 """Figures of CKA show what their tables say, of one training seed, whatever other seeds the tables hold."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from src import plotting, tables
 from tests.cka.test_tables import several_seeds
-
-mpl.use("Agg")
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +16,6 @@ def hsic():
 @pytest.fixture(scope="module")
 def table(hsic):
     return tables.cka.cka_table(hsic, n_resamples=20)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 @pytest.mark.parametrize("model_seed, shown", [(None, 2), (0, 0)])

@@ -1,22 +1,12 @@
 """Two to two hundred classes, grey and 96 pixels through CKA; a rest of fewer than four images."""
 
-import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 from shapes import SHAPES, images_of, zoo_of
 
 from src import plotting, tables
 from src.cka import hsic_table, measure_table
 from src.data.loaders import make_loader
-
-mpl.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -17,7 +17,6 @@ from src.tables.cka import (
     by_distance,
     cka_table,
     compare_at_depth,
-    compare_networks,
     deconfounded,
     match_layers,
     mean_with_others,
@@ -82,21 +81,6 @@ def test_missing_and_double_minibatches_are_refused(rows):
             cka_table(broken)
 
 
-def test_differences_between_networks_are_paired():
-    """What both pairs share in every minibatch leaves their difference, which is constant here."""
-    generator = np.random.default_rng(2)
-    shared, one = generator.random((20, 2, 2)), np.ones((20, 2))
-    rows = pd.concat([hsic_rows(0.3 + shared, one, one, "a", "a"), hsic_rows(shared, one, one, "a", "b")])
-    table = compare_networks(rows, [("a", "b"), ("a", "a")])
-    (difference,) = table[table["other"] != ""].itertuples()
-    assert (difference.pair, difference.other) == ("a–a", "a–b")
-    for value in (difference.value, difference.low, difference.high):
-        assert value == pytest.approx(0.3, abs=1e-9)
-    assert np.ptp(table.loc[table["pair"] == "a–b", ["low", "high"]].to_numpy()) > 0.02
-    with pytest.raises(ValueError, match=r"nothing of a \(trained\) with c \(trained\); there is a-a, a-b"):
-        compare_networks(rows, [("a", "c")])
-
-
 def several_seeds(*, random_seed: int = 1) -> pd.DataFrame:
     """HSIC of two models of three training seeds, and with random weights, whose seed is one of those."""
     networks = [(name, "trained", seed) for name in "ab" for seed in (2, 0, 1)]
@@ -130,13 +114,6 @@ def test_untrained_networks_and_labels_are_no_other_architecture():
     trained = hsic[(hsic["kind_a"] == "trained") & (hsic["kind_b"] == "trained")]
     assert mean_with_others(hsic, ["a", "b", "labels"]).equals(mean_with_others(trained, ["a", "b"]))
     assert mean_with_others(hsic, ["a"]).empty
-    pairs, first = [("a", "b")], one_seed(hsic)
-    means = compare_networks(first, pairs, seed=4).set_index("other")
-    assert list(means.index) == ["", "untrained"]
-    random = first.assign(kind_a=first["kind_a"].replace({"trained": "untrained", "untrained": "trained"}))
-    random["kind_b"] = random["kind_b"].replace({"trained": "untrained", "untrained": "trained"})
-    other = compare_networks(random, pairs, seed=4).set_index("other").loc[""]
-    assert means.loc["untrained", "value"] == pytest.approx(means.loc["", "value"] - other["value"], abs=1e-12)
 
 
 def test_a_pair_reads_the_same_from_both_sides():

@@ -715,7 +715,7 @@ def hub(tmp_path, monkeypatch):
 
     monkeypatch.setattr(readers, "_load_hub", LOAD_HUB)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(readers, "_hub_problem", lambda: None)
+    monkeypatch.setattr(readers, "hub_problem", lambda: None)
     return folder, asked
 
 
@@ -783,7 +783,7 @@ def test_a_hub_that_does_not_answer_is_given_up_at_once_but_its_cache_is_asked(h
         offline.append(datasets.config.HF_HUB_OFFLINE)
         raise FileNotFoundError("not in the cache")
 
-    monkeypatch.setattr(readers, "_hub_problem", lambda: "https://hub does not answer")
+    monkeypatch.setattr(readers, "hub_problem", lambda: "https://hub does not answer")
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     before = datasets.config.HF_HUB_OFFLINE
     with pytest.raises(RuntimeError, match="https://hub does not answer"):

@@ -66,7 +66,9 @@ def check_division(parts: dict[str, ImageSet], whole: np.ndarray) -> None:
 @pytest.mark.parametrize("side", ["", "@24"], ids=["decoded", "encoded"])
 def test_a_folder_of_classes_is_divided(folder, side):
     files = [np.asarray(Image.open(file)) for file in sorted(folder.glob("*/*.png"))]
-    check_division(both(f"mine=folder:{folder}{side}"), np.stack(files))
+    parts = both(f"mine=folder:{folder}{side}")
+    check_division(parts, np.stack(files))
+    assert {part.name for part in parts.values()} == {"mine"} and parts["train"].classes == tuple(COUNTS)
 
 
 def test_a_beton_that_names_no_split_is_divided(folder, tmp_path):
@@ -83,7 +85,9 @@ def test_a_hub_set_with_train_alone_is_divided(folder, monkeypatch):
     whole = datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=str(folder.parent / "cache"))
     monkeypatch.setattr(readers, "_load_hub", lambda _: whole)
     files = [np.asarray(Image.open(file)) for file in sorted(folder.glob("*/*.png"))]
-    check_division(both("mine=hub:me/mine"), np.stack(files))
+    parts = both("mine=hub:me/mine")
+    check_division(parts, np.stack(files))
+    assert {part.name for part in parts.values()} == {"mine"} and parts["train"].classes == tuple(COUNTS)
 
 
 def test_a_class_of_one_picture_is_refused_by_name(folder):
@@ -222,7 +226,7 @@ def test_an_error_of_the_hub_shows_its_cause(problem, monkeypatch):
     def load_dataset(_):
         raise datasets.exceptions.DatasetNotFoundError("Dataset 'a/b' doesn't exist on the Hub")
 
-    monkeypatch.setattr(readers, "_hub_problem", lambda: problem)
+    monkeypatch.setattr(readers, "hub_problem", lambda: problem)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     cause = "DatasetNotFoundError: Dataset 'a/b' doesn't exist on the Hub"
     whole = f"{problem}; of the copies kept here: {cause}" if problem else cause

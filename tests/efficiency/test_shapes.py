@@ -1,20 +1,10 @@
 """Two to two hundred classes, grey and 96 pixels through costs and times."""
 
-import matplotlib as mpl
 import pytest
-from matplotlib import pyplot as plt
 from shapes import SHAPES, images_of, zoo_of
 
 from src import efficiency, plotting
 from src.data.loaders import make_loader
-
-mpl.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -1,23 +1,13 @@
 """Two to two hundred classes, grey and 96 pixels through pictures of classes and inversions."""
 
-import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 from shapes import SHAPES, images_of, zoo_of
 
 from src import plotting, tables
 from src.data.pixels import to_pixels
 from src.feature_vis import image_statistics, record_classes, record_inversions
 from src.feature_vis.record import judges_of
-
-mpl.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.mark.parametrize("shape", SHAPES)

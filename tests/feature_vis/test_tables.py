@@ -1,6 +1,5 @@
 """What tables of pictures say, against scipy and closed forms; the figures of notebook 04b; neither needs torch."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +8,6 @@ from scipy import stats
 
 from src import plotting, tables
 from src.results import save_table
-
-mpl.use("Agg")
 
 
 def class_rows(values, model="cnn", condition="maco"):

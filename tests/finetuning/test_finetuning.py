@@ -1,6 +1,5 @@
 """What notebook 01 counts and draws: accuracies, tests and confusions of its conditions."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +9,6 @@ from sklearn.metrics import confusion_matrix
 from src import plotting, tables
 from src.results import load_table
 from src.tables.statistics import paired_test
-
-mpl.use("Agg")
 
 
 def rows(condition: str, right: int, n: int = 40, rank: int = 2) -> pd.DataFrame:

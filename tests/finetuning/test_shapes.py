@@ -1,23 +1,13 @@
 """Two to two hundred classes, grey and 96 pixels through the tables and figures of fine-tuning."""
 
-import matplotlib as mpl
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 from shapes import SHAPES, images_of, zoo_of
 
 from src import plotting, tables
 from src.data.loaders import make_loader
 from src.models.predict import predict
 from src.tables.statistics import without_logits
-
-mpl.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.mark.parametrize("shape", SHAPES)

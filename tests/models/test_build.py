@@ -369,3 +369,18 @@ def test_weights_that_are_not_there_say_how_to_make_them():
         FileNotFoundError, match="no weights mlp_cifar100_seed99.safetensors.*make train MODEL=mlp DATASET=cifar100"
     ):
         build_model("mlp", "cifar100", weights="seed99")
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "vit"])
+def test_a_network_sees_pixels_of_the_side_it_was_trained_for(name, tmp_path):
+    model = build_model(f"{name}@untrained", "cifar10", size="small")
+    assert model.input_side == 32
+    about = {"size": "small", "side": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
+    save_weights(model.net, tmp_path / f"{name}_pictures.safetensors", about)
+    loaded = build_model(name, Task("pictures", 10, 64), folder=tmp_path)
+    pixels = torch.rand(2, 3, 64, 64)
+    small = tv.resize(pixels, [32, 32], antialias=True)
+    torch.testing.assert_close(loaded(pixels), loaded(small), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(
+        loaded(pixels), build_model(name, Task("pictures", 10, 32), folder=tmp_path)(small.flip(3))
+    )

@@ -348,7 +348,7 @@ def hub(monkeypatch, tmp_path):
         return str(file)
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(published, "get_session", lambda: SimpleNamespace(head=head))
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", lambda: SimpleNamespace(head=head))
     monkeypatch.setattr(published, "hf_hub_download", download)
     return hub
 

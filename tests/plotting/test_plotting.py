@@ -1,4 +1,3 @@
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,8 +7,6 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from src import plotting, tables
-
-mpl.use("Agg")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Error consistency against brute force, statsmodels and planted networks; no torch."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +9,6 @@ from statsmodels.stats.inter_rater import cohens_kappa
 
 from src import plotting
 from src.tables.texture_shape import consistency_gaps, error_consistency
-
-mpl.use("Agg")
 
 
 def network(right: np.ndarray, model: str, model_seed: int = 0, **facts) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Corruption errors by hand, by scipy's bootstrap, and in the figure."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +8,6 @@ from scipy import stats
 
 from src import plotting
 from src.tables.texture_shape import corruption_errors
-
-mpl.use("Agg")
 
 
 def planted(model: str = "cnn", *, n: int = 80, seed: int = 0) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Transformations against scipy and by hand; networks whose invariance is known by construction."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +15,6 @@ from src.texture_shape import transform
 from src.texture_shape.invariance import IDENTITY, levels_of_transformations
 from src.texture_shape.predictions import predict_manipulated, predict_transformed
 
-mpl.use("Agg")
 SIDE = 32
 
 

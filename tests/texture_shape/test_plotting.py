@@ -1,14 +1,11 @@
 """Figures of notebook 03 show the numbers they are given, where they should."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
 from src import plotting
-
-mpl.use("Agg")
 
 
 @pytest.fixture

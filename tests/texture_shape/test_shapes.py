@@ -2,12 +2,10 @@
 
 from dataclasses import replace
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 from shapes import SHAPES, images_of, zoo_of
 
 from src import paths, plotting, tables
@@ -26,14 +24,6 @@ from src.texture_shape import (
 )
 from src.texture_shape.checks import cutoffs_for, levels_for
 from src.texture_shape.precomputed import stylised, texture_only
-
-mpl.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from src import names
 from src.data import load_images
 from src.data.loaders import make_loader
 from src.models import build_model, weights
@@ -19,7 +20,7 @@ from src.names import parse_model
 from src.paths import ROOT
 from src.tables.statistics import hits
 from src.training import __main__ as command
-from src.training import inputs, saving
+from src.training import saving
 from src.training.inputs import Sets, choose_recipe, load_sets, parse_changes, starts_trained, weights_file
 from src.training.recipe import RECIPES, UNTUNED
 
@@ -70,7 +71,7 @@ def test_every_recipe_is_for_a_network_that_can_be_built():
 
 
 def test_the_names_checked_without_torch_are_those_that_can_be_built():
-    assert set(inputs.COMPACT) == set(COMPACT) and set(inputs.NAMED) == set(MODELS)
+    assert set(names.COMPACT) == set(COMPACT) and set(names.NAMED) == set(MODELS)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_weights_are_replaced_only_when_asked(here, pictures, capsys):
         (["cnn", "cifar11"], "unknown data set 'cifar11' (did you mean cifar10?)"),
         (["cnn", "folders:x"], "unknown data set 'folders:x'"),
         (["cnn", "folder:/none@64"], "no folder /none"),
-        (["cnn", "cifar10=folder:/none@64"], "cifar10 is a data set of its own; call folder:/none@64 by another label"),
+        (["cnn", "cifar10=folder:/none@64"], "cifar10 is a data set of its own; give folder:/none@64 another label"),
         (
             ["cnn", "cifar10", "--set", "epoch=5"],
             "--set epoch=5: no field 'epoch' (did you mean epochs?); write field=",

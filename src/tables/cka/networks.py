@@ -9,38 +9,6 @@ from src.tables.cka.hsic import EXAMPLE, between, estimates  # noqa: F401 -- EXA
 from src.tables.statistics import percentile_interval
 
 
-def compare_networks(
-    hsic: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, n_resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
-    """Mean CKA over all layers of each pair of trained networks, and differences between pairs of networks.
-
-    The same minibatches are drawn for all, so that differences are paired.  Columns: pair; other: "" for the mean
-    itself, or what is subtracted from it, an earlier pair or "untrained", the same two networks with random weights
-    where the table has them; value, low, high.
-
-    >>> compare_networks(pd.DataFrame(EXAMPLE), [("mlp", "cnn")]).round(2).values.tolist()
-    [['mlp–cnn', '', 0.4, 0.3, 0.5]]
-    """
-    table, cka, drawn, _ = estimates(hsic, n_resamples, seed)
-
-    def mean(a: str, b: str, kind: str) -> np.ndarray:
-        chosen = between(table, a, b, kinds=(kind, kind)).index
-        return np.append(np.nanmean(drawn[:, chosen], axis=1), np.nanmean(cka[chosen]))
-
-    untrained = set(table.loc[table["kind_a"] == "untrained", "model_a"])
-    rows, means = [], {}
-    for a, b in pairs:
-        name, own = f"{a}–{b}", mean(a, b, "trained")
-        others = {"": 0 * own} | means
-        if {a, b} <= untrained:
-            others["untrained"] = mean(a, b, "untrained")
-        for other, subtracted in others.items():
-            *draws, value = own - subtracted
-            rows.append((name, other, value, *percentile_interval(np.array(draws), level=level)))
-        means[name] = own
-    return pd.DataFrame(rows, columns=["pair", "other", "value", "low", "high"])
-
-
 def drawn_mean(hsic: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0) -> tuple[float, np.ndarray]:
     """Mean CKA over all pairs of layers in the table, and that of minibatches drawn anew, [n_resamples].
 
