@@ -34,15 +34,18 @@ def curves(
 
     table: curves of one data set, as notebook 02 stores them (`tables.attacks.stored_curves`).  pgd_steps: as in the
     parameters beside that table.  masked: models that failed the audit, hatched.  published:
-    `load_published("adversarial")`, whose curves of this data set are drawn hollow.
+    `load_published("adversarial")`, whose curves of this data set are drawn hollow.  Top-5 is left out where it is
+    always 100 %, as of five classes.
     """
     (dataset,), n = table["dataset"].unique(), table["sample_id"].nunique()
     panels = {"fgsm": ("FGSM", 1), "fgsm top-5": ("FGSM", 5), "pgd cold": (f"PGD-{pgd_steps}, cold", 1)}
     panels |= {"pgd": (f"PGD-{pgd_steps}, warm-started", 1), "pgd top-5": (f"PGD-{pgd_steps}, warm-started", 5)}
-    panels = {name: what for name, what in panels.items() if name.split(" top")[0] in set(table["condition"])}
+    ranked = 5 if published is not None or (table["label_rank"] >= 5).any() else 1  # of five classes, top-5 is all
+    there = set(table["condition"])
+    panels = {name: what for name, what in panels.items() if name.split(" top")[0] in there and what[1] <= ranked}
     beside = {"fgsm", "fgsm top-5", "pgd cold" if "pgd cold" in panels else "pgd", "pgd top-5"}  # of the report's
     columns = -(-len(panels) // 2)
-    figure, axes = plt.subplots(2, columns, figsize=(PAGE_WIDTH, 4.8), sharey=True)
+    figure, axes = plt.subplots(2, columns, figsize=(PAGE_WIDTH, 4.8), sharey=True, squeeze=False)
     for ax, (panel, (name, k)) in zip(axes.flat, panels.items(), strict=False):
         raw = table[table["condition"] == ("fgsm" if name == "FGSM" else panel)]
         robust_accuracy(_accuracy(raw, k=k), ax, masked=masked)
@@ -57,7 +60,7 @@ def curves(
         ax.set_axis_off()
     handles, labels = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=4, loc="outside upper center")
-    few = "; top-5 of ten classes says little" if table["label"].nunique() <= 10 else ""
+    few = "; top-5 of ten classes says little" if ranked > 1 and table["label"].max() < 10 else ""
     report = "" if published is None else "\nhollow: the 2023 report's networks, cold PGD-5, 10,000 images"
     told = (
         f"{dataset}, n = {n:,} test images, PGD on the cross-entropy; pale: worst over all smaller radii{few}{report}"

@@ -81,6 +81,13 @@ def test_cold_pgd_stands_beside_the_report_and_ours_goes_by_another_name(stored)
     assert "top-5 of ten classes says little" in figure.get_supxlabel()
 
 
+def test_top_5_is_left_out_where_it_is_everything(stored):
+    few = stored.assign(label=stored["label"] % 3, label_rank=stored["label_rank"].clip(upper=2))
+    figure = plotting.attacks.curves(few, pgd_steps=5)
+    assert [ax.get_title() for ax in figure.axes if ax.axison] == ["FGSM, top-1", "PGD-5, warm-started, top-1"]
+    assert "top-5" not in figure.get_supxlabel()
+
+
 def test_the_pale_lines_never_rise(stored):
     for ax in plotting.attacks.curves(stored, pgd_steps=5).axes[:2]:
         pale = [line for line in ax.lines if line.get_alpha() == 0.3]
