@@ -45,7 +45,7 @@ def section_of(experiment: str, rows: pd.DataFrame) -> dict:
     if changed.empty:
         said = f"Nothing differs: all {n:,} rows are equal."
     else:
-        said = f"{len(changed):,} of {n:,} rows are not equal; that count as different: {differ or 'none'}."
+        said = f"{len(changed):,} of {n:,} rows are not equal; {differ or 'none'} count as different after Holm."
     return dict(
         name=experiment,
         said=said,
