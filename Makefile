@@ -7,7 +7,7 @@ VENV := .venv
 PATHS := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report publish compare notebook train betons gallery test test-cluster lint ffcv cluster texture clean
+.PHONY: help setup report publish compare notebook train zoo betons claims gallery test test-cluster lint ffcv cluster texture clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +46,14 @@ notebook: setup  ## open the notebooks in JupyterLab
 train: setup  ## train a network: MODEL=cnn (or timm:NAME, FILE.py:NAME) DATASET=cifar10 [ARGS="--set epochs=5 --run mine"]
 	@$(PATHS) $(if $(PROCESSES),torchrun --standalone --nproc-per-node $(PROCESSES),python) -m src.training "$(MODEL)" "$(DATASET)" $(ARGS)
 
+zoo: setup  ## train what the controlled zoo lacks, into runs/controls: DATASET=cifar10 [ARGS="--seeds 0 1 2"]
+	@$(PATHS) python -m src.training.controls $(or $(DATASET),cifar10) $(ARGS)
+
 betons: setup  ## fetch the 2023 report's CIFAR-10 and CIFAR-100 as .beton files
 	$(PATHS) python -m src.data.download
+
+claims: setup  ## judge the claims of docs/hypotheses.md by the published tables, into docs/claims.md
+	$(PATHS) python -m workflow.claims
 
 gallery: setup  ## draw the README's figures again and write its numbers, from the published tables of CIFAR-10
 	$(PATHS) python -m papermill 07_plots.ipynb /dev/null -p dataset cifar10 --cwd . --kernel python3 --no-progress-bar
