@@ -56,7 +56,9 @@ def use_style() -> None:
 
 
 def save_figure(figure: Figure, name: str, *, folder: Path | None = None) -> list[Path]:
-    """Write figures/<name>.pdf, .svg and .png, each whole; return their paths."""
+    """Write figures/<name>.pdf, .svg and .png, each whole; return their paths.  The figure is laid out once for all."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     written = [(folder or paths.FIGURES) / f"{name}.{kind}" for kind in FORMATS]
     for path in written:
         with written_whole(path) as partial:
