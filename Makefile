@@ -34,8 +34,8 @@ report: setup  ## run the study into runs/: CONFIG=embedded (default), cifar10, 
 	$(PATHS) python -m workflow.run --profile workflow/profiles/$(PROFILE) --snakefile workflow/Snakefile \
 		--configfile "$(CONFIG_FILE)" $(if $(CORES),--cores $(CORES)) $(ARGS)
 
-publish: setup  ## put the tables of a run into results/, which nothing else writes: RUN=cifar10
-	$(PATHS) python -m workflow.publish $(RUN)
+publish: setup  ## put the tables of a run into results/, which nothing else writes: RUN=cifar10 [TO=cifar10_controls]
+	$(PATHS) python -m workflow.publish $(RUN) $(if $(TO),--to $(TO))
 
 compare: setup  ## compare two folders of tables: A=results/cifar10 B=runs/mine
 	$(PATHS) python -m workflow.compare $(A) $(B)

@@ -1,5 +1,7 @@
 """Put the tables of a run into results/<data set>/, which nothing else writes: python -m workflow.publish RUN
 
+A run of other networks than the study's own goes beside it: --to cifar10_controls.
+
 Nothing is copied unless every table of the run is whole and was made by today's code.
 """
 
@@ -38,9 +40,10 @@ def experiments_of(folder: Path) -> list[str]:
     return [experiment for experiment in NOTEBOOKS if any((folder / experiment).glob("*.parquet"))]
 
 
-def publish(run: str) -> list[str]:
+def publish(run: str, to: str = "") -> list[str]:
     """Copy the tables of a run to results/<data set>; returns a line for each file: new, replaced, as before, removed.
 
+    to: another folder of results/.
     Experiments that the run has are replaced whole; others stay.  Raises FileNotFoundError for an unknown run and
     ValueError for one that cannot be published, with every reason.
     """
@@ -50,7 +53,9 @@ def publish(run: str) -> list[str]:
         raise ValueError(f"run {run!r} holds no tables")
     if problems := problems_of(folder):
         raise ValueError(f"run {run!r} is not published:\n  " + "\n  ".join(problems))
-    target, said = paths.RESULTS / slug(about["dataset"]), []
+    target, said = paths.RESULTS / (check_run(to) if to else slug(about["dataset"])), []
+    if target.exists() and not (target / "run.json").exists():
+        raise ValueError(f"results/{target.name} holds no tables of a run; take another name")
     for experiment in experiments:
         new = {path.name for path in (folder / experiment).iterdir() if path.suffix in (".parquet", ".json", ".npz")}
         old = {path.name for path in (target / experiment).glob("*") if path.is_file()}
@@ -73,10 +78,13 @@ def copy(source: Path, place: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("make publish", usage="make publish RUN=name", description=__doc__.split(":")[0])
+    usage = "make publish RUN=name [TO=folder]"
+    parser = argparse.ArgumentParser("make publish", usage=usage, description=__doc__.split(":")[0])
     parser.add_argument("run", help="the name of a run, a folder under runs/")
+    parser.add_argument("--to", default="", help="a folder under results/ (default: the run's data set)")
+    asked = parser.parse_args()
     try:
-        print("\n".join(publish(parser.parse_args().run)))
+        print("\n".join(publish(asked.run, asked.to)))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
 

@@ -43,6 +43,16 @@ def test_a_whole_run_is_published_and_says_what_it_replaces(run):
     assert all(line.startswith("as before") for line in publish("mine"))
 
 
+def test_a_run_of_other_networks_goes_beside_the_studys_own(run):
+    save(run)
+    assert publish("mine", "some_controls") and publish("mine")
+    assert {path.name for path in paths.RESULTS.iterdir()} == {"some", "some_controls"}
+    (paths.RESULTS / "benchmarks").mkdir()
+    for name in ("benchmarks", "../some"):
+        with pytest.raises(ValueError, match="results/benchmarks holds no tables|flat name"):
+            publish("mine", name)
+
+
 def damage(run):
     path = save(run)
     path.write_bytes(path.read_bytes()[:-1])
