@@ -77,15 +77,17 @@ def time_ratios(timings: pd.DataFrame, *, name: str = "model", n_resamples: int 
 def compare_times(timings: pd.DataFrame, *, n_resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Typical ms of each model and the difference of every two, paired within processes and repeats.
 
-    timings: as of `time_ratios`.  Columns: model, other ("" for the time itself, or the model that is subtracted),
-    value, low, high (95 %, as there), p_value (of a difference, by the ratio of the two), n (processes, or the repeats
-    of a single one), of (which of the two).
+    timings: as of `time_ratios`; models stay in its order.  Columns: model, other ("" for the time itself, or the model
+    that is subtracted), value, low, high (95 %, as there), p_value (of a difference, by the ratio of the two), n
+    (processes, or the repeats of a single one), of (which of the two).
 
     >>> timings = pd.DataFrame(dict(model=["cnn", "vit"] * 3, repeat=[0, 0, 1, 1, 2, 2], ms=[1, 2, 2, 4, 1, 2]))
     >>> compare_times(timings, n_resamples=10)[["model", "other", "value", "n"]].round(6).values.tolist()
     [['cnn', '', 1.0, 3], ['vit', '', 2.0, 3], ['cnn', 'vit', -1.0, 3]]
     """
     wide, drawn, wider = medians_drawn(timings, n_resamples=n_resamples, seed=seed)
+    order = wide.columns.get_indexer(timings["model"].unique())
+    wide, drawn = wide.iloc[:, order], drawn[:, order]
     medians, processes, rows = _typical(wide).to_numpy(), wide.index.get_level_values("process").nunique(), []
     n, of = (processes, "processes") if processes > 1 else (len(wide), "repeats of one process")
     for i, model in enumerate(wide.columns):

@@ -1,16 +1,7 @@
-"""Each architecture on all axes of the study, from stored tables: values, intervals, seeds, ranks; no torch."""
+"""Each architecture on all axes of the study, from stored tables: values, intervals, tests, ranks; no torch."""
 
-from src.tables.profile.axes import (
-    AXES,
-    COLUMNS,
-    MODELS,
-    as_text,
-    calibration_error,
-    profile,
-    sentences,
-    shape_share,
-    summarise,
-)
+from src.tables.profile.axes import AXES, COLUMNS, MODELS, calibration_error, profile
+from src.tables.profile.ranks import as_text, counted, paired_as_text, paired_tests, sentences, summarise
 
 __all__ = [
     "AXES",
@@ -18,10 +9,12 @@ __all__ = [
     "MODELS",
     "as_text",
     "calibration_error",
+    "counted",
+    "paired_tests",
     "profile",
     "sentences",
-    "shape_share",
     "summarise",
+    "paired_as_text",
 ]
 
 
