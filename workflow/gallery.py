@@ -40,7 +40,7 @@ def listed(parts: list[str]) -> str:
 
 
 def profile_sentence() -> str:
-    summary = summarise(profile(TABLES, MODELS)[0], MODELS)
+    summary, tests = summarise(profile(TABLES, MODELS)[0], MODELS)
     first = summary[summary["rank"] == 1].groupby("axis", sort=False)["model"].agg(list)
     leads = {model: [name for name, best in first.items() if best == [model]] for model in MODELS}
     parts = [
@@ -49,8 +49,9 @@ def profile_sentence() -> str:
         if names
     ]
     return (
-        f"No architecture comes first on all {len(first)} axes: {'; '.join(parts)}. Numbers at the right are "
-        "ranks, which models share where intervals cannot tell them apart; arrows point to the better side."
+        f"No architecture comes first on all {len(first)} axes that have a better side: {'; '.join(parts)}. Numbers at "
+        f"the right are ranks by {len(tests)} paired tests, one Holm family at 5 %; models that no test parts share "
+        "one. Arrows point to the better side, dotted lines are chance. These networks, one training seed each."
     )
 
 
@@ -116,7 +117,7 @@ def shown_similarity(row: pd.Series) -> str:
 
 
 def calibration_sentence() -> str:
-    rows = calibration_error(TABLES, MODELS).sort_values("value")
+    rows = calibration_error(TABLES, MODELS).query("other == ''").sort_values("value")
     parts = [f"{shown(row, 'value')} for the {label(row['model'])}" for _, row in rows.iterrows()]
     return (
         "Debiased calibration error (root mean square), as trained on labels smoothed by 0.1: "

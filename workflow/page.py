@@ -37,7 +37,7 @@ def build_page(
     run, dataset = about["run"], about["dataset"]
     executed = {name: nbformat.read(place / f"{name}.ipynb", as_version=4) for name in notebooks}
     table, missing = profile(folder, models)
-    text = as_text(summarise(table, models), names={name: model_style(name)["label"] for name in models})
+    text = as_text(summarise(table, models)[0], names={name: model_style(name)["label"] for name in models})
     sections = [
         section_of(name, notebook, link=f"{place.name}/{name}.html" if (place / f"{name}.html").exists() else "")
         for name, notebook in executed.items()

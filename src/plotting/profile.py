@@ -1,19 +1,20 @@
 """The profile of each architecture over all axes."""
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.plotting.style import PAGE_WIDTH, error_bars, model_style
-from src.tables.profile import AXES
+from src.tables.profile import AXES, counted
 
 
 def profile(summary: pd.DataFrame, *, dataset: str) -> Figure:
     """All axes, two in a row; summary: of `tables.profile.summarise`."""
     names = list(summary["axis"].unique())
     n_rows = max(1, -(-len(names) // 2))
-    figure, axes = plt.subplots(n_rows, 2, figsize=(PAGE_WIDTH, 1.05 * n_rows), squeeze=False)
+    figure, axes = plt.subplots(n_rows, 2, figsize=(PAGE_WIDTH, 1.2 * n_rows), squeeze=False)
     for ax, name in zip(axes.flat, names, strict=False):
         profile_axis(summary[summary["axis"] == name], ax)
     for ax in axes.flat[len(names) :]:
@@ -25,9 +26,10 @@ def profile(summary: pd.DataFrame, *, dataset: str) -> Figure:
 def profile_axis(summary: pd.DataFrame, ax: Axes) -> Axes:
     """One axis of the profile: a row for each model with its interval, its rank, and a bar for the range over seeds.
 
-    No rank stands where neither way is better.  summary: rows of `profile.summarise` for one axis.
+    Dotted: what would be seen by chance, which may differ by model.  No rank stands where neither way is better.
+    summary: rows of `profile.summarise` for one axis.
     """
-    axis = AXES[summary["axis"].iloc[0]]
+    axis, label = AXES[summary["axis"].iloc[0]], summary["label"].iloc[0]
     models, bars = list(summary["model"]), error_bars(summary, "value", scale=axis.scale)
     for place, row in enumerate(summary.itertuples()):
         style = model_style(row.model)
@@ -36,12 +38,19 @@ def profile_axis(summary: pd.DataFrame, ax: Axes) -> Axes:
             ax.plot(ends, [place, place], color=style["color"], linewidth=7, alpha=0.25, solid_capstyle="butt")
         look = dict(color=style["color"], marker=style["marker"], markersize=4, elinewidth=1)
         ax.errorbar(axis.scale * row.value, place, xerr=bars[:, [place]], **look)
+        ax.plot([axis.scale * row.chance] * 2, [place - 0.5, place + 0.5], color="0.3", linewidth=0.9, linestyle=":")
         beside = dict(xycoords=("axes fraction", "data"), va="center", fontsize=7, color="0.3")
         ax.annotate(f"{row.rank:g}" if axis.better else "", (1.02, place), **beside)
     ax.set_yticks(range(len(models)), [model_style(model)["label"] for model in models])
-    ax.set_ylim(len(models) - 0.5, -0.5)
+    ax.set_ylim(len(models) - 0.3, -0.5)  # room for a word below
     ax.margins(x=0.12)
     ax.tick_params(axis="y", length=0)
     arrow = {1: " →", -1: " ←", 0: ""}[axis.better]
-    ax.set_title(axis.title + arrow, fontsize=7.5, loc="left")
+    ax.set_title(axis.title(label) + arrow, fontsize=7.5, loc="left")
+    ax.set_xlabel(f"n = {counted(summary.iloc[0])}", loc="right", fontsize=5.5, color="0.3", labelpad=1)
+    chance = axis.scale * summary["chance"].dropna().to_numpy()
+    if len(chance):
+        side = -1 if chance[-1] > np.mean(ax.get_xlim()) else 1  # away from the nearer end
+        look = dict(ha="left" if side > 0 else "right", va="bottom", fontsize=5.5, color="0.3")
+        ax.annotate("chance", (chance[-1], 0), (2 * side, 1), ("data", "axes fraction"), "offset points", **look)
     return ax

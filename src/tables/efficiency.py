@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from src.tables.statistics import percentile_interval
+from src.tables.statistics import percentile_interval, with_holm
 
 
 def percentiles(timings: pd.DataFrame, *, by: str | list[str]) -> pd.DataFrame:
@@ -55,12 +55,12 @@ def time_ratios(timings: pd.DataFrame, *, name: str = "model", n_resamples: int 
 
     timings: one row per contender, by its `name`, process (one, where there is no such column) and repeat.  Columns:
     slower, faster, ratio (of medians of the same repeats), low, high (95 %: see `medians_drawn`; of one process, this
-    process's), separated (whether the interval leaves 1 out), processes.
+    process's), p_value (of a ratio of 1), processes, p_holm (Holm 1979, over the rows), separated (p_holm below 0.05).
     Raises ValueError when the contenders were not timed in the same repeats, once each.
 
     >>> timings = pd.DataFrame(dict(model=["cnn", "vit"] * 3, repeat=[0, 0, 1, 1, 2, 2], ms=[1, 2, 2, 4, 1, 2]))
-    >>> time_ratios(timings, n_resamples=10).round(6).to_numpy().tolist()
-    [['vit', 'cnn', 2.0, 2.0, 2.0, True, 1]]
+    >>> time_ratios(timings, n_resamples=10)[["slower", "faster", "ratio", "separated"]].round(6).values.tolist()
+    [['vit', 'cnn', 2.0, True]]
     """
     wide, drawn, wider = medians_drawn(timings, name=name, n_resamples=n_resamples, seed=seed)
     medians, processes, rows = _typical(wide), wide.index.get_level_values("process").nunique(), []
@@ -68,8 +68,36 @@ def time_ratios(timings: pd.DataFrame, *, name: str = "model", n_resamples: int 
         slower, faster = (a, b) if medians.iloc[a] >= medians.iloc[b] else (b, a)
         ratio = medians.iloc[slower] / medians.iloc[faster]
         low, high = _widened(ratio, drawn[:, slower] / drawn[:, faster], wider)
-        rows.append((wide.columns[slower], wide.columns[faster], ratio, low, high, low > 1, processes))
-    return pd.DataFrame(rows, columns=["slower", "faster", "ratio", "low", "high", "separated", "processes"])
+        p_value = _p_value(np.log(ratio), np.log(drawn[:, slower] / drawn[:, faster]), processes)
+        rows.append((wide.columns[slower], wide.columns[faster], ratio, low, high, p_value, processes))
+    names = ["slower", "faster", "ratio", "low", "high", "p_value", "processes"]
+    return with_holm(pd.DataFrame(rows, columns=names)).assign(separated=lambda table: table["p_holm"] < 0.05)
+
+
+def compare_times(timings: pd.DataFrame, *, n_resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Typical ms of each model and the difference of every two, paired within processes and repeats.
+
+    timings: as of `time_ratios`; models stay in its order.  Columns: model, other ("" for the time itself, or the model
+    that is subtracted), value, low, high (95 %, as there), p_value (of a difference, by the ratio of the two), n
+    (processes, or the repeats of a single one), of (which of the two).
+
+    >>> timings = pd.DataFrame(dict(model=["cnn", "vit"] * 3, repeat=[0, 0, 1, 1, 2, 2], ms=[1, 2, 2, 4, 1, 2]))
+    >>> compare_times(timings, n_resamples=10)[["model", "other", "value", "n"]].round(6).values.tolist()
+    [['cnn', '', 1.0, 3], ['vit', '', 2.0, 3], ['cnn', 'vit', -1.0, 3]]
+    """
+    wide, drawn, wider = medians_drawn(timings, n_resamples=n_resamples, seed=seed)
+    order = wide.columns.get_indexer(timings["model"].unique())
+    wide, drawn = wide.iloc[:, order], drawn[:, order]
+    medians, processes, rows = _typical(wide).to_numpy(), wide.index.get_level_values("process").nunique(), []
+    n, of = (processes, "processes") if processes > 1 else (len(wide), "repeats of one process")
+    for i, model in enumerate(wide.columns):
+        rows.append((model, "", medians[i], *_widened(medians[i], drawn[:, i], wider), np.nan, n, of))
+    for i, j in combinations(range(len(medians)), 2):
+        value, draws = medians[i] - medians[j], drawn[:, i] - drawn[:, j]
+        low, high = (float(value + wider * (end - value)) for end in percentile_interval(draws))
+        p_value = _p_value(np.log(medians[i] / medians[j]), np.log(drawn[:, i] / drawn[:, j]), processes)
+        rows.append((wide.columns[i], wide.columns[j], value, low, high, p_value, n, of))
+    return pd.DataFrame(rows, columns=["model", "other", "value", "low", "high", "p_value", "n", "of"])
 
 
 def medians_drawn(
@@ -100,6 +128,14 @@ def medians_drawn(
 def _typical(wide: pd.DataFrame) -> pd.Series:
     """The geometric mean over processes of the medians of their repeats, of each contender."""
     return np.exp(np.log(wide.groupby(level="process").median()).mean())
+
+
+def _p_value(value: float, drawn: np.ndarray, k: int) -> float:
+    """Two-sided, of a value of 0: by Student's t over k processes, by the normal over the repeats of one."""
+    error = drawn.std() * (np.sqrt(k / (k - 1)) if k > 1 else 1)
+    if not error > 1e-12:  # the draws move together to the last digit
+        return float(abs(value) <= 1e-12)
+    return float(2 * stats.t.sf(abs(value) / error, k - 1 if k > 1 else np.inf))
 
 
 def _widened(value: float, drawn: np.ndarray, wider: float) -> tuple[float, float]:

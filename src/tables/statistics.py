@@ -129,6 +129,23 @@ def _added_by_seeds(values: np.ndarray) -> list[tuple[float, float]]:
     return [(max(raw - of_images, 0.0), raw**2 / (n_seeds - 1))]
 
 
+def added_by_seeds(values: np.ndarray, drawn: np.ndarray) -> list[tuple[float, float]]:
+    """What seeds add to the variance of the mean of estimates that are no means over images, for `interval_over_seeds`.
+
+    values: an estimate for each seed, [k].  drawn: the same of images that a bootstrap drew, alike for all, [r, k].
+    The variance of the values less what images alone make of it.  Empty for one seed.
+
+    >>> added_by_seeds(np.array([1.0, 3.0]), np.array([[1.0, 3.0], [1.0, 3.0]]))
+    [(1.0, 1.0)]
+    """
+    k = len(values)
+    if k < 2:
+        return []
+    raw = values.var(ddof=1) / k
+    of_images = (drawn - drawn.mean(0)).var(axis=1, ddof=1).mean() / k
+    return [(float(max(raw - of_images, 0.0)), float(raw**2 / (k - 1)))]
+
+
 def first_seed(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the first training seed that the table has of each model.
 

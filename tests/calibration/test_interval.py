@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from src import tables
 from src.tables.calibration import summary
 from src.tables.calibration.bins import assign_bins
-from src.tables.calibration.interval import debiased_interval, difference_interval
+from src.tables.calibration.interval import contrast_interval, debiased_interval
 from src.tables.calibration.measures import binned_gap, debiased_gap, smooth_gap
 from src.tables.calibration.resampling import bootstrap, verdict
 from src.tables.statistics import wilson_interval
@@ -123,13 +123,30 @@ def test_the_sign_has_a_normal_interval():
     assert (said["debiased"], said["low"], said["high"]) == debiased_interval(confidence, correct, level=0.9)
 
 
-def test_differences_of_symmetric_intervals_are_the_normal_ones():
-    a, b = (0.5, 0.4, 0.6), (0.2, 0.0, 0.4)
+def test_contrasts_of_symmetric_intervals_are_the_normal_ones():
+    ends, z = np.array([(0.5, 0.4, 0.6), (0.2, 0.0, 0.4)]), stats.norm.ppf(0.975)
     for correlation, reach in ((0.0, np.sqrt(0.05)), (0.5, np.sqrt(0.03)), (1.0, 0.1)):
-        expected = (0.3, 0.3 - reach, 0.3 + reach)
-        assert difference_interval(a, b, correlation) == pytest.approx(expected)
-        assert difference_interval(b, a, correlation) == pytest.approx((-0.3, -0.3 - reach, -0.3 + reach))
-    assert difference_interval(a, a, 1.0) == pytest.approx((0, 0, 0), abs=1e-7)
+        together = np.array([[1, correlation], [correlation, 1]])
+        for sign in (1, -1):
+            weights = sign * np.array([1.0, -1.0])
+            *found, p_value = contrast_interval(ends, weights, together)
+            assert found == pytest.approx((sign * 0.3, sign * 0.3 - reach, sign * 0.3 + reach))
+            assert p_value == pytest.approx(2 * stats.norm.sf(0.3 / (reach / z)))
+    same = contrast_interval(ends[[0, 0]], np.array([1.0, -1.0]), np.ones((2, 2)))
+    assert same[:3] == pytest.approx((0, 0, 0), abs=1e-7) and same[3] == 1
+
+
+def test_a_contrast_over_seeds_is_student_s():
+    """Two networks without noise of images: what is left is a t-test of their seeds, 3 and 3, of one variance."""
+    ends = np.repeat([[0.1], [0.2], [0.3], [0.4], [0.5], [0.6]], 3, axis=1)
+    weights, added = np.repeat([1 / 3, -1 / 3], 3), 0.01 / 3
+    seeds = [(added, added**2 / 2)] * 2
+    value, low, high, p_value = contrast_interval(ends, weights, np.eye(6), seeds)
+    expected = stats.ttest_ind([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    ends = expected.confidence_interval()
+    assert (value, low, high) == pytest.approx((-0.3, ends.low, ends.high)) and p_value == pytest.approx(
+        expected.pvalue
+    )
 
 
 def test_a_comparison_bins_its_errors_as_its_resamples(monkeypatch):

@@ -110,10 +110,38 @@ def test_the_first_training_seed_is_never_pooled_with_another():
 
 
 def test_untrained_networks_and_labels_are_no_other_architecture():
-    hsic = several_seeds()
+    hsic, columns = several_seeds(), ["model", "value", "low", "high", "seed_low", "seed_high"]
     trained = hsic[(hsic["kind_a"] == "trained") & (hsic["kind_b"] == "trained")]
-    assert mean_with_others(hsic, ["a", "b", "labels"]).equals(mean_with_others(trained, ["a", "b"]))
-    assert mean_with_others(hsic, ["a"]).empty
+    table, alone = mean_with_others(hsic, ["a", "b", "labels"]), mean_with_others(trained, ["a", "b"])
+    pd.testing.assert_frame_equal(table[columns], alone[columns])
+    assert alone["chance"].isna().all() and mean_with_others(hsic, ["a"]).empty
+    assert mean_with_others(one_seed(trained), ["a"]).empty
+
+
+def test_the_mean_with_others_is_that_of_the_layers_as_deep_and_its_chance_that_of_untrained_ones():
+    """Both layers but the stems are the last ones: of those the mean over the nine pairs of seeds."""
+    hsic = several_seeds()
+    deep = hsic.query("index_a == 1 and index_b == 1 and model_a == 'a' and model_b == 'b' and kind_a == kind_b")
+    cka = deep.groupby(["kind_a", "seed_a", "seed_b"])["cross"].mean()
+    table = mean_with_others(hsic, ["a", "b"]).set_index("model")
+    assert table["value"].tolist() == pytest.approx([cka["trained"].mean()] * 2) and set(table["measure"]) == {"CKA"}
+    assert table["chance"].tolist() == pytest.approx([cka["untrained"].item()] * 2)
+    by_seed = cka["trained"].groupby(level="seed_a").mean()
+    assert table.loc["a", ["seeds", "seed_low", "seed_high"]].tolist() == pytest.approx(
+        [3, by_seed.min(), by_seed.max()]
+    )
+
+
+def test_with_the_inputs_the_mean_with_others_is_what_training_adds():
+    """Inputs that share nothing take nothing away: the excess is that of plain CKA, by chance 0."""
+    hsic = several_seeds()
+    sides = hsic[SIDE_A].drop_duplicates().query("kind_a in ['trained', 'untrained']")
+    inputs = dict(model_b="inputs", kind_b="inputs", seed_b=0, layer_b="inputs", index_b=0, n=8)
+    inputs |= dict(cross=0.0, own_a=1.0, own_b=1.0)
+    rows = sides.merge(pd.DataFrame(dict(batch=range(6))), how="cross").assign(**inputs)
+    plain, table = (mean_with_others(rows, ["a", "b"]) for rows in (hsic, pd.concat([hsic, rows])))
+    np.testing.assert_allclose(table["value"], plain["value"] - plain["chance"])
+    assert set(table["measure"]) == {"excess"} and table["chance"].eq(0).all()
 
 
 def test_a_pair_reads_the_same_from_both_sides():

@@ -11,9 +11,8 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 
 from src import paths
 from src.results import load_table, save_table, table_path
-from src.tables import calibration, compare, statistics
+from src.tables import calibration, compare, statistics, texture_shape
 from src.tables.compare import differences
-from src.tables.profile import shape_share
 
 TABLES = paths.RESULTS / "cifar10"
 
@@ -139,10 +138,12 @@ def test_a_folder_with_itself_differs_in_nothing():
     values = table.set_index(["table", "model", "condition", "measure"])["a"]
     for model in ("mlp", "cnn", "vit"):
         judged = load_table(TABLES, "05_calibration", model).query("half == 'judged'")
-        ece = calibration.expected_calibration_error(calibration.softmax(judged.filter(like="logit_")), judged["label"])
-        assert values[model, model, "clean", "ECE"] == pytest.approx(ece, abs=1e-4)
-    for row in shape_share(TABLES, ["mlp", "cnn", "vit"]).itertuples():
-        assert values["cue_conflict", row.model, "phase", "shape bias"].item() == pytest.approx(row.value)
+        probs = calibration.softmax(judged.filter(like="logit_"))
+        error = calibration.measure_all(probs, judged["label"].to_numpy())["ECE, debiased l2"]
+        assert values[model, model, "clean", "calibration error"] == pytest.approx(error, abs=1e-4)
+    phase = load_table(TABLES, "03_texture_shape", "cue_conflict").query("condition == 'phase'")
+    for row in texture_shape.shape_bias(phase).itertuples():
+        assert values["cue_conflict", row.model, "phase", "shape bias"].item() == pytest.approx(row.shape_bias)
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ def test_each_kind_of_table_shows_what_was_done_to_it(copy):
     assert set(table[table["a"].notna()]["experiment"]) >= {"01_finetuning", "04a_cka", "06_efficiency"}
     found = table.dropna(subset=["difference"]).query("experiment != '02_attacks'").groupby("measure")
     differs, moved = found["differs"].any(), found["difference"].agg(lambda d: d.abs().max())
-    for measure in ("CKA", "ECE", "multiply-adds", "SSIM over the depth"):
+    for measure in ("CKA", "calibration error", "multiply-adds", "SSIM over the depth"):
         assert differs[measure], measure
     assert not differs[["accuracy", "p of the target", "PSNR over the depth", "parameters", "time"]].any()
     assert moved["time"] == pytest.approx(0.5) and moved["multiply-adds"] == 1

@@ -76,12 +76,12 @@ def test_the_numbers_of_the_page_are_the_tables(page):
     parser = Cells()
     parser.feed(page)
     rows = {row[0]: row[1:] for row in parser.rows}
-    summary = summarise(profile(TABLES, MODELS)[0], MODELS)
-    assert len(summary) == len(AXES) * len(MODELS)
+    summary, _ = summarise(profile(TABLES, MODELS)[0], MODELS)
+    assert len(summary) == summary["axis"].nunique() * len(MODELS) > 0
     columns = next(values for values in rows.values() if "CNN" in values)
     for row in summary.itertuples():
         axis = AXES[row.axis]
-        cells = next(values for label, values in rows.items() if label.startswith(axis.label))
+        cells = next(values for label, values in rows.items() if label.startswith(row.label))
         cell = cells[columns.index(model_style(row.model)["label"])]
         numbers = re.match(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\](?:.*\(rank (\d)\))?", cell).groups("nan")
         value, low, high, rank = map(float, numbers)

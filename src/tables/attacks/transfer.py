@@ -1,7 +1,7 @@
 """Transfer: how often what fools one network fools another."""
 
 from collections.abc import Iterator, Sequence
-from itertools import permutations, product
+from itertools import combinations, permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.special import expit
 
 from src.results import load_table
-from src.tables.statistics import bootstrap_counts, percentile_interval, wilson_interval
+from src.tables.statistics import bootstrap_counts, interval_over_seeds, percentile_interval, wilson_interval
 
 TRANSFER_STEPS = 10  # of PGD and MI-FGSM
 NOISE = "random_signs"  # the attack that has no source
@@ -120,26 +120,58 @@ def additive_transfer(
     Arguments as of `transfer_excess`.
     """
     out = []
+    for facts, names, effects, success, baseline in _additive_draws(predictions, models, n_resamples, seed):
+        for role, i in product(("source", "target"), range(len(names))):
+            row = facts | dict(role=role, model=names[i])
+            for value, start, drawn in (
+                ("log_odds", "log_odds_", effects[role][:, i]),
+                ("excess", "", (success[role] - baseline[role])[:, i]),
+            ):
+                low, high = percentile_interval(drawn[1:])
+                row |= {value: drawn[0], f"{start}low": low, f"{start}high": high}
+            out.append(row | dict(success=success[role][0, i], noise=baseline[role][0, i]))
+    columns = ["attack", "eps", "role", "model", "n", "log_odds", "log_odds_low", "log_odds_high"]
+    return pd.DataFrame(out, columns=[*columns, "success", "noise", "excess", "low", "high"])
+
+
+def compare_targets(
+    predictions: pd.DataFrame, models: Sequence[str] | None = None, *, n_resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Excess of each target of `additive_transfer`, and the difference of every two on the same resampled images.
+
+    Columns: attack, eps, model, other ("" for the excess itself, or the target that is subtracted), value, low, high,
+    p_value (of a difference), n.  Empty below three networks.  Arguments as of `transfer_excess`.
+    """
+    out = []
+    for facts, names, _, success, baseline in _additive_draws(predictions, models, n_resamples, seed):
+        excess = dict(zip(names, (success["target"] - baseline["target"]).T, strict=True))
+        facts = {name: facts[name] for name in ("attack", "eps", "n")}
+        for model, other in [*((name, "") for name in names), *combinations(names, 2)]:
+            value, *drawn = excess[model] - (excess[other] if other else 0)
+            low, high, p_value = interval_over_seeds(value, np.array(drawn), [])
+            found = dict(value=value, low=low, high=high, p_value=p_value if other else np.nan)
+            out.append(facts | dict(model=model, other=other) | found)
+    return pd.DataFrame(out, columns=["attack", "eps", "model", "other", "value", "low", "high", "p_value", "n"])
+
+
+def _additive_draws(
+    predictions: pd.DataFrame, models: Sequence[str] | None, n_resamples: int, seed: int
+) -> Iterator[tuple[dict, list[str], dict, dict, dict]]:
+    """Of each attack and radius: facts, models, and by role effects on the log-odds, success and that of random signs.
+
+    Each [1 + n_resamples, models]: first of the images as they are, then of those that a bootstrap draws.
+    """
     for attack, eps, names, fooled, noise in _on_shared_images(predictions, models):
         if len(names) < 3:
-            break
+            return
         n = len(noise)
-        counts = np.vstack([np.ones(n), bootstrap_counts(n, n_resamples, seed)])  # first the images as they are
+        counts = np.vstack([np.ones(n), bootstrap_counts(n, n_resamples, seed)])
         mean, *effects = _additive_fit((counts @ fooled.reshape(n, -1)).reshape(-1, len(names), len(names)), n)
+        effects = dict(zip(("source", "target"), effects, strict=True))
+        success = {role: expit(mean[:, None] + effect) for role, effect in effects.items()}
         by_noise = counts @ noise / n
-        for axis, role in enumerate(("source", "target")):
-            success = expit(mean[:, None] + effects[axis])
-            baseline = by_noise if role == "target" else by_noise.mean(1, keepdims=True).repeat(len(names), 1)
-            for i, name in enumerate(names):
-                row = dict(attack=attack, eps=eps, role=role, model=name, n=n)
-                for value, start, drawn in (
-                    ("log_odds", "log_odds_", effects[axis][:, i]),
-                    ("excess", "", (success - baseline)[:, i]),
-                ):
-                    low, high = percentile_interval(drawn[1:])
-                    row |= {value: drawn[0], f"{start}low": low, f"{start}high": high}
-                out.append(row | dict(success=success[0, i], noise=baseline[0, i]))
-    return pd.DataFrame(out)
+        baseline = dict(source=by_noise.mean(1, keepdims=True).repeat(len(names), 1), target=by_noise)
+        yield dict(attack=attack, eps=eps, n=n), names, effects, success, baseline
 
 
 def _additive_fit(fooled: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

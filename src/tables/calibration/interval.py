@@ -4,8 +4,11 @@ A bootstrap of a binned error cannot give one: chance moves the error upwards, r
 what is left after a correction is skewed. `benchmarks/bench_calibration_coverage.py` simulates the coverage of both.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 from scipy.optimize import brentq
 
 from src.tables.calibration.bins import Confidence, Correct
@@ -57,23 +60,39 @@ def debiased_interval(
     return debiased_gap(confidence, correct, n_bins=n_bins), end(1 - tail), end(tail)
 
 
-def difference_interval(
-    a: tuple[float, float, float], b: tuple[float, float, float], correlation: float
-) -> tuple[float, float, float]:
-    """The difference a - b of two numbers with intervals, (value, low, high) each, as such a triple.
+def contrast_interval(
+    ends: np.ndarray,
+    weights: np.ndarray,
+    correlations: np.ndarray,
+    seeds: Iterable[tuple[float, float]] = (),
+    *,
+    level: float = 0.95,
+) -> tuple[float, float, float, float]:
+    """A weighted sum of numbers with intervals, and the p-value of it being 0: (value, low, high, p_value).
 
-    Each side adds the squares of the distances that make the difference small or large, less what the numbers'
-    correlation takes away.  Source: Zou & Donner 2008 (MOVER); Zou 2007 for correlated numbers.
+    ends: (value, low, high) of each number, [k, 3], intervals of `level`.  weights: [k].  correlations: of the numbers'
+    errors, [k, k].  seeds: what training seeds add to the variance of the sum, as `statistics.interval_over_seeds`
+    takes it.  Each side of the interval adds the squares of the distances that make the sum small or large, as the
+    numbers go together; with seeds it is as wide as Student's t.  p_value: below 1 - level where 0 is outside.
+    Source: Zou & Donner 2008 (MOVER); Zou 2007 for correlated numbers; Satterthwaite 1946 for the degrees of freedom.
 
-    >>> [round(value, 3) for value in difference_interval((0.05, 0.02, 0.09), (0.03, 0.0, 0.07), 0.0)]
-    [0.02, -0.03, 0.07]
+    >>> ends = np.array([(0.05, 0.02, 0.09), (0.03, 0.0, 0.07)])
+    >>> [round(number, 3) for number in contrast_interval(ends, np.array([1, -1]), np.eye(2))]
+    [0.02, -0.03, 0.07, 0.433]
     """
-
-    def reach(x: float, y: float) -> float:
-        return float(np.sqrt(max(x * x + y * y - 2 * correlation * x * y, 0.0)))
-
-    difference = a[0] - b[0]
-    return difference, difference - reach(a[0] - a[1], b[2] - b[0]), difference + reach(a[2] - a[0], b[0] - b[1])
+    value, to_low, to_high = float(weights @ ends[:, 0]), ends[:, 0] - ends[:, 1], ends[:, 2] - ends[:, 0]
+    added, unsure = (sum(part) for part in zip(*seeds, strict=True)) if (seeds := list(seeds)) else (0.0, 0.0)
+    tail, errors, freedoms = (1 + level) / 2, [], []
+    for rising, falling in ((to_low, to_high), (to_high, to_low)):  # towards smaller sums, towards larger ones
+        reach = weights * np.where(weights > 0, rising, falling)
+        total = max(float(reach @ correlations @ reach), 0.0) / stats.norm.ppf(tail) ** 2 + added
+        errors.append(np.sqrt(total))
+        freedoms.append(total**2 / unsure if unsure else np.inf)
+    half = stats.t.ppf(tail, freedoms) * errors
+    towards_0 = 0 if value > 0 else 1
+    error = errors[towards_0]
+    p_value = 2 * stats.t.sf(abs(value) / error, freedoms[towards_0]) if error > 0 else float(value == 0)
+    return value, float(value - half[0]), float(value + half[1]), float(p_value)
 
 
 def _size(n: PerBin, gaps: np.ndarray) -> np.ndarray:

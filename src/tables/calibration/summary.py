@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from src.tables.calibration.bins import confidence_and_correct, reliability_bins
-from src.tables.calibration.interval import debiased_interval, difference_interval
+from src.tables.calibration.interval import contrast_interval, debiased_interval
 from src.tables.calibration.measures import binned_gap, measure_all, risk_coverage
 from src.tables.calibration.resampling import bootstrap, consistency_band, null_band, verdict
 from src.tables.calibration.scaling import SCALINGS, NoScalingError
-from src.tables.statistics import accuracy, first_seed, wilson_interval
+from src.tables.statistics import accuracy, added_by_seeds, first_seed, wilson_interval, with_holm
 
 KEYS = ["model", "model_seed", "condition"]
 N_BINS = (5, 10, 15, 20, 30, 50, 100)
@@ -113,30 +113,73 @@ def coverage(judged: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def compared(
+def errors_over_seeds(
     judged: pd.DataFrame, *, n_bins: int = 15, level: float = 0.95, n_resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Each two models by scaling, the better first: columns condition, better, worse, difference, low, high, separated.
+    """Debiased error of each model over its training seeds, and the difference of every two, with intervals.
 
-    difference: of their debiased errors.  Its interval joins theirs (`difference_interval`) with the correlation of the
-    two errors over resamples of the same images; each model by its first training seed.
+    judged: of `scaled`, the same images in the same order for all.  Columns: condition, then those of
+    `statistics.two_level_bootstrap`; p_value is that of a difference.  Intervals join those of the networks'
+    `debiased_interval` with the correlation of their errors over resamples of the same images (`contrast_interval`).
+
+    >>> rows = dict(model=["a", "b"] * 9, model_seed=0, condition="none", confidence=[1, 0.9] * 9, correct=True)
+    >>> errors_over_seeds(pd.DataFrame(rows), n_resamples=10)[["model", "other", "value"]].round(2).values.tolist()
+    [['a', '', 0.0], ['b', '', 0.1], ['a', 'b', -0.1]]
+    """
+    rows, options = [], dict(n_bins=n_bins, n_resamples=n_resamples, seed=seed, norm="l2", equal_mass=True)
+    for condition, table in judged.groupby("condition", sort=False):
+        networks = list(table.groupby(["model", "model_seed"], sort=False))
+        sure = [(part["confidence"], part["correct"]) for _, part in networks]
+        ends = np.array([debiased_interval(*pair, n_bins=n_bins, level=level, seed=seed) for pair in sure])
+        drawn = np.array([bootstrap(*pair, **options) for pair in sure])
+        with np.errstate(invalid="ignore"):  # an error that no resample changes goes with none
+            together = np.nan_to_num(np.corrcoef(np.atleast_2d(drawn)).reshape(len(sure), -1))
+        names = np.array([model for (model, _), _ in networks])
+        models = list(dict.fromkeys(names.tolist()))
+        own = {model: names == model for model in models}
+        added = {model: added_by_seeds(ends[of, 0], drawn[of].T) for model, of in own.items()}
+        for model, other in [*((model, "") for model in models), *combinations(models, 2)]:
+            parts = [name for name in (model, other) if name]
+            weights = sum(sign * own[name] / own[name].sum() for name, sign in zip(parts, (1, -1), strict=False))
+            *found, p_value = contrast_interval(
+                ends, weights, together, [part for name in parts for part in added[name]], level=level
+            )
+            fewest = min(int(own[name].sum()) for name in parts)
+            rows.append((condition, model, other, *found, p_value if other else np.nan, len(sure[0][0]), fewest))
+    return pd.DataFrame(rows, columns=["condition", "model", "other", "value", "low", "high", "p_value", "n", "seeds"])
+
+
+def compared(judged: pd.DataFrame, **options) -> pd.DataFrame:
+    """Each two models by scaling, the better first: the differences of `errors_over_seeds`, Holm's over all rows.
+
+    options: of `errors_over_seeds`.  Columns: condition, better, worse, difference (of their debiased errors), low,
+    high, p_value, n, seeds, p_holm (Holm 1979), separated (whether that is below 0.05).
 
     >>> rows = dict(model=["a", "b"] * 9, model_seed=0, condition="none", confidence=[1, 0.9] * 9, correct=True)
     >>> compared(pd.DataFrame(rows), n_resamples=10).iloc[:, :4].round(2).to_numpy().tolist()
     [['none', 'a', 'b', 0.1]]
     """
-    rows, binning = [], dict(n_bins=n_bins, seed=seed)
-    for condition, table in first_seed(judged).groupby("condition", sort=False):
-        sure = {model: (part["confidence"], part["correct"]) for model, part in table.groupby("model", sort=False)}
-        errors = {model: debiased_interval(*pair, level=level, **binning) for model, pair in sure.items()}
-        options = dict(n_resamples=n_resamples, norm="l2", equal_mass=True) | binning
-        samples = {model: bootstrap(*pair, **options) for model, pair in sure.items()}
-        for better, worse in combinations(sorted(sure, key=errors.get), 2):
-            spread = samples[better].std() * samples[worse].std()
-            together = np.cov(samples[better], samples[worse], bias=True)[0, 1] / spread if spread > 0 else 0.0
-            found = difference_interval(errors[worse], errors[better], together)
-            rows.append((condition, better, worse, *found, found[1] > 0))
-    return pd.DataFrame(rows, columns=["condition", "better", "worse", "difference", "low", "high", "separated"])
+    rows = errors_over_seeds(judged, **options)
+    rows = with_holm(rows[rows["other"] != ""].rename(columns={"value": "difference"}).reset_index(drop=True))
+    ahead = rows["difference"] <= 0
+    flipped = rows.rename(columns=dict(model="worse", other="better"))
+    as_is = rows.assign(difference=-rows["difference"], low=-rows["high"], high=-rows["low"])
+    as_is = as_is.rename(columns=dict(model="better", other="worse"))
+    rows = pd.concat([as_is[ahead], flipped[~ahead]]).sort_index().assign(separated=lambda t: t["p_holm"] < 0.05)
+    names = [
+        "condition",
+        "better",
+        "worse",
+        "difference",
+        "low",
+        "high",
+        "p_value",
+        "n",
+        "seeds",
+        "p_holm",
+        "separated",
+    ]
+    return rows[names]
 
 
 def under_shift(table: pd.DataFrame, condition: str, *, level: str = "level") -> pd.DataFrame:

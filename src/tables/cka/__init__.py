@@ -4,10 +4,10 @@ A network is a model of a kind, "trained", "untrained" (random weights), "labels
 or of the pixels in place of a network), and a seed, of its training or of its random weights.
 """
 
-from src.tables.cka.depth import at_matched_depth, compare_at_depth
+from src.tables.cka.depth import at_matched_depth, compare_at_depth, mean_with_others
 from src.tables.cka.hsic import NETWORK_A, NETWORK_B, between, cka_table, deconfounded, one_seed
 from src.tables.cka.layers import beyond_shuffled, by_distance, match_layers, matched_layers, task_onset
-from src.tables.cka.networks import drawn_mean, mean_with_others
+from src.tables.cka.networks import drawn_mean
 from src.tables.cka.other_measures import agreement_with_cka, beyond_chance
 
 __all__ = [

@@ -47,42 +47,115 @@ def compare_at_depth(
     >>> table[["layers", "what", "value"]].values.tolist()
     [['depth', 'trained', 0.5], ['stem', 'trained', 0.3]]
     """
-    kinds = (hsic["kind_a"] == hsic["kind_b"]) & hsic["kind_a"].isin(["trained", "untrained"])
-    other = (hsic[NETWORK_A].to_numpy() != hsic[NETWORK_B].to_numpy()).any(axis=1)
-    chosen = kinds & other & hsic["model_a"].isin(models) & hsic["model_b"].isin(models)
-    measured = {"CKA": hsic}
-    if "inputs" in set(hsic["kind_b"]):
-        measured["deconfounded"] = hsic[chosen | (hsic["kind_b"] == "inputs")]
     parts = []
-    for measure, rows in measured.items():
-        rows = at_matched_depth(deconfounded(rows) if measure == "deconfounded" else rows[chosen])
+    for measure, rows in _by_measure(hsic, models):
         for layers in ("depth", "stem"):
             part = rows[(rows[["index_a", "index_b"]].max(axis=1) == 0) == (layers == "stem")]
-            part = _compared(part, models, n_resamples=n_resamples, level=level, seed=seed)
-            parts.append(part.assign(measure=measure, layers=layers))
+            networks, values, n = _drawn(part, n_resamples, seed)
+            found = []
+            for pair, what, contrast in _contrasts(networks, models):
+                *ends, fewest = _estimated(contrast, networks, values, level=level, seed=seed)
+                found.append((pair, what, *ends, fewest, n, measure, layers))
+            columns = ["pair", "what", "value", "low", "high", "p_value", "seeds", "n", "measure", "layers"]
+            parts.append(pd.DataFrame(found, columns=columns))
     columns = ["measure", "layers", "pair", "what", "value", "low", "high", "p_value", "seeds", "n"]
     return pd.concat(parts, ignore_index=True)[columns]
 
 
-def _compared(rows: pd.DataFrame, models: Sequence[str], *, n_resamples: int, level: float, seed: int) -> pd.DataFrame:
+def mean_with_others(
+    hsic: pd.DataFrame, models: Sequence[str], *, n_resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """How alike each architecture is to the others: mean CKA at matched depth with each, then over them, no stems.
+
+    hsic: of `cka.hsic_table`.  Where it has the inputs and untrained networks, they are taken away: the excess of the
+    deconfounded CKA over untrained networks, by chance 0; else plain CKA, by chance that of untrained networks.
+    Columns: model, measure ("excess" or "CKA"), value, low, high (as of `compare_at_depth`), n (images), seeds (of
+    training, of the model), seed_low, seed_high (the range over them), chance (NaN where there
+    are no untrained networks).
+
+    >>> layers = dict(index_a=[0, 0, 1, 1], index_b=[0, 1, 0, 1], cross=[0.3, 0, 0, 0.5])
+    >>> table = mean_with_others(pd.DataFrame(EXAMPLE | layers | dict(batch=0)), ["mlp", "cnn"])
+    >>> table[["model", "measure", "value"]].values.tolist()
+    [['mlp', 'CKA', 0.5], ['cnn', 'CKA', 0.5]]
+    """
+    for measure, rows in reversed(_by_measure(hsic, models)):
+        kinds = set(rows["kind_a"])
+        if measure == "CKA" or "untrained" in kinds:
+            break
+    columns = ["model", "measure", "value", "low", "high", "n", "seeds", "seed_low", "seed_high", "chance"]
+    rows, found = rows[rows[["index_a", "index_b"]].max(axis=1) > 0], []
+    if rows.empty:
+        return pd.DataFrame(columns=columns)
+    networks, values, n = _drawn(rows, n_resamples, seed)
+    there = _pairs_of(networks)
+    for model in models:
+        pairs = [tuple(sorted((model, other))) for other in models if other != model]
+        pairs = [pair for pair in pairs if (*pair, "trained") in there]
+        if not pairs:
+            continue
+        trained, untrained = ({(*pair, kind): 1 / len(pairs) for pair in pairs} for kind in ("trained", "untrained"))
+        if measure != "CKA":
+            trained, chance = _sum((1, trained), (-1, untrained)), 0.0
+        else:
+            chance = float(_of(untrained, networks, values[:, :1])[0])
+        value, low, high, *_ = _estimated(trained, networks, values, level=level, seed=seed)
+        one_by_one = _by_seed(model, trained, networks, values[:, :1])
+        facts = dict(model=model, measure="CKA" if measure == "CKA" else "excess", value=value, low=low, high=high)
+        facts |= dict(n=n, seeds=len(one_by_one), seed_low=min(one_by_one), seed_high=max(one_by_one), chance=chance)
+        found.append(facts)
+    return pd.DataFrame(found, columns=columns)
+
+
+def _by_measure(hsic: pd.DataFrame, models: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    """("CKA", rows) and, where the table has the inputs, ("deconfounded", rows), of two networks at matched depth."""
+    kinds = (hsic["kind_a"] == hsic["kind_b"]) & hsic["kind_a"].isin(["trained", "untrained"])
+    other = (hsic[NETWORK_A].to_numpy() != hsic[NETWORK_B].to_numpy()).any(axis=1)
+    chosen = kinds & other & hsic["model_a"].isin(models) & hsic["model_b"].isin(models)
+    measured = [("CKA", at_matched_depth(hsic[chosen]))]
+    if "inputs" in set(hsic["kind_b"]):
+        rows = deconfounded(hsic[chosen | (hsic["kind_b"] == "inputs")])
+        measured.append(("deconfounded", at_matched_depth(rows)))
+    return measured
+
+
+def _drawn(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[pd.DataFrame, np.ndarray, int]:
+    """Pairs of networks, their mean CKA as it is and of minibatches drawn anew, [pairs, 1 + resamples], and images."""
     pairs, cka, drawn, n = estimates(rows, n_resamples, seed)
     if rows["batch"].nunique() < 2:
         drawn = np.full_like(drawn, np.nan)
     values = pd.DataFrame(np.vstack([cka, drawn]).T).groupby([pairs[name] for name in (*NETWORK_A, *NETWORK_B)]).mean()
-    networks = values.index.to_frame(index=False)
+    return values.index.to_frame(index=False), values.to_numpy(), n
+
+
+def _estimated(
+    contrast: Contrast, networks: pd.DataFrame, values: np.ndarray, *, level: float, seed: int
+) -> tuple[float, float, float, float, int]:
+    """Value, low, high and p-value of a contrast, and the fewest seeds in it."""
+    value, *draws = _of(contrast, networks, values)
+    added, fewest = _jackknifed(contrast, networks, values[:, :1])
+    return float(value), *interval_over_seeds(value, np.array(draws), added, level=level, seed=seed), fewest
+
+
+def _by_seed(model: str, contrast: Contrast, networks: pd.DataFrame, values: np.ndarray) -> list[float]:
+    """The contrast with each training seed of the model alone."""
+    sides = [(networks[f"model_{s}"] == model) & (networks[f"kind_{s}"] == "trained") for s in "ab"]
+    seeds = sorted({number for own, s in zip(sides, "ab", strict=True) for number in networks.loc[own, f"seed_{s}"]})
     found = []
-    for pair, what, contrast in _contrasts(networks, models):
-        value, *draws = _of(contrast, networks, values.to_numpy())
-        added, fewest = _jackknifed(contrast, networks, values[[0]].to_numpy())
-        ends = interval_over_seeds(value, np.array(draws), added, level=level, seed=seed)
-        found.append((pair, what, value, *ends, fewest, n))
-    return pd.DataFrame(found, columns=["pair", "what", "value", "low", "high", "p_value", "seeds", "n"])
+    for number in seeds:
+        others = [own & (networks[f"seed_{s}"] != number) for own, s in zip(sides, "ab", strict=True)]
+        kept = ~np.any(others, axis=0)
+        found.append(float(_of(contrast, networks[kept], values[kept])[0]))
+    return found
+
+
+def _pairs_of(networks: pd.DataFrame) -> set[tuple[str, str, str]]:
+    sides = (networks["model_a"], networks["model_b"], networks["kind_a"])
+    return {(*sorted(two), kind) for *two, kind in zip(*sides, strict=True)}
 
 
 def _contrasts(networks: pd.DataFrame, models: Sequence[str]) -> list[tuple[str, str, Contrast]]:
     """(pair, what, contrast) of all that the networks allow."""
-    sides = (networks["model_a"], networks["model_b"], networks["kind_a"])
-    there, found, excess = {(*sorted(two), kind) for *two, kind in zip(*sides, strict=True)}, [], {}
+    there, found, excess = _pairs_of(networks), [], {}
     for a, b in combinations_with_replacement(models, 2):
         keys = {kind: (*sorted((a, b)), kind) for kind in ("trained", "untrained")}
         keys = {kind: key for kind, key in keys.items() if key in there}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from src.tables import cka, feature_vis, texture_shape
-from src.tables.calibration.measures import binned_gap
+from src.tables.calibration.interval import contrast_interval, debiased_interval
 from src.tables.calibration.resampling import bootstrap
 from src.tables.compare import differences
 from src.tables.statistics import hits
@@ -23,9 +23,12 @@ Samples = Iterator[tuple[dict, str, Values]]  # key, measure, values
 
 def _errors(a: pd.DataFrame, b: pd.DataFrame, paired: bool) -> dict:
     sides = [(part["confidence"].to_numpy(), part["correct"].to_numpy()) for part in (a, b)]
-    drawn = [bootstrap(*side, seed=0 if paired else lot) for lot, side in enumerate(sides)]
-    errors = [binned_gap(*side) for side in sides]
-    return differences.of_draws(errors[0], drawn[0], errors[1], drawn[1], n=min(len(a), len(b)))
+    ends = np.array([debiased_interval(*side) for side in sides])
+    drawn = np.array([bootstrap(*side, norm="l2", equal_mass=True) for side in sides])
+    together = np.corrcoef(drawn)[0, 1] if paired and (drawn.std(axis=1) > 0).all() else 0.0
+    correlations = np.array([[1, together], [together, 1]])
+    found = contrast_interval(ends, np.array([-1.0, 1.0]), correlations)
+    return dict(zip(("difference", "low", "high", "p_value"), found, strict=True)) | dict(a=ends[0, 0], b=ends[1, 0])
 
 
 def _likeness(a: pd.DataFrame, b: pd.DataFrame, paired: bool) -> dict:
@@ -67,7 +70,7 @@ def _count(a, b, paired):
 MEASURES = {
     **dict.fromkeys(("accuracy", "top-5 accuracy", "follows the shape", "follows the texture"), Measure(_share)),
     "shape bias": Measure(_ratio),
-    "ECE": Measure(_errors),
+    "calibration error": Measure(_errors),
     "CKA": Measure(_likeness, "", 1),
     "p of the target": Measure(_mean),
     "SSIM over the depth": Measure(_mean, "SSIM", 1),
@@ -123,7 +126,9 @@ def _images(table: pd.DataFrame) -> Samples:
         five = table[of_five]
         yield from _grouped(five.assign(correct=hits(five, k=5)), "top-5 accuracy", "correct", "sample_id")
     if "half" in table:
-        yield from _grouped(table[table["half"] == "judged"], "ECE", ["confidence", "correct"], "sample_id")
+        yield from _grouped(
+            table[table["half"] == "judged"], "calibration error", ["confidence", "correct"], "sample_id"
+        )
 
 
 def _cues(table: pd.DataFrame) -> Samples:
