@@ -243,6 +243,11 @@ def load_published(name: str) -> pd.DataFrame:
     return pd.read_csv(paths.RESULTS / "published" / f"{name}.csv")
 
 
+def load_claims() -> pd.DataFrame:
+    """The published claims and their verdicts, as `make claims` wrote them."""
+    return pd.read_parquet(paths.RESULTS / "claims.parquet")
+
+
 @contextmanager
 def noting_missing(notes: list[str]) -> Iterator[None]:
     """Leave the block at the first table that is not there and put what it said, with the remedy, among the notes.

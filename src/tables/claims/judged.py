@@ -1,0 +1,119 @@
+"""The table of claims: each statement with its numbers, what each control leaves of it, and a verdict."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from src.results import noting_missing
+from src.tables.claims.estimates import Estimate
+from src.tables.claims.statements import CONTROLS, STATEMENTS, Statement, networks_of
+from src.tables.statistics import with_holm
+
+HOLDS, REVERSED, OPEN, NOT_RUN = "holds", "reversed", "open", "not run"
+SEEDS = "seeds"  # the control that needs no other networks, only more of each
+N_SEEDS = 3
+ACCURACY = ("accuracy matched (narrow)", "accuracy matched (short)")
+RECIPE = ("common recipe", "no smoothing, no mixup")
+POWER = 0.8
+
+
+def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] = STATEMENTS) -> pd.DataFrame:
+    """One row per statement: what it says, its numbers as trained, the state under each control, the verdict.
+
+    folders: of tables; "base", and where they are there "controls" and "other".  Columns: claim, text, unit, scale,
+    value, low, high, p_value, p_holm, n, n_promised, n_seeds, state (as trained), a column for each control (SEEDS and
+    CONTROLS), value, low and high under it as "<control> value" and so on, verdict, needed.
+    A control holds when its interval lies above 0, is reversed when it lies below, open when it holds 0, and not run
+    when a table or a network is not there.  Holm's correction is over all statements that have a number.
+    """
+    rows = []
+    for statement in statements:
+        at = "controls" if statement.recipe == "plain" else "base"
+        found = _estimate(statement, folders.get(at), networks_of(statement))
+        row = dict(claim=statement.claim, text=statement.text, unit=statement.unit, scale=statement.scale)
+        row |= _numbers(found) | dict(n_promised=statement.n, small=statement.small)
+        for control, (where, _) in CONTROLS.items() if statement.recipe == "base" else ():
+            under = _estimate(statement, folders.get(where), networks_of(statement, control))
+            row |= {control: state_of(under)} | {
+                f"{control} {end}": getattr(under, end, np.nan) for end in ("value", "low", "high")
+            }
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    for control in CONTROLS:
+        table[control] = table.get(control, pd.Series(index=table.index, dtype=object)).fillna(NOT_RUN)
+    told = table[table["value"].notna()]
+    table["p_holm"] = with_holm(told[["p_value"]])["p_holm"].reindex(table.index)
+    table["state"] = [_as_trained(row) for row in table.to_dict("records")]
+    enough = table["n_seeds"] >= N_SEEDS
+    table[SEEDS] = np.where(table["value"].isna() | ~enough, NOT_RUN, table["state"])
+    table["verdict"] = [verdict_of(row) for row in table.to_dict("records")]
+    table["needed"] = [needed(row) for row in table.to_dict("records")]
+    return table
+
+
+def state_of(found: Estimate | None) -> str:
+    """What an estimate leaves of a statement that says it is above 0.
+
+    >>> state_of(Estimate(0.1, -0.1, 0.3, 0.3, 100))
+    'open'
+    """
+    if found is None or np.isnan(found.low):
+        return NOT_RUN
+    return HOLDS if found.low > 0 else REVERSED if found.high < 0 else OPEN
+
+
+def verdict_of(row: Mapping) -> str:
+    """What may be said: "architecture", "these networks", "accuracy", "recipe", "refuted", "open" or "not run".
+
+    row: state, n, n_promised, small and the states of SEEDS and CONTROLS.  As trained, an interval on the other side
+    refutes a statement, and one that holds 0 does so at the n that was promised, unless it is of something small.
+
+    >>> held = dict(state="holds", n=9, n_promised=9) | dict.fromkeys([SEEDS, *CONTROLS], "holds")
+    >>> verdict_of(held), verdict_of(held | {"common recipe": "open"}), verdict_of(held | {"other data": "not run"})
+    ('architecture', 'recipe', 'these networks')
+    """
+    if row["state"] != HOLDS:
+        enough = row["n"] >= row["n_promised"] and not row["small"]
+        refuted = row["state"] == REVERSED or (row["state"] == OPEN and enough)
+        return "refuted" if refuted else row["state"]
+    gone = [
+        name
+        for name, controls in (("accuracy", ACCURACY), ("recipe", RECIPE))
+        if any(row[control] in (OPEN, REVERSED) for control in controls)
+    ]
+    if gone:
+        return " and ".join(gone)
+    return "architecture" if all(row[control] == HOLDS for control in (SEEDS, *CONTROLS)) else "these networks"
+
+
+def needed(row: Mapping, *, level: float = 0.95) -> float:
+    """Images at which a statement that is open as trained would be settled with a chance of POWER; NaN for others.
+
+    As if its number were the truth and its interval shrank with the root of the images; what seeds add does not.
+    """
+    if row["state"] != OPEN or not row["value"] or np.isnan(row["value"]):
+        return np.nan
+    spread = (row["high"] - row["low"]) / (2 * norm.ppf((1 + level) / 2))
+    return float(np.ceil(row["n"] * ((norm.ppf((1 + level) / 2) + norm.ppf(POWER)) * spread / row["value"]) ** 2))
+
+
+def _as_trained(row: Mapping) -> str:
+    state = state_of(Estimate(row["value"], row["low"], row["high"], row["p_value"], row["n"]))
+    return OPEN if state in (HOLDS, REVERSED) and not row["p_holm"] < 0.05 else state
+
+
+def _estimate(statement: Statement, folder: Path | None, names: dict[str, str]) -> Estimate | None:
+    """The statement's number from a folder's tables, or None where they or the networks are not there."""
+    if folder is None:
+        return None
+    with noting_missing([]):
+        return statement.measure(folder, names)
+    return None
+
+
+def _numbers(found: Estimate | None) -> dict:
+    keys = ("value", "low", "high", "p_value", "n", "seeds")
+    return {key.replace("seeds", "n_seeds"): getattr(found, key, np.nan) for key in keys}
