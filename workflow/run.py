@@ -1,4 +1,4 @@
-"""Run the graph of notebooks, one at a time of a run: python -m workflow.run, with Snakemake's arguments.
+"""Run the graph of notebooks, one graph at a time of a run: python -m workflow.run, with Snakemake's arguments.
 
 A line is printed for each notebook that is done; all that is said meanwhile goes to runs/<run>/log.txt. Snakemake's own
 lock outlives a process that is killed, and the next run would have to be told to break it. A lock of the operating
@@ -52,8 +52,9 @@ def minutes(seconds: float) -> str:
 
 def follow(process: subprocess.Popen, log: Path) -> None:
     """Print a line for each job that is done, until the process ends: minutes taken, and an estimate of those left."""
-    began = last = time.monotonic()
+    began = time.monotonic()
     planned: dict[str, int] = {}
+    started: dict[str, list[float]] = {}  # jobs of a rule, which may run side by side
     done: list[str] = []
     with open(log, encoding="utf-8", errors="replace") as lines:
         while True:
@@ -65,15 +66,15 @@ def follow(process: subprocess.Popen, log: Path) -> None:
                 continue
             if not done and (job := re.fullmatch(r"(?!total|all)(\w+) +(\d+)\n", line)):
                 planned[job[1]] = int(job[2])  # Snakemake's table of jobs
+            elif job := re.match(r"(?:local)?rule (\w+):", line):
+                started.setdefault(job[1], []).append(time.monotonic())
             elif job := re.match(r"Finished jobid: \d+ \(Rule: (\w+)\)", line):
                 done.append(job[1])
                 now = time.monotonic()
+                taken, spent = now - started.get(job[1], [began]).pop(0), now - began
                 if job[1] != "all":
-                    left = estimate(planned, done, now - began)
-                    print(
-                        f"{job[1]:<20} {minutes(now - last):>6}   {minutes(now - began):>6} in all, {left}", flush=True
-                    )
-                last = now
+                    left = estimate(planned, done, spent)
+                    print(f"{job[1]:<20} {minutes(taken):>6}   {minutes(spent):>6} in all, {left}", flush=True)
 
 
 def estimate(planned: dict[str, int], done: list[str], seconds: float) -> str:
