@@ -166,3 +166,9 @@ def test_the_page_says_no_more_than_the_verdicts(published):
         before, _, after = page.partition(row["text"])
         assert after and row["text"] not in after
         assert before.rpartition("\n## ")[2].split("\n")[0] == row["verdict"].capitalize()
+
+
+def test_the_readme_says_what_was_found_and_no_more(published):
+    assert claims.with_findings(claims.README.read_text(encoding="utf-8"), published) == claims.README.read_text(
+        encoding="utf-8"
+    )
