@@ -18,7 +18,7 @@ from src.plotting import model_style
 from src.results import load_table
 from src.tables.profile import MODELS, calibration_error, profile, summarise
 from src.tables.statistics import accuracy
-from src.tables.texture_shape import shape_bias
+from src.tables.texture_shape import compare_shape_bias, cue_shares
 
 DATASET = "cifar10"
 TABLES = f"results/{DATASET}"
@@ -36,7 +36,7 @@ def shown(row: pd.Series, value: str = "accuracy") -> str:
 
 
 def listed(parts: list[str]) -> str:
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return " and ".join([", ".join(parts[:-1]), *parts[-1:]]) if len(parts) > 1 else "".join(parts)
 
 
 def profile_sentence() -> str:
@@ -67,48 +67,61 @@ def finetuning_sentence() -> str:
 
 
 def attacks_sentence() -> str:
-    worst = accuracy(load_table(TABLES, "02_attacks", "worst_case"), by=["model", "eps_255"]).set_index(
-        ["model", "eps_255"]
-    )
-    ordered = sorted(MODELS, key=lambda model: -worst.loc[(model, 2.0), "accuracy"])
-    parts = [f"the {label(model)} {shown(worst.loc[(model, 2.0)])}" for model in ordered]
-    robust = worst.loc[("cnn_robust", 8.0)]
-    curve = load_table(TABLES, "02_attacks", "cnn")["sample_id"].nunique()
+    worst = tables.attacks.stored_worst_case(TABLES)
+    ranked = tables.attacks.ranks(worst[worst["model"].isin(MODELS)])
+    shown_at, held = (0.25, 1.0, 4.0), ranked.set_index(["model", "eps_255"])["accuracy"]
+    parts = [
+        f"the {label(model)} {' / '.join(f'{100 * held[model, eps]:.0f}' for eps in shown_at)} %" for model in MODELS
+    ]
+    first = ranked[ranked["rank"] == 1].groupby("eps_255")["model"].agg(lambda names: listed([*map(label, names)]))
+    runs = (first != first.shift()).cumsum()
+    leads = [
+        f"{part.iloc[0]} at {part.index[0]:g}" + (f" to {part.index[-1]:g}" if len(part) > 1 else "") + "/255"
+        for _, part in first.groupby(runs)
+    ]
     return (
-        f"Under the worst of three attacks at radius 2/255, {listed(parts)} of {int(robust['n'])} images stay right; "
-        f"at 8/255 the adversarially trained CNN keeps {shown(robust)}. Curves: {curve} images; hollow: the 2023 "
-        "report's larger networks."
+        f"Under the ensemble ({tables.attacks.describe_budget(worst)}) at 0.25 / 1 / 4 of 255, {listed(parts)} of "
+        f"{int(ranked['n'].iloc[0])} images stay right. Not surely behind anyone (McNemar's test, one Holm family): "
+        f"{'; '.join(leads)}. These networks, one training seed each."
     )
 
 
 def texture_shape_sentence() -> str:
     table = load_table(TABLES, "03_texture_shape", "cue_conflict")
-    bias = shape_bias(table[table["condition"] == "stylised"]).set_index("model")
-    ordered = sorted(MODELS, key=lambda model: -bias.loc[model, "shape_bias"])
+    table = table[table["condition"] == "cutout"]
+    shares = cue_shares(table).set_index("model")
     parts = [
-        "{:.0f} % [{:.0f}, {:.0f}] for the {}".format(
-            *100 * bias.loc[model, ["shape_bias", "low", "high"]], label(model)
-        )
-        for model in ordered
+        f"the {label(model)} the shape in {100 * shares.loc[model, 'shape']:.0f} %, the texture in "
+        f"{100 * shares.loc[model, 'texture']:.0f} %"
+        for model in MODELS
     ]
-    n = int(bias["n"].iloc[0])
+    tests = compare_shape_bias(table[table["model"].isin(MODELS)], of_all=True)
+    apart = [
+        f"{label(row.a)} and {label(row.b)} ({100 * row.difference:+.0f} points [{100 * row.low:+.0f}, "
+        f"{100 * row.high:+.0f}])"
+        for row in tests[tests["p_holm"] < 0.05].itertuples()
+    ]
+    told = f"Told apart in shape less texture: {listed(apart)}." if apart else "No test tells two of them apart."
     return (
-        f"Of stylised images that follow either cue, the shape wins {listed(parts)} ({n} pairs). The CNN's own "
-        "features painted these, so its row is not like the others'; starred conflicts did not pass their check on "
-        "drawn figures, and no claim rests on them."
+        "Cut-outs, the one kind of cue conflict here that passed its check: the silhouette of one image filled with "
+        f"texture of another. Of {int(shares['n'].iloc[0])} pairs {listed(parts)} are followed, the rest neither. "
+        f"{told} Starred kinds are no measure of shape. These networks."
     )
 
 
 def cka_sentence() -> str:
-    table = tables.cka.compare_at_depth(load_table(TABLES, "04a_cka", "hsic"), MODELS)
-    table = table[(table["measure"] == "CKA") & (table["layers"] == "depth")].set_index(["pair", "what"])
+    every = tables.cka.compare_at_depth(load_table(TABLES, "04a_cka", "hsic"), MODELS)
+    every = every[every["layers"] == "depth"].set_index(["measure", "pair", "what"])
+    table, beyond = every.loc["CKA"], every.loc["deconfounded"]
     names = {"–".join(pair): f"{label(pair[0])} and {label(pair[1])}" for pair in combinations(MODELS, 2)}
     ordered = sorted(names, key=lambda pair: -table.loc[(pair, "trained"), "value"])
     parts = [f"{names[pair]} {shown_similarity(table.loc[(pair, 'trained')])}" for pair in ordered]
     before = [f"{table.loc[(pair, 'untrained'), 'value']:.2f}" for pair in ordered]
+    added = [f"{beyond.loc[(pair, 'excess'), 'value']:+.2f}" for pair in ordered]
     return (
         f"Unbiased linear CKA of layers at matched depth: {listed(parts)}. The same networks untrained agree by "
-        f"{listed(before)}."
+        f"{listed(before)}, since they share the images; with the images' own similarity regressed out, training adds "
+        f"{listed(added)}. These networks, one training seed each."
     )
 
 
@@ -127,27 +140,27 @@ def calibration_sentence() -> str:
 
 def efficiency_sentence() -> str:
     timings = load_table(TABLES, "06_efficiency", "timings")
-    single = timings[
-        (timings["sweep"] == "latency")
-        & (timings["threads"] == timings["threads"].max())
-        & timings["model"].isin(MODELS)
-    ]
-    ratios = tables.efficiency.time_ratios(single).set_index("faster")
-    ordered = single.groupby("model")["ms"].median().sort_values().index
+    timings = timings[timings["model"].isin(MODELS)]
+    single = tables.efficiency.one_image(timings)
+    cases = {"one image": single, "an image of a batch at full throughput": tables.efficiency.at_saturation(timings)}
     parts = []
-    for faster, slower in zip(ordered[:-1], ordered[1:], strict=True):
-        row = ratios[ratios["slower"] == slower].loc[faster]
-        parts.append(
-            f"the {label(slower)} takes {row['ratio']:.2f} [{row['low']:.2f}, {row['high']:.2f}] times as long as the "
-            f"{label(faster)}"
-        )
-    return f"For one image on {int(single['threads'].iloc[0])} CPU threads, {listed(parts)}."
+    for what, part in cases.items():
+        ratios = tables.efficiency.time_ratios(part).set_index("faster")
+        told = [
+            f"the {label(row.slower)} {row.ratio:.3g} [{row.low:.3g}, {row.high:.3g}]"
+            for row in ratios.loc[["mlp"]].itertuples()
+        ]
+        parts.append(f"for {what} {listed(told)}")
+    return (
+        f"Times as long as the MLP, on {int(single['threads'].iloc[0])} CPU threads: {'; '.join(parts)}; "
+        f"{single['process'].nunique()} fresh processes."
+    )
 
 
 # figure of notebook 07 -> (notebook, sentence)
 GALLERY: dict[str, tuple[str, Callable[[], str]]] = {
     "07_profile": ("07_plots.ipynb", profile_sentence),
-    "07_attacks_curves": ("02_adversarial_robustness.ipynb", attacks_sentence),
+    "07_attacks_ensemble": ("02_adversarial_robustness.ipynb", attacks_sentence),
     "07_texture_shape_bias": ("03_texture_shape_bias.ipynb", texture_shape_sentence),
     "07_cka": ("04a_cka.ipynb", cka_sentence),
     "07_calibration": ("05_model_calibration.ipynb", calibration_sentence),
@@ -167,11 +180,16 @@ def gallery_text() -> str:
 
 
 def with_gallery(readme: str) -> str:
-    """The README with the gallery as the tables have it now. Raises ValueError where the marks are not there."""
-    pattern = re.compile(".*?".join(map(re.escape, MARKS)), flags=re.DOTALL)
+    """The README with the gallery as the tables have it now."""
+    return between(readme, MARKS, gallery_text())
+
+
+def between(readme: str, marks: tuple[str, str], text: str) -> str:
+    """The README with what stands between two marks, and the marks, replaced. Raises ValueError where they are not."""
+    pattern = re.compile(".*?".join(map(re.escape, marks)), flags=re.DOTALL)
     if not pattern.search(readme):
-        raise ValueError(f"README.md has no {MARKS[0]} … {MARKS[1]} to write the gallery between")
-    return pattern.sub(lambda _: gallery_text(), readme)
+        raise ValueError(f"README.md has no {marks[0]} … {marks[1]} to write between")
+    return pattern.sub(lambda _: text, readme)
 
 
 def main() -> None:

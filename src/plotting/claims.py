@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from src.plotting.style import PAGE_WIDTH
 from src.tables.claims import CONTROLS, SEEDS
-from src.tables.claims.judged import HOLDS, NOT_RUN, OPEN, REVERSED
+from src.tables.claims.judged import HOLDS, NOT_RUN, OPEN, REVERSED, told
 
 # tints of Okabe and Ito's colours, and a mark as well: for print, and for those who do not tell them apart
 LOOKS = {HOLDS: ("#8FD3BC", "{}"), REVERSED: ("#F2B48A", "{} !"), OPEN: ("0.9", "({})"), NOT_RUN: ("white", "·")}
@@ -26,10 +26,9 @@ def claims(table: pd.DataFrame) -> Figure:
     for y, row in enumerate(table.to_dict("records")):
         for x, control in enumerate(controls):
             color, words = LOOKS[row["state" if control == "as trained" else control]]
-            value = row["value" if control in ("as trained", SEEDS) else f"{control} value"]
-            told = f"{row['scale'] * value:+.{1 if row['scale'] == 100 else 2}f}".replace("-", "−")
+            number = told(row, control="" if control in ("as trained", SEEDS) else control)
             ax.add_patch(plt.Rectangle((x - 0.47, y - 0.42), 0.94, 0.84, facecolor=color, edgecolor="0.8", lw=0.4))
-            ax.text(x, y, words.format(told), ha="center", va="center", fontsize=7)
+            ax.text(x, y, words.format(number), ha="center", va="center", fontsize=7)
         ax.text(len(controls) - 0.4, y, row["verdict"], va="center", fontsize=7)
     ax.set_yticks(
         range(len(table)), [f"{row.claim}  {row.text} ({row.unit})" for row in table.itertuples()], fontsize=6.5

@@ -40,7 +40,7 @@ def mean_of(values: pd.DataFrame, a: str, b: str = "", *, beyond: float = 0.0) -
     values: columns model, model_seed, sample_id, value.  Interval and test: `statistics.two_level_bootstrap`.
 
     >>> rows = dict(model=["a"] * 4 + ["b"] * 4, model_seed=0, sample_id=[0, 1, 2, 3] * 2, value=[1] * 4 + [0, 0, 1, 0])
-    >>> mean_of(pd.DataFrame(rows), "a", "b", beyond=0.25).value
+    >>> float(mean_of(pd.DataFrame(rows), "a", "b", beyond=0.25).value)
     0.5
     """
     values = values[values["model"].isin([a, b])]

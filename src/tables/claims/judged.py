@@ -24,8 +24,8 @@ def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] 
     """One row per statement: what it says, its numbers as trained, the state under each control, the verdict.
 
     folders: of tables; "base", and where they are there "controls" and "other".  Columns: claim, text, unit, scale,
-    value, low, high, p_value, p_holm, n, n_promised, n_seeds, state (as trained), a column for each control (SEEDS and
-    CONTROLS), value, low and high under it as "<control> value" and so on, verdict, needed.
+    counted, value, low, high, p_value, p_holm, n, n_promised, small, n_seeds, state (as trained), a column for each
+    control (SEEDS and CONTROLS), value, low and high under it as "<control> value" and so on, verdict, needed.
     A control holds when its interval lies above 0, is reversed when it lies below, open when it holds 0, and not run
     when a table or a network is not there.  Holm's correction is over all statements that have a number.
     """
@@ -34,6 +34,7 @@ def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] 
         at = "controls" if statement.recipe == "plain" else "base"
         found = _estimate(statement, folders.get(at), networks_of(statement))
         row = dict(claim=statement.claim, text=statement.text, unit=statement.unit, scale=statement.scale)
+        row |= dict(counted=statement.counted)
         row |= _numbers(found) | dict(n_promised=statement.n, small=statement.small)
         for control, (where, _) in CONTROLS.items() if statement.recipe == "base" else ():
             under = _estimate(statement, folders.get(where), networks_of(statement, control))
@@ -98,6 +99,18 @@ def needed(row: Mapping, *, level: float = 0.95) -> float:
         return np.nan
     spread = (row["high"] - row["low"]) / (2 * norm.ppf((1 + level) / 2))
     return float(np.ceil(row["n"] * ((norm.ppf((1 + level) / 2) + norm.ppf(POWER)) * spread / row["value"]) ** 2))
+
+
+def told(row: Mapping, end: str = "value", control: str = "") -> str:
+    """A number of the table in its unit, with its sign: of the statement as trained, or under a control.
+
+    >>> told(dict(scale=100, unit="points", value=-0.123)), told(dict(scale=1, unit="times", value=1.4427))
+    ('−12.3', '4.23')
+    """
+    value = row[f"{control} {end}".strip()]
+    if row["unit"] == "times":
+        return f"{np.exp(value):.3g}"
+    return f"{row['scale'] * value:+.{1 if row['scale'] == 100 else 2}f}".replace("-", "−")
 
 
 def _as_trained(row: Mapping) -> str:

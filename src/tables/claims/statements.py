@@ -16,10 +16,10 @@ ALL = tuple(NAMES)
 class Statement:
     """One statement of a claim: that its measure is above 0.
 
-    claim: of docs/hypotheses.md.  of: the architectures that it speaks of.  n: images (or pairs, or processes) that
+    claim: of docs/hypotheses.md.  of: the architectures that it speaks of.  n: how many images, or what `counted` says,
     were promised; at that many an interval that holds 0 refutes it, unless `small`: it says that something is small.
-    unit: what `scale` times the number is in.  recipe: "plain" for a statement of the networks without smoothing and
-    mixup, which has no controls.
+    unit: what `scale` times the number is in; "times" for the logarithm of a ratio.  recipe: "plain" for a statement of
+    the networks without smoothing and mixup, which has no controls.
     """
 
     claim: str
@@ -31,6 +31,7 @@ class Statement:
     scale: float = 100
     recipe: str = "base"
     small: bool = False
+    counted: str = "images"
 
 
 def _robust(claim: str, a: str, b: str, eps_255: float) -> Statement:
@@ -55,7 +56,16 @@ def _sure(a: str, sign: int, recipe: str) -> Statement:
 
 
 def _dearer(at: str, text: str) -> Statement:
-    return Statement("C16", text, ("mlp", "cnn"), partial(estimates.dearer, a="cnn", b="mlp", at=at), 10, "log", 1)
+    return Statement(
+        "C16",
+        text,
+        ("mlp", "cnn"),
+        partial(estimates.dearer, a="cnn", b="mlp", at=at),
+        10,
+        "times",
+        1,
+        counted="processes",
+    )
 
 
 _CNN_MLP, _VIT_CNN, _MLP_CNN = ("cnn", "mlp"), ("vit", "cnn"), ("mlp", "cnn")
@@ -106,6 +116,7 @@ STATEMENTS: tuple[Statement, ...] = (
         _MLP_CNN,
         partial(estimates.follows_shape, a="mlp", b="cnn"),
         900,
+        counted="pairs",
     ),
     *(_alike(a, b) for a, b in combinations(ALL, 2)),
     Statement(
