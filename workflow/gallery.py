@@ -81,8 +81,10 @@ def attacks_sentence() -> str:
 
 
 def texture_shape_sentence() -> str:
-    table = load_table(TABLES, "03_texture_shape", "cue_conflict")
-    bias = shape_bias(table[table["condition"] == "stylised"]).set_index("model")
+    table = tables.texture_shape.stored_conflicts(TABLES)
+    stylised = table[table["condition"] == "stylised"]
+    outside = tables.texture_shape.by_outsiders(stylised)
+    bias = shape_bias(stylised if outside.empty else outside).set_index("model")
     ordered = sorted(MODELS, key=lambda model: -bias.loc[model, "shape_bias"])
     parts = [
         "{:.0f} % [{:.0f}, {:.0f}] for the {}".format(
@@ -90,11 +92,13 @@ def texture_shape_sentence() -> str:
         )
         for model in ordered
     ]
-    n = int(bias["n"].iloc[0])
+    n = stylised["pair"].nunique()
+    who = "The CNN's own features painted these, so its row is not like the others'"
+    if not outside.empty:
+        who = f"They were painted by {listed(list(outside['painter'].unique()))}, which belong to none of the three"
     return (
-        f"Of stylised images that follow either cue, the shape wins {listed(parts)} ({n} pairs). The CNN's own "
-        "features painted these, so its row is not like the others'; starred conflicts did not pass their check on "
-        "drawn figures, and no claim rests on them."
+        f"Of stylised images that follow either cue, the shape wins {listed(parts)} ({n} pairs). {who}; starred "
+        "conflicts did not pass their check on drawn figures, and no claim rests on them."
     )
 
 
