@@ -16,6 +16,7 @@ UNTRAINED = "untrained"
 DEFAULT = "default"
 COMPACT = ("mlp", "cnn", "vit", "cnn_robust")  # the study's own, as `src.models` builds them
 NAMED = (*COMPACT, "mlp_b12_wi1024", "resnet18", "vit_small_patch16_224")  # and the 2023 report's
+RANDOM_FILTERS, COMPARED = "random filters", "compared"  # painters of 03 that name no network of their own
 FILES = (".safetensors", ".pt", ".pth")  # endings of weight files; other weights are labels
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+@-]*"
 
@@ -130,6 +131,25 @@ def parse_dataset(name: str) -> tuple[str, str]:
     """
     label, rest = _split_label(name, "data set", "cifar10, folder:/my/pictures@64 or pictures=folder:/my/pictures@64")
     return label or rest, rest
+
+
+def parse_painter(name: str) -> tuple[str, str]:
+    """(model, data set) of a painter of notebook 03, "NAME on DATASET"; of any other painter the name and "".
+
+    >>> parse_painter("cnn@seed1 on cifar100"), parse_painter("random filters")
+    (('cnn@seed1', 'cifar100'), ('random filters', ''))
+    """
+    model, _, dataset = name.partition(" on ")
+    return model.strip(), dataset.strip()
+
+
+def is_outsider(painter: str) -> bool:
+    """Whether a painter belongs to no network that is compared: random filters, or weights of another data set.
+
+    >>> [is_outsider(name) for name in ("random filters", "cnn on cifar100", "cnn")]
+    [True, True, False]
+    """
+    return painter == RANDOM_FILTERS or bool(parse_painter(painter)[1])
 
 
 def slug(name: str) -> str:

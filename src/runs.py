@@ -20,7 +20,7 @@ import nbformat
 from src import paths
 from src.data.records import WEIGHTS_OF
 from src.files import read_json, sha256, written_whole
-from src.names import FILES, check_run, parse_dataset, parse_model, weight_files
+from src.names import FILES, check_run, parse_dataset, parse_model, parse_painter, weight_files
 
 
 def find_tables(folder: str | Path) -> Path:
@@ -149,9 +149,11 @@ def weight_checksums(settings: dict, folder: str | Path) -> dict[str, str]:
     if "dataset" not in settings:
         return {}
     dataset, found = parse_dataset(settings["dataset"])[0], {}
-    names = [*settings.get("models", []), *(settings[name] for name in ("style_model", "backbone") if name in settings)]
+    names = [*settings.get("models", []), *(settings[name] for name in ("backbone",) if name in settings)]
     seeds = settings.get("model_seeds", [0]) or [0]
-    for model in {parse_model(name).with_seed(seed) for name in names for seed in seeds}:
+    asked = {(parse_model(name).with_seed(seed), dataset) for name in names for seed in seeds}
+    painters = map(parse_painter, settings.get("painters", []))  # the others are compared, or have no weights
+    for model, dataset in asked | {(parse_model(name), elsewhere) for name, elsewhere in painters if elsewhere}:
         own, shipped = paths.ROOT / folder / "weights", paths.ROOT / f"{model.reference.partition('_')[0]}_models"
         filed = weight_files(model, dataset) + weight_files(model, WEIGHTS_OF.get(dataset, dataset))
         places = [at / name for at in (own, shipped) for name in filed]

@@ -90,17 +90,17 @@ class Study:
     def loader(self, images: ImageSet, batch_size: int):
         return make_loader(images, batch_size=batch_size, device=self.device, backend=self.backend)
 
-    def model(self, name: str, model_seed: int = 0, **options) -> PixelModel:
+    def model(self, name: str, model_seed: int = 0, *, task: Task | None = None, **options) -> PixelModel:
         """A trained model on the device, by name; options: of `build_model`.
 
-        model_seed: of the training, other than that of the weights named.  Raises ValueError for a network whose
-        classifier is untrained, unless the name says so, as in cnn@untrained.
+        model_seed: of the training, other than that of the weights named.  task: of another data set.  Raises
+        ValueError for a network whose classifier is untrained, unless the name says so, as in cnn@untrained.
         """
         asked = parse_model(name).with_seed(model_seed)
         if "weights" in options:  # in place of those of the name
             given = options.pop("weights")
             asked = replace(asked, weights=UNTRAINED if given is None else str(given))
-        model = build_model(asked, self.task, folder=self.folder / "weights", **options).to(self.device)
+        model = build_model(asked, task or self.task, folder=self.folder / "weights", **options).to(self.device)
         if not model.trained and asked.weights != UNTRAINED:
             raise ValueError(
                 f"the classifier of {name} is untrained; fine-tune it with notebook 01 or `make train` and name the "

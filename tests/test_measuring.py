@@ -41,7 +41,6 @@ SEVERAL = {
     "measure_audits": partial(attacks.measure_audits, queries=3),
     "predict_all": partial(predict_all, condition="clean", level=0),
     "predict_manipulated": partial(texture_shape.predict_manipulated, conditions=CONDITIONS),
-    "right_for_all": lambda *given, **more: pd.DataFrame({"right": texture_shape.right_for_all(*given, **more)}),
     "hsic_table": lambda *given, **more: pd.concat(cka.hsic_table(*given, n_permutations=2, **more)),
     "measure_table": partial(cka.measure_table, measures=["CKA", "Procrustes"]),
 }
@@ -241,7 +240,7 @@ TIMED = dict(n_repeats=2, n_warmup=1)
 # name -> (model, images, progress); each shows one bar
 MORE = {
     "predict_conflicts": lambda mlp, images, **more: texture_shape.predict_conflicts(
-        {"mlp": mlp}, images, pairs_of(images), painted=images.images[:10], style_pairs=pairs_of(images), **more
+        {"mlp": mlp}, images, pairs_of(images), painted={"a": images.images[:10]}, style_pairs=pairs_of(images), **more
     ),
     "slow_images": lambda mlp, images, folder, **more: texture_shape.stylised(
         images, pairs_of(images), cnn(), folder=folder, steps=1, **more

@@ -160,6 +160,13 @@ def test_weights_and_own_code_of_a_run_are_known_by_their_checksums(tmp_path, mo
     (tmp_path / "runs/r/weights/mlp_d.safetensors").unlink()
     both = found(models=["mlp"], model_seeds=[0, 1])
     assert both == {"mlp_models/mlp_d.safetensors", "mlp_models/mlp_d_seed1.safetensors"}
+    (tmp_path / "cnn_models").mkdir()
+    (tmp_path / "cnn_models" / "cnn_elsewhere.safetensors").write_bytes(b"g")
+    painters = ["random filters", "cnn on elsewhere", "compared", "mlp"]
+    assert found(models=["mlp"], painters=painters) == {
+        "mlp_models/mlp_d.safetensors",
+        "cnn_models/cnn_elsewhere.safetensors",
+    }
     before = weight_checksums(asked, "runs/r")
     (tmp_path / "own.py").write_bytes(b"other")
     after = weight_checksums(asked, "runs/r")

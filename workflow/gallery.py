@@ -18,7 +18,7 @@ from src.plotting import model_style
 from src.results import load_table
 from src.tables.profile import MODELS, calibration_error, profile, summarise
 from src.tables.statistics import accuracy
-from src.tables.texture_shape import compare_shape_bias, cue_shares
+from src.tables.texture_shape import compare_shape_bias, shape_bias
 
 DATASET = "cifar10"
 TABLES = f"results/{DATASET}"
@@ -87,15 +87,15 @@ def attacks_sentence() -> str:
 
 
 def texture_shape_sentence() -> str:
-    table = load_table(TABLES, "03_texture_shape", "cue_conflict")
-    table = table[table["condition"] == "cutout"]
-    shares = cue_shares(table).set_index("model")
+    table = tables.texture_shape.stored_conflicts(TABLES)
+    table = table[(table["condition"] == "cutout") & table["model"].isin(MODELS)]
+    bias = shape_bias(table).set_index("model")
     parts = [
-        f"the {label(model)} the shape in {100 * shares.loc[model, 'shape']:.0f} %, the texture in "
-        f"{100 * shares.loc[model, 'texture']:.0f} %"
-        for model in MODELS
+        f"the {label(model)} follows the shape in {100 * row['shape'] / row['n']:.0f} % and the texture in "
+        f"{100 * row['texture'] / row['n']:.0f} % (n = {int(row['n'])})"
+        for model, row in bias.loc[list(MODELS)].iterrows()
     ]
-    tests = compare_shape_bias(table[table["model"].isin(MODELS)], of_all=True)
+    tests = compare_shape_bias(table, of_all=True)
     apart = [
         f"{label(row.a)} and {label(row.b)} ({100 * row.difference:+.0f} points [{100 * row.low:+.0f}, "
         f"{100 * row.high:+.0f}])"
@@ -104,8 +104,8 @@ def texture_shape_sentence() -> str:
     told = f"Told apart in shape less texture: {listed(apart)}." if apart else "No test tells two of them apart."
     return (
         "Cut-outs, the one kind of cue conflict here that passed its check: the silhouette of one image filled with "
-        f"texture of another. Of {int(shares['n'].iloc[0])} pairs {listed(parts)} are followed, the rest neither. "
-        f"{told} Starred kinds are no measure of shape. These networks."
+        f"texture of another. Of the pairs that it gets right as they are, {listed(parts)}. {told} Starred kinds are no "
+        "measure of shape. These networks."
     )
 
 

@@ -1,7 +1,7 @@
 """Texture against shape: manipulations, cue conflicts and style transfer on pixels in [0, 1], for any model.
 
 table = predict_manipulated({"cnn": cnn, "vit": vit}, loader)   # one row per model, image and condition
-pairs = choose_pairs(labels, sample_ids, 450, seed=0, usable=right_for_all(zoo, loader))
+pairs = choose_pairs(labels, sample_ids, 450, seed=0)
 conflicts = predict_conflicts(zoo, image_set, pairs)    # tables.texture_shape counts from both
 """
 
@@ -10,6 +10,7 @@ from src.texture_shape.examples import example_pictures
 from src.texture_shape.frequency import cue_conflict
 from src.texture_shape.invariance import transform
 from src.texture_shape.manipulations import MANIPULATIONS, manipulate
+from src.texture_shape.painters import load_painters
 from src.texture_shape.pairs import choose_pairs
 from src.texture_shape.precomputed import slow_images, stylised
 from src.texture_shape.predictions import (
@@ -17,7 +18,6 @@ from src.texture_shape.predictions import (
     predict_conflicts,
     predict_images,
     predict_manipulated,
-    right_for_all,
 )
 from src.texture_shape.style_transfer import transfer_style
 
@@ -29,11 +29,11 @@ __all__ = [
     "cue_conflict",
     "example_pictures",
     "left_out",
+    "load_painters",
     "manipulate",
     "predict_conflicts",
     "predict_images",
     "predict_manipulated",
-    "right_for_all",
     "slow_images",
     "stylised",
     "transfer_style",

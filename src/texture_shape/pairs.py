@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 
 def choose_pairs(
@@ -13,31 +13,28 @@ def choose_pairs(
     n: int,
     *,
     seed: int,
-    usable: Bool[np.ndarray, " m"] | None = None,
 ) -> pd.DataFrame:
     """n pairs of images, or as many as there are, of two classes: one image for its shape, the other for its texture.
 
-    labels, sample_ids: of the images there are, in any order.  usable: which of them may be taken, such as those that
-    every model classifies correctly; a class without one is left out.
+    labels, sample_ids: of the images there are, in any order.
     Returns columns pair (0, 1, …), shape_id, texture_id, shape_label, texture_label.  Every ordered pair of classes
     comes equally often, give or take one, and so does every class in either role; no two images meet twice.  With one
-    seed fewer pairs are the beginning of more, and when an image stops being usable, most other pairs stay.
-    There are no more once two classes have no further pair: the rest would not be even.  Raises ValueError for fewer
-    than two classes.
+    seed fewer pairs are the beginning of more.  There are no more once two classes have no further pair: the rest would
+    not be even.  Raises ValueError for fewer than two classes.
+
+    >>> choose_pairs(np.array([0, 0, 1]), np.array([7, 8, 9]), 2, seed=0)[["shape_id", "texture_id"]].shape
+    (2, 2)
     """
     labels, sample_ids = np.asarray(labels), np.asarray(sample_ids)
-    usable = np.ones(len(labels), bool) if usable is None else np.asarray(usable, bool)
-    if not labels.shape == sample_ids.shape == usable.shape:
-        raise ValueError(
-            f"labels, sample_ids and usable must be of one length, not {len(labels)}, {len(sample_ids)}, {len(usable)}"
-        )
+    if labels.shape != sample_ids.shape:
+        raise ValueError(f"labels and sample_ids must be of one length, not {len(labels)}, {len(sample_ids)}")
     draws = [np.random.default_rng([seed, 1, sample_id]).random() for sample_id in sample_ids]
     order = np.lexsort((sample_ids, draws))
     members = {label: order[labels[order] == label] for label in np.unique(labels)}
     rng = np.random.default_rng([seed, 2])
-    classes = [label for label in rng.permutation(list(members)) if usable[members[label]].any()]
+    classes = rng.permutation(list(members)).tolist()
     if len(classes) < 2:
-        raise ValueError(f"pairs need two classes with an image that may be used; there are {len(classes)}")
+        raise ValueError(f"pairs need images of two classes; there are {len(classes)}")
     # one step round the classes pairs each with another: each class once in either role
     steps = rng.permutation(np.arange(1, len(classes)))
     turns = [
@@ -45,7 +42,7 @@ def choose_pairs(
         for turn, step in enumerate(steps)
         for i, a in enumerate(classes)
     ]
-    sources = [_meetings(members[a], members[b], usable, start) for a, b, start in turns]
+    sources = [_meetings(members[a], members[b], start) for a, b, start in turns]
     rows: list[tuple[int, int]] = []
     while len(rows) < n:
         meetings = [next(source, None) for source in sources[: n - len(rows)]]
@@ -57,11 +54,9 @@ def choose_pairs(
     return pd.DataFrame(ids | dict(shape_label=labels[shape], texture_label=labels[texture]))
 
 
-def _meetings(a: np.ndarray, b: np.ndarray, usable: np.ndarray, start: float) -> Iterator[tuple[int, int]]:
-    """Each member of a with each of b, once, if both are usable; from a place along both lists, a share of them."""
+def _meetings(a: np.ndarray, b: np.ndarray, start: float) -> Iterator[tuple[int, int]]:
+    """Each member of a with each of b, once; from a place along both lists, a share of them."""
     first, second = int(start * len(a)), int(start * len(b))
     for place in range(len(a) * len(b)):
         row = place % len(a)
-        meeting = a[(row + first) % len(a)], b[(row + place // len(a) + second) % len(b)]
-        if usable[meeting[0]] and usable[meeting[1]]:
-            yield meeting
+        yield a[(row + first) % len(a)], b[(row + place // len(a) + second) % len(b)]

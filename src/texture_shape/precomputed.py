@@ -45,8 +45,8 @@ def slow_images(
 ) -> dict[str, ImageSet]:
     """The shape images of the pairs, with their labels, as "stylised" and, where they can be had, "texture_only".
 
-    pairs: of `choose_pairs`, each shape image once.  progress: whether to show a bar of the images of each kind that
-    have to be made.  Other arguments as of `stylised` and `texture_only`.
+    pairs: of `choose_pairs`, each shape image once.  painter: whose features carry the style.  progress: whether to
+    show a bar of the images of each kind that have to be made.  Other arguments as of `stylised` and `texture_only`.
     """
     sources = image_set.take(pd.Index(image_set.sample_ids).get_indexer(pairs["shape_id"]))
     device = next(painter.parameters()).device

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -36,6 +35,7 @@ def predict_images(
     corrupted: Images,
     *,
     transformed: Images | None = None,
+    painter: str = "",
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -45,7 +45,8 @@ def predict_images(
     zoo: name -> model, or (name, training seed) -> model.  loader: images with labels, as `as_batches` takes them.
     others: condition -> such images, shown as they are, at level 1.  corrupted: the images to corrupt.
     transformed: those to shift, turn, scale and flip, of the loader's; by default all.
-    progress: whether to show bars.  Columns as of `predict_all`.
+    painter: who painted the others called "stylised".  progress: whether to show bars.
+    Columns: as of `predict_all`, and painter, empty but for "stylised".
     """
     zoo = as_zoo(zoo)
     corrupted = as_batches(corrupted, again=True, device=device_of(*zoo.values()))
@@ -56,7 +57,8 @@ def predict_images(
     parts += [predict_all(zoo, some, condition=name, level=1, progress=progress) for name, some in others.items()]
     if not corruptions.missing(_side(corrupted)):
         parts.append(predict_corrupted(zoo, corrupted, seed=seed, progress=progress))
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(painter=np.where(table["condition"] == "stylised", painter, ""))
 
 
 def left_out(side: int, others: Iterable[str]) -> list[str]:
@@ -159,12 +161,6 @@ def _predict_changed(
     return pd.concat(parts, ignore_index=True)
 
 
-def right_for_all(zoo: Models, loader: Images, *, progress: bool = True) -> Bool[np.ndarray, " n"]:
-    """Which of the loader's images every model classifies correctly, in their order; arguments as of `predict_all`."""
-    clean = predict_all(zoo, loader, condition="clean", level=0, progress=progress)  # rows model by model
-    return (clean["label"] == clean["prediction"]).to_numpy().reshape(len(zoo), -1).all(0)
-
-
 def predict_conflicts(
     zoo: Models,
     image_set: ImageSet,
@@ -173,30 +169,66 @@ def predict_conflicts(
     cutoffs: Sequence[float] | None = None,
     batch_size: int = 128,
     progress: bool = True,
-    painted: np.ndarray | None = None,
+    painted: Mapping[str, np.ndarray] | None = None,
     style_pairs: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Every model on the pairs' cue conflicts: kinds "phase" and "cutout" (level 1), "hybrid" (level: cut-off).
 
     zoo, progress: as of `predict_images`.  pairs: of `choose_pairs`.  cutoffs: by default those that the images have.
-    painted, style_pairs: uint8 images [n, h, w, 3] of `stylised` and the pairs they are of, for a fourth kind,
-    "stylised" (level 1).
-    Columns: those of the pairs, then model, model_seed, condition, level, prediction, confidence.
+    painted, style_pairs: painter -> uint8 images [n, h, w, 3] of `stylised`, and the pairs they are of, for a fourth
+    kind, "stylised" (level 1).
+    Columns: those of the pairs, then model, model_seed, condition, level, prediction, confidence; clean_right: whether
+    the model classifies both images of the pair correctly as they are; and of stylised rows, empty for others, painter,
+    and nearest: whether the pixels are nearer to those of the "shape" image or of the "texture" image.
     """
     cutoffs = cutoffs_for(image_set.images.shape[2]) if cutoffs is None else cutoffs
     zoo, todo = as_zoo(zoo), [("phase", None), ("cutout", None), *(("hybrid", cutoff) for cutoff in cutoffs)]
-    n_painted = 0 if painted is None else len(painted)
-    with bar("cue conflicts", len(pairs) * len(todo) + n_painted, progress, times=len(zoo)) as shown:
+    painted = painted or {}
+    sources = _sources(image_set, [pairs, *([style_pairs] if painted else [])])
+    n_shown = len(sources) + len(pairs) * len(todo) + sum(map(len, painted.values()))
+    with bar("cue conflicts", n_shown, progress, times=len(zoo)) as shown:
         parts, options = [], dict(n_classes=len(image_set.classes), progress=shown)
+        batches = as_batches(sources, batch_size=batch_size, device=device_of(*zoo.values()))
+        clean = predict_all(zoo, batches, condition="clean", level=0, progress=shown)
         for kind, cutoff in todo:
             images = _images_of_pairs(image_set, pairs, batch_size)
             made = (cue_conflict(*both, kind=kind, cutoff=cutoff) for both in images)
             level = 1 if cutoff is None else cutoff
             parts.append(predict_pairs(zoo, made, pairs, condition=kind, level=level, **options))
-        if painted is not None:
-            batches = to_pixels(painted).split(batch_size)
-            parts.append(predict_pairs(zoo, batches, style_pairs, condition="stylised", level=1, **options))
-    return pd.concat(parts, ignore_index=True)
+        for painter, images in painted.items():
+            near = style_pairs.assign(painter=painter, nearest=_nearest(image_set, style_pairs, images))
+            batches = to_pixels(images).split(batch_size)
+            parts.append(predict_pairs(zoo, batches, near, condition="stylised", level=1, **options))
+    table = pd.concat(parts, ignore_index=True)
+    texts = {name: table[name].fillna("") if name in table else "" for name in ("painter", "nearest")}
+    return table.assign(**texts, clean_right=_clean_right(table, clean))
+
+
+def _sources(image_set: ImageSet, tables: Sequence[pd.DataFrame]) -> ImageSet:
+    """The images that the pairs are made of, each once."""
+    ids = np.unique(np.concatenate([table[["shape_id", "texture_id"]].to_numpy().ravel() for table in tables]))
+    return image_set.take(pd.Index(image_set.sample_ids).get_indexer(ids))
+
+
+def _clean_right(table: pd.DataFrame, clean: pd.DataFrame) -> np.ndarray:
+    """Of each conflict, whether its model is right on both of its images; clean: of `predict_all` on the images."""
+    keys = ["model", "model_seed", "sample_id"]
+    right = clean.assign(right=clean["label"] == clean["prediction"]).set_index(keys)["right"]
+    both = [
+        right.loc[pd.MultiIndex.from_frame(table[["model", "model_seed", role]])].to_numpy()
+        for role in ("shape_id", "texture_id")
+    ]
+    return both[0] & both[1]
+
+
+def _nearest(image_set: ImageSet, pairs: pd.DataFrame, images: np.ndarray) -> np.ndarray:
+    """To which image of its pair each picture is nearer, by squared distance of the pixels: "shape" or "texture"."""
+    pixels = to_pixels(images)
+    to_shape, to_texture = (
+        (pixels - pixels_of(image_set, pairs[name].to_numpy())).square().sum((1, 2, 3)).numpy()
+        for name in ("shape_id", "texture_id")
+    )
+    return np.where(to_shape <= to_texture, "shape", "texture")
 
 
 def predict_pairs(

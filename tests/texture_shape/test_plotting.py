@@ -208,7 +208,7 @@ def test_cue_conflicts_pool_no_seeds_and_mark_the_rules():
     shape_rule = table[(table["model"] == "mlp") & (table["model_seed"] == 0)].assign(model="shape rule", prediction=0)
     rules = pd.concat([shape_rule, shape_rule.assign(model="texture rule", prediction=1)])
     figure = plotting.texture_shape.cue_conflicts(table, calibration=rules, models=["mlp", "cnn"], model_seed=0)
-    assert figure.get_suptitle() == "toy, training seed 0, pairs: 30 phase, 30 hybrid"
+    assert figure.get_suptitle() == "toy, training seed 0, conflicts: 30 phase, 30 hybrid"
     shares, points, hybrids, _ = figure.axes
     assert [text.get_text() for text in shares.texts] == ["100 % of 30"] * 2
     assert [text.get_text() for text in points.texts] == ["0.67", "0.33"]
@@ -219,4 +219,27 @@ def test_cue_conflicts_pool_no_seeds_and_mark_the_rules():
     assert "* not validated" in failing.get_suptitle()
     without = plotting.texture_shape.cue_conflicts(table)
     assert without.axes[2].get_legend() is None
+    plt.close("all")
+
+
+def test_the_matrix_hatches_what_a_painter_judges_and_draws_pixels_apart():
+    pairs = pd.DataFrame(dict(pair=range(10), shape_label=0, texture_label=1, condition="stylised", level=1.0))
+    shared = dict(dataset="toy", model_seed=0, nearest="shape", clean_right=[True] * 8 + [False] * 2)
+    parts = [
+        pairs.assign(model=model, painter=painter, prediction=[0] * k + [1] * (10 - k), **shared)
+        for painter, ks in (("cnn", (8, 0)), ("random filters", (6, 4)))
+        for model, k in zip(("mlp", "cnn"), ks, strict=True)
+    ]
+    figure = plotting.texture_shape.painter_matrix(pd.concat(parts), models=["mlp", "cnn"])
+    (ax,) = figure.axes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["MLP", "CNN", "nearest in pixels"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["random\nfilters", "CNN"]  # the outsider first
+    cells = {text.get_position(): text.get_text().split("\n") for text in ax.texts}
+    assert cells[0, 0][0] == "+0.50" and cells[1, 0][0] == "+0.00" and cells[0, 0][-1] == "n = 8"
+    assert cells[0, 1][0] == "+1.00" and cells[1, 1][:1] + cells[1, 1][2:] == ["-1.00", "0% / 100% / 0%", "n = 8"]
+    assert cells[2.15, 0][0] == "+1.00" and cells[2.15, 0][-1] == "n = 10"
+    hatched = [patch.get_xy() for patch in ax.patches if patch.get_hatch()]
+    assert hatched == [(0.5, 0.5)] and len(figure.legends) == 1
+    with pytest.raises(ValueError, match="no rows"):
+        plotting.texture_shape.painter_matrix(pd.concat(parts).assign(condition="phase"))
     plt.close("all")

@@ -65,9 +65,13 @@ def test_the_tables_and_figures_are_whole(shape, few_corruptions):
         name not in shown for name in ("texture_only", "brightness", "occlusion_mean")
     ]
     painted = stylised(images, pairs, painter_of(shape), folder=paths.RESULTS, steps=1)
-    conflicts = predict_conflicts(zoo, images, pairs, painted=painted, style_pairs=pairs).assign(dataset="pictures")
+    conflicts = predict_conflicts(zoo, images, pairs, painted={"own conv": painted}, style_pairs=pairs).assign(
+        dataset="pictures"
+    )
     assert sorted(set(conflicts.loc[conflicts["condition"] == "hybrid", "level"])) == list(cutoffs_for(side))
     assert len(tables.texture_shape.shape_bias(conflicts, by=["condition", "level", "model"])) > 2
+    plotting.texture_shape.painter_matrix(conflicts).canvas.draw()
+    plotting.texture_shape.cue_conflicts(conflicts).canvas.draw()
     models = ["own conv", "own patches"]
     plotting.texture_shape.accuracies(table, images.classes, models=models).canvas.draw()
     plotting.texture_shape.accuracies_by_class(table, images.classes, models=models).canvas.draw()

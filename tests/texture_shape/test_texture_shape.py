@@ -15,8 +15,9 @@ from src.data import load_images
 from src.data.batches import Batch
 from src.data.pixels import pixels_of, to_arrays
 from src.models import build_model
-from src.results import NOTEBOOKS
-from src.tables.texture_shape import CORRUPTIONS, LEVELS, TRANSFORMATIONS, UNITS, shape_bias
+from src.names import RANDOM_FILTERS, parse_painter
+from src.results import NOTEBOOKS, load_facts
+from src.tables.texture_shape import CORRUPTIONS, LEVELS, TRANSFORMATIONS, UNITS, shape_bias, stored_conflicts
 from src.texture_shape import (
     MANIPULATIONS,
     choose_pairs,
@@ -26,7 +27,6 @@ from src.texture_shape import (
     predict_conflicts,
     predict_images,
     predict_manipulated,
-    right_for_all,
     slow_images,
     stylised,
     textures,
@@ -34,6 +34,7 @@ from src.texture_shape import (
 from src.texture_shape.calibration_images import N_CLASSES, NONE, calibrate, draw, follow_shape, follow_texture
 from src.texture_shape.corruptions import corrupt
 from src.texture_shape.frequency import cue_conflict
+from src.texture_shape.painters import random_filters
 from src.texture_shape.precomputed import texture_only
 from src.texture_shape.predictions import predict_all, predict_corrupted, predict_pairs, predict_transformed
 from src.texture_shape.style_transfer import gram_matrix, transfer_style
@@ -77,25 +78,14 @@ def test_pairs_hang_on_the_seed_and_not_on_the_order_of_the_images(clothes):
     assert (pairs["shape_id"] != other["shape_id"]).mean() > 0.8
 
 
-def test_only_usable_images_are_paired_and_few_pairs_change_with_them(clothes):
-    usable = np.random.default_rng(0).random(len(clothes)) < 0.8
-    pairs = choose_pairs(clothes.labels, clothes.sample_ids, 180, seed=0, usable=usable)
-    assert set(pairs["shape_id"]) | set(pairs["texture_id"]) <= set(clothes.sample_ids[usable])
-    assert (pairs.groupby(["shape_label", "texture_label"]).size() == 2).all()
-    usable[np.flatnonzero(usable)[5]] = False
-    again = choose_pairs(clothes.labels, clothes.sample_ids, 180, seed=0, usable=usable)
-    keys = [set(zip(table["shape_id"], table["texture_id"], strict=True)) for table in (pairs, again)]
-    assert 0 < len(keys[0] - keys[1]) < 12
-
-
 def test_every_meeting_comes_once_and_no_more_than_there_are():
     labels, ids = np.array([0, 0, 0, 1, 1]), np.array([10, 11, 12, 20, 21])
     pairs = choose_pairs(labels, ids, 12, seed=0)
     assert len(set(zip(pairs["shape_id"], pairs["texture_id"], strict=True))) == 12
     pd.testing.assert_frame_equal(choose_pairs(labels, ids, 13, seed=0), pairs)
-    with pytest.raises(ValueError, match="pairs need two classes with an image that may be used; there are 1"):
-        choose_pairs(labels, ids, 1, seed=0, usable=labels == 0)
-    with pytest.raises(ValueError, match="of one length, not 5, 4, 5"):
+    with pytest.raises(ValueError, match="pairs need images of two classes; there are 1"):
+        choose_pairs(labels[:3], ids[:3], 1, seed=0)
+    with pytest.raises(ValueError, match="of one length, not 5, 4"):
         choose_pairs(labels, ids[:4], 1, seed=0)
 
 
@@ -287,8 +277,11 @@ def test_all_that_notebook_03_measures_is_one_table(monkeypatch):
     monkeypatch.setattr("src.texture_shape.corruptions.available", lambda: False)
     images = some_images(10)
     zoo = {("conv", 0): trained_conv(), ("conv", 1): trained_conv()}
-    table = predict_images(zoo, [images], {"stylised": [Batch(*(values[:4] for values in images))]}, [images])
+    table = predict_images(
+        zoo, [images], {"stylised": [Batch(*(values[:4] for values in images))]}, [images], painter="somebody"
+    )
     manipulated = predict_manipulated(zoo, [images])
+    assert set(table.pop("painter")) == {"", "somebody"}
     pd.testing.assert_frame_equal(table[: len(manipulated)], manipulated)
     transformed = predict_transformed(zoo, [images])
     assert len(transformed) == 2 * 10 * sum(map(len, TRANSFORMATIONS.values()))
@@ -298,13 +291,31 @@ def test_all_that_notebook_03_measures_is_one_table(monkeypatch):
     assert set(rest["condition"]) == {"stylised"} and set(rest["level"]) == {1} and len(rest) == 2 * 4
 
 
-def test_usable_images_are_those_right_for_all():
-    images = some_images(30)
-    spoilt = nn.Sequential(trained_conv(), nn.Linear(10, 10))
-    usable = right_for_all({("a", 0): trained_conv(), ("b", 0): spoilt}, in_batches(images, 7))
-    with torch.no_grad():
-        right = [(net(images.pixels).argmax(1) == images.labels).numpy() for net in (trained_conv(), spoilt)]
-    np.testing.assert_array_equal(usable, right[0] & right[1])
+def test_a_conflict_says_whether_its_model_is_right_on_both_images(clothes):
+    pairs = choose_pairs(clothes.labels, clothes.sample_ids, 60, seed=0)
+    zoo = {("a", 0): trained_conv(), ("b", 0): nn.Sequential(trained_conv(), nn.Linear(10, 10))}
+    table = predict_conflicts(zoo, clothes, pairs, cutoffs=(2,), batch_size=25)
+    for name, net in (("a", trained_conv()), ("b", zoo["b", 0])):
+        with torch.no_grad():
+            right = [
+                net(pixels_of(clothes, pairs[f"{role}_id"].to_numpy())).argmax(1).numpy() == pairs[f"{role}_label"]
+                for role in ("shape", "texture")
+            ]
+        for _, rows in table[table["model"] == name].groupby("condition"):
+            assert rows["clean_right"].tolist() == (right[0] & right[1]).tolist()
+    assert 0.5 < table.loc[table["model"] == "a", "clean_right"].mean() < 1
+    assert set(table["painter"]) == set(table["nearest"]) == {""}
+
+
+def test_what_a_painter_leaves_as_it_is_is_nearest_to_its_shape(clothes):
+    pairs = choose_pairs(clothes.labels, clothes.sample_ids, 8, seed=0)
+    as_they_are = {
+        role: (255 * to_arrays(pixels_of(clothes, pairs[f"{role}_id"].to_numpy()))).round().astype(np.uint8)
+        for role in ("shape", "texture")
+    }
+    table = predict_conflicts({"a": trained_conv()}, clothes, pairs[:1], painted=as_they_are, style_pairs=pairs)
+    stylised_rows = table[table["condition"] == "stylised"]
+    assert (stylised_rows["painter"] == stylised_rows["nearest"]).all() and len(stylised_rows) == 16
 
 
 def test_by_default_everything_is_measured():
@@ -321,7 +332,8 @@ def test_conflicts_are_shown_as_the_pairs_say(clothes):
     shape, texture = (pixels_of(clothes, pairs[f"{role}_id"].to_numpy()) for role in ("shape", "texture"))
     expected = [cue_conflict(shape, texture, kind=kind) for kind in ("phase", "cutout")]
     expected += [cue_conflict(shape, texture, kind="hybrid", cutoff=c) for c in (2, 8)]
-    np.testing.assert_allclose(torch.cat(spies["a", 0].seen), torch.cat(expected), atol=1e-6)
+    seen = torch.cat(spies["a", 0].seen)[-100:]  # before them each source once, as it is
+    np.testing.assert_allclose(seen, torch.cat(expected), atol=1e-6)
     with torch.no_grad():
         answers = trained_conv()(expected[3]).argmax(1)
     hybrid = table[(table["level"] == 8) & (table["model"] == "b")]
@@ -441,26 +453,24 @@ def test_a_file_of_something_else_is_refused(own_results, clothes):
         stylised(clothes, pairs, model, folder=own_results.parent, steps=1)
 
 
-def test_the_committed_images_are_those_the_notebook_asks_for():
-    """With the notebook's own numbers and the shipped weights nothing has to be made, and plenoptic is not needed."""
-    import papermill
-
-    asked = papermill.inspect_notebook(str(paths.ROOT / NOTEBOOKS["03_texture_shape"]))
-    value = {name: json.loads(known["default"].replace("'", '"')) for name, known in asked.items()}
-    images = load_images("fashion_mnist", "test").subset(value["n_images"], value["seed"])
-    pairs = choose_pairs(images.labels, images.sample_ids, value["n_stylised"], seed=value["seed"])
-    folder = paths.RESULTS / "fashion_mnist" / "03_texture_shape"
-    files = {path: json.loads(str(np.load(path)["facts"])) for path in folder.glob("*.npz")}
-    (stylised_file,) = (
-        path
-        for path, facts in files.items()
-        if path.stem.startswith("stylised") and facts["steps"] == value["style_steps"]  # other runs leave others
-    )
-    asked_for = set(map(tuple, pairs[["shape_id", "texture_id"]].to_numpy().tolist()))
-    assert asked_for <= set(map(tuple, np.load(stylised_file)["sample_ids"].tolist()))
-    assert files[stylised_file]["weights"] == build_model(value["style_model"], "fashion_mnist").source
-    made = [np.load(path)["sample_ids"] for path in files if path.stem.startswith("textures")]
-    assert set(pairs["shape_id"]) <= {key for ids in made for (key,) in ids.tolist()}
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "cifar10", "cifar100"])
+def test_the_committed_images_are_those_of_the_committed_tables(dataset):
+    """With the numbers of the tables and the shipped weights nothing has to be made, and plenoptic is not needed."""
+    folder = paths.RESULTS / dataset
+    table = stored_conflicts(folder)
+    stylised_rows = table[table["condition"] == "stylised"]
+    steps = load_facts(folder, "03_texture_shape", "cue_conflict")["parameters"]["style_steps"]
+    made: dict[str, set] = {}
+    for path in (folder / "03_texture_shape").glob("stylised*.npz"):
+        with np.load(path) as kept:
+            facts = json.loads(str(kept["facts"]))
+            if facts["steps"] == steps:  # other runs leave others
+                made[json.dumps(facts["weights"])] = set(map(tuple, kept["sample_ids"].tolist()))
+    for painter, rows in stylised_rows.groupby("painter"):
+        name, elsewhere = parse_painter(painter)
+        model = random_filters(32, 0) if painter == RANDOM_FILTERS else build_model(name, elsewhere or dataset)
+        asked_for = set(map(tuple, rows[["shape_id", "texture_id"]].to_numpy().tolist()))
+        assert asked_for <= made[json.dumps(model.source)]
 
 
 # optional packages

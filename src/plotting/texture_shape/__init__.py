@@ -14,6 +14,7 @@ from src.plotting.texture_shape.accuracies import (
 from src.plotting.texture_shape.conflicts import bias_curves, cue_conflicts, cue_shares, shape_bias_points
 from src.plotting.texture_shape.consistency import consistency, consistency_points
 from src.plotting.texture_shape.invariance import invariance, kept_curves
+from src.plotting.texture_shape.painters import painter_matrix
 from src.plotting.texture_shape.sheet import manipulation_sheet
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "invariance",
     "kept_curves",
     "manipulation_sheet",
+    "painter_matrix",
     "report_2023",
     "retained_curves",
     "shape_bias_points",

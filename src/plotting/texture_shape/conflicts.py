@@ -14,6 +14,7 @@ from src import tables
 from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
 from src.plotting.texture_shape.rows import one_seed
 
+KEYS = ["condition", "level", "pair"]
 CUE_COLOURS = {"shape": "#332288", "neither": "#E4E4E4", "texture": "#DDCC77"}
 
 
@@ -28,8 +29,11 @@ def cue_conflicts(
 
     table: of `predict_conflicts`, stored as cue_conflict.  calibration: of `calibration_images.calibrate`, stored under
     that name: rules of one cue, whose hybrids are drawn dotted; a conflict on which they fail is marked.
+    Each model's numbers are of the pairs whose two images it gets right as they are; of stylised images those by
+    outsiders count, pooled (`painter_matrix` has the others).
     """
     table, title = one_seed(table, models, model_seed)
+    table = tables.texture_shape.by_outsiders(table)
     biases = tables.texture_shape.shape_bias(table, by=["condition", "level", "model"])
     points = biases[biases["condition"] != "hybrid"].sort_values("condition", kind="stable")
     valid = (
@@ -54,9 +58,12 @@ def cue_conflicts(
             axes[1, 0].plot(rows["level"], rows["shape_bias"], "k:", linewidth=0.8, zorder=0, label=label)
         handles, labels = axes[1, 0].get_legend_handles_labels()
         axes[1, 0].legend(handles[-1:], labels[-1:], loc="lower right", bbox_to_anchor=(1, 0.98))
-    pairs = ", ".join(f"{n:,} {kind}" for kind, n in biases.groupby("condition", sort=False)["n"].max().items())
+    images = table.assign(model=0).drop_duplicates([*KEYS, *({"painter"} & set(table))])
+    shown = images[images["level"] == images.groupby("condition")["level"].transform("first")]
+    pairs = ", ".join(f"{n:,} {kind}" for kind, n in shown.groupby("condition", sort=False).size().items())
     note = "\n* not validated: the rules of one cue do not follow it" if any(marks) else ""
-    figure.suptitle(f"{title}, pairs: {pairs}{note}", fontsize=8)
+    counted = "; each model on those it gets right" if "clean_right" in table else ""
+    figure.suptitle(f"{title}, conflicts: {pairs}{counted}{note}", fontsize=8)
     return figure
 
 
@@ -71,7 +78,13 @@ def cue_shares(table: pd.DataFrame, ax: Axes) -> Axes:
     ax.barh(places, 100 - shape - texture, 0.7, left=shape, color=CUE_COLOURS["neither"])
     ax.barh(places, texture, 0.7, left=100 - texture, color=CUE_COLOURS["texture"])
     for place, decisive, n in zip(places, table["decisive"], table["n"], strict=True):
-        ax.annotate(f"{100 * decisive:.0f} % of {n}", (101, place), va="center", fontsize=6, annotation_clip=False)
+        ax.annotate(
+            f"{100 * decisive:.0f} % of {n}" if n else "none right",
+            (101, place),
+            va="center",
+            fontsize=6,
+            annotation_clip=False,
+        )
     ax.set_yticks(places, table["name"])
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(0, 100), xlabel="cue conflicts (%); right: decisive")

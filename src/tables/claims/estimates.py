@@ -96,13 +96,14 @@ def kept(folder: Path, names: Names, a: str, b: str, *, pixels: float, beyond: f
 
 
 def follows_shape(folder: Path, names: Names, a: str, b: str) -> Estimate:
-    """Share of the cut-out conflicts decided for the shape less that for the texture: of a less of b."""
+    """Share of the cut-out conflicts decided for the shape less that for the texture, both images right: a less b."""
     models = [names[a], names[b]]
     table = load_table(folder, "03_texture_shape", "cue_conflict")
     table = _of(table[table["condition"] == "cutout"], models, "cut-outs", folder)
     valid = texture_shape.validated(load_table(folder, "03_texture_shape", "calibration")).set_index("condition")
     if not valid.loc[["cutout"], "valid"].all():
         raise FileNotFoundError(f"the rules do not tell the cues of {folder.name}'s cut-outs apart: not validated")
+    table = table[texture_shape.counted(table, "all models")]
     return mean_of(table.assign(value=texture_shape.cues(table), sample_id=table["pair"]), *models)
 
 

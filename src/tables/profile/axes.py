@@ -55,7 +55,9 @@ def fooled_by_others(folder: str | Path, models: Sequence[str], *, seed: int = 0
 
 
 def shape_less_texture(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
-    """Share of all cut-outs whose shape wins less the share whose texture does; 0 where neither cue wins.
+    """Share of the cut-outs whose shape wins less the share whose texture does; 0 where neither cue wins.
+
+    Of the pairs whose images the network gets right as they are; of two networks, those that both do.
 
     Raises FileNotFoundError, with the notebook to run, for tables without cut-outs, the one kind of conflict on which
     rules that follow one cue are told apart, and for those whose rules were not.
@@ -70,7 +72,12 @@ def shape_less_texture(folder: str | Path, models: Sequence[str]) -> pd.DataFram
             "Run 03_texture_shape_bias.ipynb to make it."
         )
     values = table.assign(sample_id=table["pair"], value=texture_shape.cues(table).astype(float))
-    return _over_seeds(values).assign(of="pairs", chance=0.0)
+    rows = []
+    for names in [*((name,) for name in models), *combinations(models, 2)]:
+        part = values[values["model"].isin(names)]
+        found = _over_seeds(part[texture_shape.counted(part, "all models")])
+        rows.append(found[(found["model"] == names[0]) & (found["other"] == "".join(names[1:]))])
+    return pd.concat(rows, ignore_index=True).assign(of="pairs", chance=0.0)
 
 
 def calibration_error(folder: str | Path, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:

@@ -5,6 +5,8 @@ import pandas as pd
 
 from src.tables.statistics import hits
 
+AMONG = ("own", "all models", "all pairs")  # which pairs count
+
 
 def with_clean(table: pd.DataFrame) -> pd.DataFrame:
     """The manipulated rows with `right`, and `clean`: whether the same model is right on the same image as it is."""
@@ -28,6 +30,27 @@ def wide(table: pd.DataFrame, index: str) -> pd.DataFrame:
     if table.isna().any(axis=None):
         raise ValueError(f"the columns {list(table.columns)} do not have the same {index}s; a paired test needs that")
     return table
+
+
+def counted(table: pd.DataFrame, among: str) -> pd.Series:
+    """Whether each cue conflict counts, for one model: a mask of the table's rows; `among` as of AMONG.
+
+    By "own" the pairs count whose two images the row's network classifies correctly as they are, by "all models" those
+    that every network of the table does, by "all pairs" all.  A table without a column clean_right, as of decision
+    rules or of older code, which chose its pairs right for all models, counts whole.
+
+    >>> table = pd.DataFrame(dict(model=["mlp", "cnn"], pair=0, clean_right=[False, True]))
+    >>> [counted(table, among).tolist() for among in AMONG]
+    [[False, True], [False, False], [True, True]]
+    """
+    if among not in AMONG:
+        raise ValueError(f"among must be {', '.join(map(repr, AMONG))}, not {among!r}")
+    if among == "all pairs" or "clean_right" not in table:
+        return pd.Series(True, table.index)
+    if among == "own":
+        return table["clean_right"]
+    keys = [name for name in ("condition", "level", "painter", "pair") if name in table]
+    return table.groupby(keys)["clean_right"].transform("all")
 
 
 def ratio(part, whole):
