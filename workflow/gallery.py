@@ -104,8 +104,8 @@ def texture_shape_sentence() -> str:
     told = f"Told apart in shape less texture: {listed(apart)}." if apart else "No test tells two of them apart."
     return (
         "Cut-outs, the one kind of cue conflict here that passed its check: the silhouette of one image filled with "
-        f"texture of another. Of the pairs that it gets right as they are, {listed(parts)}. {told} Starred kinds are no "
-        "measure of shape. These networks."
+        f"texture of another. Of the pairs that it gets right as they are, {listed(parts)}. {told} Starred kinds are "
+        "no measure of shape. These networks."
     )
 
 
