@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-INPUT = ":input"  # after a layer's name: what goes into it
+INPUT, ADDED = ":input", ":added"  # after a layer's name: what goes into it; what comes out less what goes in
 Zoo = dict[tuple[str, int], nn.Module]  # (name, training seed) -> model
 
 
@@ -58,16 +58,36 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def hooked(model: nn.Module, layers: Iterable[str], note: Callable[[str, object], None]) -> Iterator[nn.Module]:
-    """The frozen model, which calls `note(layer, value)` with what each layer gives, or, with ":input", is given."""
+    """The frozen model, which calls `note(layer, value)` with what each layer gives.
+
+    layers: names; with ":input" behind, what the layer is given is noted, and with ":added", what it gives less what it
+    is given (None where the two are not tensors of one shape).
+    """
     with frozen(model), ExitStack() as hooks:
         for name in layers:
-            module = model.get_submodule(name.removesuffix(INPUT))
-            if name.endswith(INPUT):
-                before = lambda _, given, name=name: note(name, given[0] if given else None)  # noqa: E731
+            path, _, side = name.partition(":")
+            module, given = model.get_submodule(path), []
+
+            def before(_, args, name=name, side=side, given=given):
+                value = args[0] if args else None
+                if f":{side}" == INPUT:
+                    note(name, value)
+                else:  # a copy: the layer may go on in place
+                    given[:] = [value.clone() if isinstance(value, Tensor) else None]
+
+            def after(_, __, out, name=name, side=side, given=given):
+                note(name, _difference(out, *given) if side else out)
+
+            if side:
                 hooks.enter_context(module.register_forward_pre_hook(before))
-            else:
-                hooks.enter_context(module.register_forward_hook(lambda _, __, out, name=name: note(name, out)))
+            if f":{side}" != INPUT:
+                hooks.enter_context(module.register_forward_hook(after))
         yield model
+
+
+def _difference(out: object, given: object) -> Tensor | None:
+    both = isinstance(out, Tensor) and isinstance(given, Tensor)
+    return out - given if both and out.shape == given.shape else None
 
 
 def check_images(
