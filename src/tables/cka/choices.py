@@ -15,10 +15,10 @@ def by_choice(rows: pd.DataFrame, models: Sequence[str], **options) -> pd.DataFr
     layers ("depth" alone; "trained", "untrained" and "excess"), and same_as: an earlier choice that is the same layers
     of both networks, so that the two numbers are one; else "".
 
-    >>> layers = dict(index_a=1, index_b=1, layer_a="block", cross=[0.3, 0.5])
-    >>> rows = [pd.DataFrame(EXAMPLE | layers | dict(layer_b=b, choice=b)) for b in ("state", "sum")]
-    >>> by_choice(pd.concat(rows), ["mlp", "cnn"])[["choice", "what", "value", "same_as"]].values.tolist()
-    [['state', 'trained', 0.4, ''], ['sum', 'trained', 0.4, '']]
+    >>> layers = dict(index_a=[0, 1], index_b=[0, 1], cross=[0.3, 0.5], batch=0)
+    >>> rows = pd.concat(pd.DataFrame(EXAMPLE | layers | dict(choice=choice)) for choice in ("states", "outputs"))
+    >>> by_choice(rows, ["mlp", "cnn"])[["choice", "what", "value", "same_as"]].values.tolist()
+    [['states', 'trained', 0.5, ''], ['outputs', 'trained', 0.5, 'states']]
     """
     parts, earlier = [], {}
     for choice, part in rows.groupby("choice", sort=False):
