@@ -30,7 +30,8 @@ from src.cka import cka_matrix, linear_cka
 from src.data.batches import Batch
 from src.files import written_whole
 from src.models import build_model
-from src.models.access import hooked, layer_names
+from src.models.access import hooked
+from src.models.layers import layer_names
 from src.paths import RESULTS
 from src.runtime import provenance
 

@@ -33,7 +33,7 @@ from src.data.loaders import make_loader
 from src.feature_vis import invert_features
 from src.files import written_whole
 from src.models import PixelModel, build_model
-from src.models.access import layer_names
+from src.models.layers import layer_names
 from src.models.predict import logits_of, predict
 from src.paths import RESULTS
 from src.runtime import provenance

@@ -28,7 +28,7 @@ CONFIG = {
     "04a_cka": SMALL_CKA,
     "05_model_calibration": dict(models=["mlp"], n_test=200, n_resamples=20),
 }
-TABLES = [("04a_cka", "hsic"), ("04a_cka", "null"), ("04a_cka", "measures"), ("05_calibration", "mlp")]
+TABLES = [("04a_cka", name) for name in ("hsic", "null", "measures", "layers")] + [("05_calibration", "mlp")]
 
 
 def link_repository(folder: Path) -> Path:

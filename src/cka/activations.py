@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from src.cka.direct import about, as_matrix
 from src.data.inputs import Batches, bar
-from src.models.access import choose_layers, hooked
+from src.models.access import hooked
+from src.models.layers import choose_layers
 
 # name -> activations -> what is compared in their place: another measure, and named so in the table
 POOLS = {

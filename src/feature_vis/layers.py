@@ -5,7 +5,8 @@ import difflib
 import torch
 from torch import Tensor, nn
 
-from src.models.access import INPUT, choose_layers, forward, hooked
+from src.models.access import INPUT, forward, hooked
+from src.models.layers import choose_layers
 
 LOGITS = "logits"  # stands for the model's own output
 
@@ -48,9 +49,9 @@ def _leave(_layer: str, response: object) -> None:
 def stages(model: nn.Module, pixels: Tensor) -> list[str]:
     """The states an image goes through in one of the study's networks, from the stem to the logits, for `respond`.
 
-    Each state is all that later stages see; see "blocks" in `models.access.choose_layers`.
+    Each state is all that later stages see; see "states" in `models.layers.choose_layers`.
     """
-    return [*choose_layers(model, pixels, "blocks"), LOGITS]
+    return [*choose_layers(model, pixels, "states"), LOGITS]
 
 
 def pick_response(features: Tensor, target: int | tuple[int | None, ...]) -> Tensor:

@@ -1,6 +1,6 @@
 """Figures of CKA: layers against layers, along the depth, matched, and by other measures; from tables alone.
 
-All but `beyond_untrained` show networks of one training seed: `model_seed`, or the first the table has of a model.
+Those of single layers show networks of one training seed: `model_seed`, or the first the table has of a model.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,9 @@ from src.tables.cka import between, by_distance, matched_layers, one_seed
 from src.tables.cka.hsic import NETWORK_A, NETWORK_B
 
 MOST = 4  # models that a page has room for
+# of the choices of the layers
+CHOICE_LOOKS = (("#222222", "o"), ("#CC79A7", "s"), ("#E69F00", "^"))
+CHOICE_LABELS = {"states": "states", "outputs": "what a module gives", "added": "what a block adds"}
 
 
 def layer_grid(table: pd.DataFrame, models: Sequence[str] = (), *, model_seed: int | None = None) -> Figure:
@@ -132,6 +135,49 @@ def beyond_untrained(comparison: pd.DataFrame, *, dataset: str) -> Figure:
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
     n, seeds = comparison["n"].iloc[0], comparison.loc[comparison["what"] == "trained", "seeds"].max()
     figure.suptitle(f"{dataset}, n = {n:,} test images, up to {seeds} training seeds; beside: the excess", fontsize=8)
+    return figure
+
+
+def by_choice(table: pd.DataFrame, *, dataset: str) -> Figure:
+    """CKA at matched depth of every two architectures under each choice of what the layers are, a column a number.
+
+    table: of `tables.cka.by_choice`.  Hollow: the same layers as a choice above, hence the same
+    number.  Grey: the range over choices.
+    """
+    columns = [
+        ("CKA", "trained", "CKA, trained"),
+        ("CKA", "excess", "CKA, trained\nless untrained"),
+        ("deconfounded", "excess", "the same, inputs\ntaken away"),
+    ]
+    columns = [column for column in columns if ((table["measure"] == column[0]) & (table["what"] == column[1])).any()]
+    pairs, choices = list(table["pair"].unique()), list(table["choice"].unique())
+    size = (PAGE_WIDTH, 1 + 0.45 * len(pairs))
+    figure, axes = plt.subplots(1, len(columns), figsize=size, sharey=True, squeeze=False)
+    for ax, (measure, what, title) in zip(axes[0], columns, strict=True):
+        part = table[(table["measure"] == measure) & (table["what"] == what)]
+        for choice, (colour, marker) in zip(choices, CHOICE_LOOKS, strict=False):
+            rows = part[part["choice"] == choice]
+            places = np.array([pairs.index(pair) for pair in rows["pair"]]) + 0.22 * (choices.index(choice) - 1)
+            bars = dict(fmt="none", color=colour, elinewidth=0.9)
+            ax.errorbar(rows["value"], places, xerr=error_bars(rows, "value"), **bars)
+            for value, place, same in zip(rows["value"], places, rows["same_as"], strict=True):
+                ax.plot(value, place, marker, color=colour, markersize=4, markerfacecolor="white" if same else colour)
+            ax.plot([], [], marker, color=colour, markersize=4, label=CHOICE_LABELS.get(choice, choice))
+        for pair, rows in part.groupby("pair", sort=False):
+            ends = rows["value"].agg(["min", "max"])
+            ax.hlines(pairs.index(pair), *ends, color="0.85", linewidth=4, zorder=0)
+        ax.axvline(0, color="0.6", linewidth=0.7, linestyle=":")
+        ax.set_xlabel(title)
+    names = ["–".join(network_name(model) for model in pair.split("–")) for pair in pairs]
+    axes[0, 0].set_yticks(range(len(pairs)), names)
+    axes[0, 0].invert_yaxis()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
+    n, seeds = table["n"].iloc[0], table.loc[table["what"] == "trained", "seeds"].max()
+    over = f"images and {seeds} training seeds" if seeds > 1 else "images, of one training seed"
+    said = (
+        f"{dataset}, n = {n:,} test images; bars: 95 % over {over}; grey: range over choices; hollow: layers as above"
+    )
+    figure.suptitle(said, fontsize=7)
     return figure
 
 

@@ -11,7 +11,7 @@ from src.cka import cka_matrix, cosine_cka, hsic_table, linear_cka, merge, rbf_c
 from src.cka.direct import KERNELS, Pieces
 from src.data.batches import Batch
 from src.models import build_model
-from src.models.access import choose_layers, layer_names
+from src.models.layers import choose_layers, layer_names
 from src.tables.cka import between, cka_table
 
 
@@ -203,7 +203,7 @@ def test_blocks_and_leaves_by_name():
     assert choose_layers(vit, batch.pixels) == ["net.patch_embed", *(f"net.blocks.{i}" for i in range(4))]
     cnn = build_model("cnn", "fashion_mnist", weights=None)
     blocks = [f"net.layer{stage}.{i}" for stage in range(1, 5) for i in range(2)]
-    assert choose_layers(cnn, batch.pixels, "blocks") == ["net.conv1", *blocks]
+    assert choose_layers(cnn, batch.pixels, "states") == ["net.conv1", *blocks]
     leaves = choose_layers(cnn, batch.pixels, "leaves")
     assert "net.layer1.0.bn1" in leaves and "net.layer1.0" not in leaves and leaves[-1] == "net.fc"
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.models.access import check_images, choose_layers, frozen, hooked
-from src.models.pixel_model import PixelModel
+from src.models.access import check_images, frozen, hooked
 
 
 @pytest.fixture
@@ -74,37 +73,3 @@ def test_images_pass():
     assert check_images(torch.rand(2, 1, 8, 6)) is None
     assert check_images(torch.rand(2, 3, 8, 8), torch.arange(2), square=True, colour=True) is None
     assert check_images(torch.rand(0, 3, 8, 8)) is None
-
-
-class Mixer(nn.Module):
-    """Names of its own: a stem, a list of steps, the last of two parts, and a head."""
-
-    def __init__(self):
-        super().__init__()
-        self.start, self.end = nn.Conv2d(3, 4, 2, 2), nn.Linear(4, 5)
-        self.steps = nn.ModuleList([nn.Conv2d(4, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())])
-
-    def forward(self, pixels):
-        x = self.start(pixels)
-        for step in self.steps:
-            x = x + step(x)
-        return self.end(x.mean((2, 3)))
-
-
-@pytest.mark.parametrize(
-    "net, expected",
-    [
-        (Mixer(), ["net.start", "net.steps.0", "net.steps.1.0", "net.steps.1.1"]),
-        (
-            nn.Sequential(nn.Conv2d(3, 4, 2), nn.Sequential(nn.ReLU(), nn.Flatten()), nn.Linear(196, 5)),
-            ["0", "1.0", "1.1"],
-        ),
-    ],
-)
-def test_the_states_of_a_network_of_other_names_are_its_parts_but_for_the_last(net, expected):
-    model = PixelModel(net, mean=(0.0,) * 3, std=(1.0,) * 3) if "net" in expected[0] else net
-    pixels = torch.rand(2, 3, 8, 8)
-    model(pixels)
-    assert choose_layers(model, pixels) == choose_layers(model, pixels, "blocks") == expected
-    with pytest.raises(ValueError, match="Sequential has not two parts, one after the other; there are, .* 0"):
-        choose_layers(nn.Sequential(nn.Flatten()), pixels)

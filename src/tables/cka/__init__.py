@@ -4,6 +4,7 @@ A network is a model of a kind, "trained", "untrained" (random weights), "labels
 or of the pixels in place of a network), and a seed, of its training or of its random weights.
 """
 
+from src.tables.cka.choices import by_choice, range_over_choices
 from src.tables.cka.depth import at_matched_depth, compare_at_depth, mean_with_others
 from src.tables.cka.hsic import NETWORK_A, NETWORK_B, between, cka_table, deconfounded, one_seed
 from src.tables.cka.layers import beyond_shuffled, by_distance, match_layers, matched_layers, task_onset
@@ -18,6 +19,7 @@ __all__ = [
     "between",
     "beyond_chance",
     "beyond_shuffled",
+    "by_choice",
     "by_distance",
     "cka_table",
     "compare_at_depth",
@@ -27,6 +29,7 @@ __all__ = [
     "matched_layers",
     "mean_with_others",
     "one_seed",
+    "range_over_choices",
     "task_onset",
 ]
 
