@@ -7,8 +7,9 @@ import pytest
 
 from src import paths
 from src.models.predict import predict
+from src.parameters import check_parameters, default_parameters
 from src.results import NOTEBOOKS
-from src.study import begin, check_parameters, default_parameters
+from src.study import begin
 
 DEFAULTS = {name: default_parameters(name) for name in NOTEBOOKS}
 
