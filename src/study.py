@@ -16,7 +16,7 @@ from src.data.loaders import make_loader
 from src.models import PixelModel, build_model
 from src.models.build import Task, describe_task
 from src.names import UNTRAINED, parse_dataset, parse_model, parse_models, slug
-from src.parameters import check_parameters, default_parameters
+from src.parameters import read_parameters
 from src.paths import ROOT
 from src.results import GATHER, NOTEBOOKS, WHOLE, load_parts, parse_shard, save_table
 from src.runs import code_hash, load_run, open_run
@@ -161,9 +161,7 @@ def begin(experiment: str, variables: dict) -> Study:
     experiment: a key of NOTEBOOKS.  variables: the notebook's `globals()`.  A run without a name is called by_hand and
     the data set; its folder is printed.
     """
-    defaults = default_parameters(experiment)
-    parameters = {name: variables[name] for name in defaults}
-    check_parameters(parameters, defaults)
+    parameters = read_parameters(NOTEBOOKS[experiment], variables)
     plotting.use_style()
     seed_everything(parameters["seed"])
     labels = [model.label for model in parse_models(parameters["models"])] if "models" in parameters else []
