@@ -42,13 +42,6 @@ def test_a_label_in_front_is_the_set_s_name(folder):
     assert load_images(f"folder:{folder}@16", "test").name == f"folder:{folder}@16"
 
 
-def test_named_sets_keep_their_names_and_lend_them_to_no_other(folder):
-    with pytest.raises(ValueError, match="cifar10 goes by its own name.*leave out the label c10"):
-        load_images("c10=cifar10", "test")
-    with pytest.raises(ValueError, match="cifar10 is a data set of its own; give folder:.* another label"):
-        load_images(f"cifar10=folder:{folder}", "test")
-
-
 # --- one folder, file or split for both ---
 
 
