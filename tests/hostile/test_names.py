@@ -37,10 +37,29 @@ SEVERAL = [
     (None, "models must be a list"),
     (["mlp", "cnn", "mlp"], "model 'mlp' is named twice; give one a label of its own, as in b=mlp"),
     (["a/b.py:c", "a:b.py:c"], "model 'a:b.py:c' and 'a/b.py:c' have the same name in files"),
+    ([f"{'x' * 300}=mlp"], f"{'x' * 40}… has 300 letters, a file's name 120 at most; give it a label in front"),
     (["a=mlp", "a=cnn"], "model 'a' and 'a' have the same name in files"),
 ]
 
-RUNS = ["", ".", "..", "a/b", "../x", "/etc", "a b", "a;b", "$(x)", "`x`", 3, None, "-n", "a\nb", "ü", "comparisons"]
+RUNS = [
+    "",
+    ".",
+    "..",
+    "a/b",
+    "../x",
+    "/etc",
+    "a b",
+    "a;b",
+    "$(x)",
+    "`x`",
+    3,
+    None,
+    "-n",
+    "a\nb",
+    "ü",
+    "x" * 300,
+    "comparisons",
+]
 
 DATASETS = [
     ("", "'' is no data set's name; write one such as cifar10"),
@@ -112,7 +131,7 @@ def test_a_name_without_a_letter_makes_no_file(name, tmp_path):
     assert said.startswith(f"{name!r} leaves no letter for a file's name; give it a label in front")
 
 
-@pytest.mark.parametrize("name", ["a/../../b", "../../etc/passwd", "a\0b", "a b;c", "C:\\x", "con/x", "x" * 300])
+@pytest.mark.parametrize("name", ["a/../../b", "../../etc/passwd", "a\0b", "a b;c", "C:\\x", "con/x"])
 def test_a_name_of_anything_else_stays_in_its_folder(name):
     assert set("/\\\0;: ").isdisjoint(slug(name)) and not slug(name).startswith((".", "-"))
     label = parse_model(f"a={name}").label, parse_dataset(f"folder:{name}")[0]
