@@ -21,7 +21,7 @@ LEAST = dict.fromkeys(
 ) | dict.fromkeys("worst_eps_255 transfer_eps_255 linear_lr full_lr linear_crop_scale full_crop_scale".split(), 1e-9)
 # most, where there is one: of shares, radii and seeds, and of counts that are held in memory at once
 MOST = dict(worst_eps_255=255, transfer_eps_255=255, shift_eps_max=1, linear_crop_scale=1, full_crop_scale=1)
-MOST |= dict(seed=2**32 - 1, model_seeds=2**32 - 1, n_bins=10_000, n_resamples=10**6, n_permutations=10**6)
+MOST |= dict(seed=2**32 - 1, model_seeds=2**32 - 1, n_bins=10_000, n_resamples=10**5, n_permutations=10**5)
 MOST |= dict(n_processes=1000, threads=1024, batch_size=10**6, measured_batch_size=10**6, batch_sizes=10**6)
 CHOICES = dict(
     pretrained_on=("", *DATASETS),

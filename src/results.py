@@ -12,6 +12,7 @@ results/published/<name>.csv holds the 2023 report's numbers, as printed.
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -241,6 +242,26 @@ def _read_checked(path: Path, parameters: dict | None, weights: dict | None, rem
     if (len(table), [*table.columns]) != (facts["rows"], [*facts["columns"]]):
         raise ValueError(f"{path} has other rows or columns than its JSON says: altered by hand. {remedy}")
     return table
+
+
+def changed_weights(folder: str | Path) -> list[str]:
+    """A sentence for each file of weights that tables of a folder were made with in another state than today's.
+
+    Today's are those of the run, then those of the repository; of a file that is gone, the states must be one.
+    """
+    folder, used = paths.ROOT / folder, defaultdict(lambda: defaultdict(list))  # file -> sha256 -> experiments
+    for experiment in NOTEBOOKS:
+        for path in sorted((folder / experiment).glob("*.parquet")):
+            for file, checksum in _facts(path)["weights"].items():
+                used[file][checksum].append(experiment)
+    places = [*sorted(paths.ROOT.glob("*_models")), folder / "weights"]
+    today = {file: at / file for at in places for file in used if (at / file).is_file()}
+    said = []
+    for file, states in sorted(used.items()):
+        now = sha256(today[file]) if file in today else next(iter(states)) if len(states) == 1 else ""
+        if old := sorted({experiment for checksum, those in states.items() if checksum != now for experiment in those}):
+            said.append(f"{file}: {', '.join(old)} had other weights of this name than today's; run them again")
+    return said
 
 
 def load_published(name: str) -> pd.DataFrame:

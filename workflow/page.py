@@ -19,7 +19,7 @@ from markupsafe import Markup
 from src import paths
 from src.files import read_json, written_whole
 from src.plotting import model_style
-from src.results import FACTS, NOTEBOOKS
+from src.results import FACTS, NOTEBOOKS, changed_weights
 from src.runs import code_hash, find_tables, load_run
 from src.tables.profile import MODELS, as_text, profile, summarise
 
@@ -50,9 +50,7 @@ def build_page(
     if PLOTS in executed:
         left_out += [line for line in reading_of(executed[PLOTS]).splitlines() if line.startswith("left out: ")]
     facts, weights = provenance_of(folder, [name for name, file in NOTEBOOKS.items() if Path(file).stem in executed])
-    files = [file for file, _ in weights]
-    for file in sorted({file for file in files if files.count(file) > 1}):
-        left_out.append(f"{file}: different weights of this name are in the tables, see above; run them again")
+    left_out += changed_weights(folder)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )

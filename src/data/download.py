@@ -118,9 +118,13 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
-if __name__ == "__main__":
+def main() -> None:
     argparse.ArgumentParser(description="Fetch the 2023 report's CIFAR-10 and CIFAR-100 as .beton files.").parse_args()
     try:
         fetch_betons()
     except (RuntimeError, ValueError, OSError) as error:
         sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
