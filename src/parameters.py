@@ -19,6 +19,7 @@ LEAST = dict.fromkeys(
     "n_seeds steps inversion_steps style_steps texture_steps".split(),
     1,
 ) | dict.fromkeys("worst_eps_255 transfer_eps_255 linear_lr full_lr linear_crop_scale full_crop_scale".split(), 1e-9)
+LEAST |= dict(n_warmup=1, n_repeats=2, measured_batch_size=11)  # of the clock, and of the neighbours among images
 # most, where there is one: of shares, radii and seeds, and of counts that are held in memory at once
 MOST = dict(worst_eps_255=255, transfer_eps_255=255, shift_eps_max=1, linear_crop_scale=1, full_crop_scale=1)
 MOST |= dict(seed=2**32 - 1, model_seeds=2**32 - 1, n_bins=10_000, n_resamples=10**5, n_permutations=10**5)
@@ -89,5 +90,5 @@ def _not_in_range(name: str, value: object) -> str:
     least, most = LEAST.get(name, 0), MOST.get(name, math.inf)
     if all(least <= one <= most and one < math.inf for one in values if isinstance(one, int | float)):
         return ""
-    said = f"at least {least}" if least in (0, 1) else "above 0"
+    said = "above 0" if 0 < least < 1 else f"at least {least}"
     return f"must be {said}" + (f" and at most {most}" if most < math.inf else " and finite")

@@ -7,10 +7,11 @@ from refusals import first_line
 
 from src.attacks.engine import Plan
 from src.cka.direct import KERNELS
+from src.cka.other_measures import NEIGHBOURS
 from src.data.loaders import BACKENDS
 from src.efficiency.variants import VARIANTS
 from src.feature_vis.record import METHODS
-from src.parameters import CHOICES, default_parameters, read_parameters
+from src.parameters import CHOICES, LEAST, MOST, default_parameters, read_parameters
 from src.results import WORDS
 from src.tables.attacks import BUDGETS
 
@@ -67,7 +68,7 @@ REFUSED = [  # notebook, parameter, value, how the error goes on after "<paramet
     ("04a", "n_permutations", 0, "0 must be at least 1"),
     ("04a", "n_permutations", 10**9, "1000000000 must be at least 1 and at most 100000;"),
     ("04a", "n_measured", 0, "0 must be at least 1"),
-    ("04a", "measured_batch_size", -1, "-1 must be at least 1"),
+    ("04a", "measured_batch_size", 10, "10 must be at least 11"),
     ("04b", "methods", [], "[] must name at least one"),
     ("04b", "methods", ["pixels", "dreams"], "['pixels', 'dreams'] is not among pixels, fourier, maco, from image"),
     ("04b", "methods", "maco", "'maco' must be a list, each a text"),
@@ -109,8 +110,8 @@ REFUSED = [  # notebook, parameter, value, how the error goes on after "<paramet
     ("06", "variants", ["eager", "quick"], "['eager', 'quick'] is not among eager, contiguous, channels_last"),
     ("06", "others", "timm:resnet18", "'timm:resnet18' must be a list, each a text"),
     ("06", "n_processes", 0, "0 must be at least 1"),
-    ("06", "n_repeats", 0, "0 must be at least 1"),
-    ("06", "n_warmup", -1, "-1 must be at least 0"),
+    ("06", "n_repeats", 1, "1 must be at least 2"),
+    ("06", "n_warmup", 0, "0 must be at least 1"),
     ("07", "models", [], "[] must name at least one"),
     ("07", "tables", ["runs/mine"], "['runs/mine'] must be a text"),
     ("07", "n_resamples", 0, "0 must be at least 1"),
@@ -139,7 +140,7 @@ TAKEN = [
     ("05", "shift_eps_max", 0),
     ("05", "seed", 2**32 - 1),
     ("06", "others", []),
-    ("06", "n_warmup", 0),
+    ("06", "n_warmup", 1),
 ]
 
 
@@ -176,5 +177,6 @@ def test_the_choices_are_those_that_the_code_has():
     assert {name: tuple(values) for name, values in known.items()} == {name: CHOICES[name] for name in known}
     for dtype in CHOICES["dtype"]:
         Plan((0.1,), dtype=dtype)
+    assert LEAST["measured_batch_size"] == NEIGHBOURS + 1
     parameters = {name for defaults in DEFAULTS.values() for name in defaults}
-    assert set(CHOICES) <= parameters
+    assert {*CHOICES, *LEAST, *MOST} <= parameters
