@@ -35,13 +35,13 @@ report: setup  ## run the study into runs/: CONFIG=embedded (default), cifar10, 
 		--configfile "$(CONFIG_FILE)" $(if $(CORES),--cores $(CORES)) $(ARGS)
 
 publish: setup  ## put the tables of a run into results/, which nothing else writes: RUN=cifar10 [TO=cifar10_controls]
-	$(PATHS) python -m workflow.publish $(RUN) $(if $(TO),--to $(TO))
+	$(PATHS) python -m workflow.publish "$(RUN)" $(if $(TO),--to $(TO))
 
 compare: setup  ## compare two folders of tables: A=results/cifar10 B=runs/mine
-	$(PATHS) python -m workflow.compare $(A) $(B)
+	$(PATHS) python -m workflow.compare "$(A)" "$(B)"
 
 notebook: setup  ## open the notebooks in JupyterLab
-	$(PATHS) jupyter lab
+	$(PATHS) jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
 train: setup  ## train a network: MODEL=cnn (or timm:NAME, FILE.py:NAME) DATASET=cifar10 [ARGS="--set epochs=5 --run mine"]
 	@$(PATHS) $(if $(PROCESSES),torchrun --standalone --nproc-per-node $(PROCESSES),python) -m src.training "$(MODEL)" "$(DATASET)" $(ARGS)

@@ -22,7 +22,8 @@ def written_whole(path: Path | str) -> Iterator[Path]:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two processes may write the same file
     try:
         yield partial
-        partial.chmod(0o644)  # some writers leave a file that only its owner can read
+        os.umask(mask := os.umask(0o077))  # there is no other way to read it
+        partial.chmod(0o666 & ~mask)  # some writers leave a file that only its owner can read
         with open(partial, "rb") as file:
             os.fsync(file.fileno())  # a rename may reach the disk before the data does
         os.replace(partial, path)
@@ -44,12 +45,20 @@ def read_images(path: Path | str) -> dict[str, np.ndarray]:
     return arrays | {"images": np.broadcast_to(arrays["images"], (*arrays["images"].shape[:3], 3))}
 
 
-def read_json(path: Path | str) -> dict:
-    """The content of a JSON file; ValueError with the file's name for a damaged one."""
+def read_json(path: Path | str, **kinds: type) -> dict:
+    """The object in a JSON file; ValueError with the file's name for a damaged one.
+
+    kinds: the types of values that must be there, such as sha256=str; one that may be None need not be there.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__} and no object")
+        if wrong := [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]:
+            raise ValueError(f"without a right {', '.join(wrong)}")
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); restore it, or delete it to have it made again") from None
+    return content
 
 
 def sha256(path: Path | str) -> str:

@@ -18,6 +18,7 @@ COMPACT = ("mlp", "cnn", "vit", "cnn_robust")  # the study's own, as `src.models
 NAMED = (*COMPACT, "mlp_b12_wi1024", "resnet18", "vit_small_patch16_224")  # and the 2023 report's
 RANDOM_FILTERS, COMPARED = "random filters", "compared"  # painters of 03 that name no network of their own
 FILES = (".safetensors", ".pt", ".pth")  # endings of weight files; other weights are labels
+LONGEST = 120  # letters of a name in files, which may have two in theirs; file systems take 255
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+@-]*"
 
 
@@ -161,12 +162,16 @@ def slug(name: str) -> str:
     fit = re.sub(r"[^A-Za-z0-9_.+@-]+", "-", name).strip("-.")
     if not fit:
         raise ValueError(f"{name!r} leaves no letter for a file's name; give it a label in front, as in mine={name}")
+    if len(fit) > LONGEST:
+        raise ValueError(
+            f"{name[:40]}… has {len(fit)} letters, a file's name {LONGEST} at most; give it a label in front"
+        )
     return fit
 
 
 def check_run(name: str) -> str:
     """The name of a run, one folder's; ValueError for anything else, such as a path."""
-    if not isinstance(name, str) or not re.fullmatch(_LABEL, name) or name == "comparisons":
+    if not isinstance(name, str) or not re.fullmatch(_LABEL, name) or name == "comparisons" or len(name) > LONGEST:
         raise ValueError(f"run must be a flat name of letters, digits and _.+@-, such as mine, not {name!r}")
     return name
 

@@ -12,6 +12,7 @@ results/published/<name>.csv holds the 2023 report's numbers, as printed.
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ NOTEBOOKS = {f"{notebook.partition('_')[0]}_{word}": f"{notebook}.ipynb" for not
 GATHER = "gather"  # in place of a shard "k/n": nothing is measured, the parts are put together
 WHOLE = "1/1"
 PUBLISHED = ("adversarial", "texture_shape")  # tables of the 2023 report
+FACTS = dict(rows=int, columns=dict, parameters=dict, weights=dict, provenance=dict, sha256=str, loops=list | None)
 KEY_COLUMNS = ("model", "model_seed", "dataset", "condition")  # in every table, so that tables can be put together
 IMAGES = ("sample_id", "pair")  # columns that say of which image, or pair of images, a row speaks
 
@@ -109,7 +111,7 @@ def save_table(
             "loops": list(loops),
             "sha256": sha256(table_file),
         }
-        facts_file.write_text(json.dumps(facts, indent=2) + "\n")
+        facts_file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return path
 
 
@@ -219,7 +221,7 @@ def _find_parts(folder: str | Path, experiment: str, name: str) -> dict[Path, tu
 
 
 def _facts(path: Path) -> dict:
-    return read_json(path.with_suffix(".json"))
+    return {"loops": []} | read_json(path.with_suffix(".json"), **FACTS)
 
 
 def _read_checked(path: Path, parameters: dict | None, weights: dict | None, remedy: str) -> pd.DataFrame:
@@ -233,7 +235,33 @@ def _read_checked(path: Path, parameters: dict | None, weights: dict | None, rem
         if other:
             differences = "; ".join(f"{key} is {recorded.get(key)!r}, asked {asked[key]!r}" for key in other)
             raise ValueError(f"{path} was made with other {kind} ({differences}). {remedy}")
-    return pd.read_parquet(path)
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no table: {str(error).splitlines()[0]}. {remedy}") from None
+    if (len(table), [*table.columns]) != (facts["rows"], [*facts["columns"]]):
+        raise ValueError(f"{path} has other rows or columns than its JSON says: altered by hand. {remedy}")
+    return table
+
+
+def changed_weights(folder: str | Path) -> list[str]:
+    """A sentence for each file of weights that tables of a folder were made with in another state than today's.
+
+    Today's are those of the run, then those of the repository; of a file that is gone, the states must be one.
+    """
+    folder, used = paths.ROOT / folder, defaultdict(lambda: defaultdict(list))  # file -> sha256 -> experiments
+    for experiment in NOTEBOOKS:
+        for path in sorted((folder / experiment).glob("*.parquet")):
+            for file, checksum in _facts(path)["weights"].items():
+                used[file][checksum].append(experiment)
+    places = [*sorted(paths.ROOT.glob("*_models")), folder / "weights"]
+    today = {file: at / file for at in places for file in used if (at / file).is_file()}
+    said = []
+    for file, states in sorted(used.items()):
+        now = sha256(today[file]) if file in today else next(iter(states)) if len(states) == 1 else ""
+        if old := sorted({experiment for checksum, those in states.items() if checksum != now for experiment in those}):
+            said.append(f"{file}: {', '.join(old)} had other weights of this name than today's; run them again")
+    return said
 
 
 def load_published(name: str) -> pd.DataFrame:

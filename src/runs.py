@@ -44,7 +44,7 @@ def load_run(folder: str | Path) -> dict:
     path = paths.ROOT / folder / "run.json"
     if not path.exists():
         raise FileNotFoundError(f"{path.parent} holds no run: there is no run.json in it")
-    return read_json(path)
+    return read_json(path, run=str, dataset=str, data=dict)
 
 
 def open_run(run: str, dataset: str, data: dict) -> Path:

@@ -74,7 +74,11 @@ def _cpuinfo(entry: str) -> list[str]:
     """What Linux says of each core under this entry; nothing on other systems."""
     if not CPUINFO.exists():
         return []
-    return [line.split(":", 1)[1].strip() for line in CPUINFO.read_text().splitlines() if line.startswith(entry)]
+    return [
+        line.split(":", 1)[1].strip()
+        for line in CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.startswith(entry)
+    ]
 
 
 def _git(*arguments: str) -> str | None:

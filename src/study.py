@@ -1,13 +1,10 @@
 """The beginning and the end of every notebook: parameters, images and models; tables and figures."""
 
-import ast
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-import nbformat
 import numpy as np
 import pandas as pd
 import torch
@@ -19,15 +16,13 @@ from src.data.loaders import make_loader
 from src.models import PixelModel, build_model
 from src.models.build import Task, describe_task
 from src.names import UNTRAINED, parse_dataset, parse_model, parse_models, slug
+from src.parameters import read_parameters
 from src.paths import ROOT
 from src.results import GATHER, NOTEBOOKS, WHOLE, load_parts, parse_shard, save_table
 from src.runs import code_hash, load_run, open_run
 from src.runtime import pick_device, provenance, seed_everything
 
 PLACE = ("dataset", "run", "device", "loader", "shard")  # parameters that say where a run is, not how it measures
-
-# whole numbers that cannot be 0; of images, 0 means all
-POSITIVE = ("batch_size", "measured_batch_size", "batch_sizes", "threads", "n_bins", "n_resamples", "n_repeats")
 
 Items = TypeVar("Items")  # with a length and `take(positions)`: an ImageSet, a DataFrame
 
@@ -166,9 +161,7 @@ def begin(experiment: str, variables: dict) -> Study:
     experiment: a key of NOTEBOOKS.  variables: the notebook's `globals()`.  A run without a name is called by_hand and
     the data set; its folder is printed.
     """
-    defaults = default_parameters(experiment)
-    parameters = {name: variables[name] for name in defaults}
-    check_parameters(parameters, defaults)
+    parameters = read_parameters(NOTEBOOKS[experiment], variables)
     plotting.use_style()
     seed_everything(parameters["seed"])
     labels = [model.label for model in parse_models(parameters["models"])] if "models" in parameters else []
@@ -197,37 +190,6 @@ def begin(experiment: str, variables: dict) -> Study:
 def shown_path(path: Path) -> Path:
     """A path from the repository on, where it lies in it."""
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-
-
-def default_parameters(experiment: str) -> dict:
-    """name -> value, as the parameters cell of an experiment's notebook assigns them."""
-    cells = nbformat.read(ROOT / NOTEBOOKS[experiment], as_version=4).cells
-    (cell,) = (cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
-    return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(cell.source).body}
-
-
-def check_parameters(parameters: dict, defaults: dict) -> None:
-    """Raise ValueError for the first value that is not of the kind of the notebook's own, or that means nothing.
-
-    Where the notebook has None, a whole number will do too.  Numbers are finite and not negative, those of POSITIVE at
-    least 1; a seed is below 2**32; a list names something, each once, but for `others`, which may be empty.
-    """
-    for name, value in parameters.items():
-        default, listed = defaults[name], isinstance(value, list) and isinstance(defaults[name], list)
-        kind = int if default is None else type(default[0] if listed else default)
-        if default is None and value is None:
-            continue
-        kinds = (int, float) if kind is float else (kind,)
-        wrong = ""
-        for one in value if listed else [value]:
-            if not isinstance(one, kinds) or isinstance(one, bool) != (kind is bool):
-                wrong = "is not of the right kind"
-            elif kind in (int, float) and not (name in POSITIVE) <= one < (2**32 if "seed" in name else math.inf):
-                wrong = "is out of range"
-        if listed and not wrong and (len(set(value)) < len(value) or not (value or name == "others")):
-            wrong = "must name at least one, each once"
-        if wrong:
-            raise ValueError(f"{name} = {value!r} {wrong}; the notebook has {name} = {default!r}")
 
 
 def part_of(items: Items, shard: str) -> Items:

@@ -23,28 +23,6 @@ def test_a_models_name_is_taken_apart(name, parts):
     assert parse_model(parse_model(name).full).weights == parts[2]
 
 
-@pytest.mark.parametrize("name", ["", " ", "@seed1", "cnn@", "=cnn", "a b=cnn", "-x=cnn", None, 3, ["cnn"]])
-def test_a_bad_model_name_is_refused_by_name(name):
-    with pytest.raises(ValueError, match="name|label"):
-        parse_model(name)
-
-
-@pytest.mark.parametrize(
-    ("names", "says"),
-    [
-        ("mlp", "must be a list"),
-        ([], "must be a list"),
-        (None, "must be a list"),
-        (["mlp", "cnn", "mlp"], "named twice"),
-        (["a/b.py:c", "a:b.py:c"], "same name in files"),
-        (["a=mlp", "a=cnn"], "same name in files"),
-    ],
-)
-def test_models_that_tables_could_not_tell_apart_are_refused(names, says):
-    with pytest.raises(ValueError, match=says):
-        parse_models(names)
-
-
 def test_one_network_with_two_labels_is_two_models():
     assert [model.label for model in parse_models(["a=cnn", "b=cnn", "cnn"])] == ["a", "b", "cnn"]
 
@@ -62,16 +40,6 @@ def test_another_training_seed_has_weights_of_its_own():
 
 def test_files_have_plain_names():
     assert slug("timm:vit/x y") == "timm-vit-x-y" and slug("../a") == "a" and slug("cnn@seed1") == "cnn@seed1"
-    with pytest.raises(ValueError, match="no letter"):
-        slug("ü/..")
     assert parse_dataset("cifar10") == ("cifar10", "cifar10")
     assert parse_dataset("folder:/a=b@64") == ("folder:/a=b@64", "folder:/a=b@64")
-
-
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "../x", "a b", "a;b", "$(x)", 3, None, "-n", "a\nb", "comparisons"]
-)
-def test_a_run_is_named_by_one_plain_word(name):
-    with pytest.raises(ValueError, match="flat name"):
-        check_run(name)
     assert check_run("by_hand_fashion_mnist") == "by_hand_fashion_mnist"

@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 
 from src import paths
-from src.results import load_facts, load_table, save_table
+from src.files import sha256
+from src.results import changed_weights, load_facts, load_table, save_table
 
 KEY = ("01_finetuning", "vit")
 
@@ -102,3 +103,25 @@ def test_a_failed_save_leaves_the_old_table_and_no_litter(table, monkeypatch, fo
         save(folder, table.assign(confidence=0.0))
     assert sorted(folder.rglob("*")) == before
     pd.testing.assert_frame_equal(pd.read_parquet(path), table)
+
+
+def test_weights_that_changed_under_their_name_are_told(folder, table):
+    def put(experiment, **weights):
+        save_table(table, folder, experiment, "vit", parameters={}, provenance={}, weights=weights)
+
+    put("01_finetuning", a="1", b="2")
+    put("05_calibration", a="1")
+    assert changed_weights(folder) == []  # the files are gone, and all tables agree
+    put("05_calibration", a="3")
+    said = "a: 01_finetuning, 05_calibration had other weights of this name than today's; run them again"
+    assert changed_weights(folder) == [said]
+    weights = folder / "weights" / "w.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"today")
+    put("05_calibration", **{"w.safetensors": sha256(weights)})
+    put("06_efficiency", **{"w.safetensors": "yesterday"})
+    assert changed_weights(folder) == [
+        "w.safetensors: 06_efficiency had other weights of this name than today's; run them again"
+    ]
+    put("06_efficiency", **{"w.safetensors": sha256(weights)})
+    assert changed_weights(folder) == []

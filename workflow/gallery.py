@@ -193,7 +193,7 @@ def between(readme: str, marks: tuple[str, str], text: str) -> str:
 
 
 def main() -> None:
-    readme = with_gallery(README.read_text())
+    readme = with_gallery(README.read_text(encoding="utf-8"))
     for figure in GALLERY:
         with Image.open(paths.FIGURES / f"{figure}_{DATASET}.png") as picture:
             small = picture.convert("RGB").resize(
@@ -202,7 +202,7 @@ def main() -> None:
         with written_whole(paths.FIGURES / "gallery" / f"{figure}_{DATASET}.png") as partial:
             small.quantize(256).save(partial, format="PNG", optimize=True)
     with written_whole(README) as partial:
-        partial.write_text(readme)
+        partial.write_text(readme, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from src import paths
 from src.files import read_json, written_whole
 from src.plotting import model_style
-from src.results import NOTEBOOKS
+from src.results import FACTS, NOTEBOOKS, changed_weights
 from src.runs import code_hash, find_tables, load_run
 from src.tables.profile import MODELS, as_text, profile, summarise
 
@@ -50,6 +50,7 @@ def build_page(
     if PLOTS in executed:
         left_out += [line for line in reading_of(executed[PLOTS]).splitlines() if line.startswith("left out: ")]
     facts, weights = provenance_of(folder, [name for name, file in NOTEBOOKS.items() if Path(file).stem in executed])
+    left_out += changed_weights(folder)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
@@ -136,11 +137,11 @@ def picture(png: str, caption: str) -> Markup:
 
 def provenance_of(folder: Path, experiments: Sequence[str]) -> tuple[list[dict], list[tuple[str, str]]]:
     """A row for each group of tables made in one run, and all weights that were measured."""
-    rows, weights = {}, {}
+    rows, weights = {}, set()
     for experiment in experiments:
         today = code_hash(NOTEBOOKS[experiment])
         for file in sorted((folder / experiment).glob("*.json")):
-            facts = read_json(file)
+            facts = read_json(file, **FACTS)
             origin = facts["provenance"]
             row = dict(
                 time=origin["time"].replace("T", " ").removesuffix("+00:00"),
@@ -153,8 +154,8 @@ def provenance_of(folder: Path, experiments: Sequence[str]) -> tuple[list[dict],
             )
             key = (experiment, row["time"][:10], row["commit"], row["code"], row["parameters"])
             rows.setdefault(key, row | dict(tables=f"{experiment}:"))["tables"] += f" {file.stem}"
-            weights |= facts["weights"]
-    return list(rows.values()), sorted(weights.items())
+            weights |= set(facts["weights"].items())
+    return list(rows.values()), sorted(weights)
 
 
 def main() -> None:

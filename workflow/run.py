@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from src.names import check_run
 from src.paths import ROOT, RUNS
+from workflow.checks import read_settings
 
 # minutes of each rule in the embedded study on two cores, to tell how much is left
 MINUTES = dict(finetuning=1.2, attacks=2, texture_shape=1.5, cka=2.5, feature_vis=1, calibration=1.5, efficiency=1)
@@ -25,14 +25,26 @@ SHOWN_AT_ONCE = ("-n", "--dry-run", "--dryrun", "--summary", "--dag", "--rulegra
 
 
 def read_config(path: Path) -> dict:
-    """A run's configuration; exits with one line for a file that is not there, or is no configuration."""
+    """A run's configuration; exits with one line for a file that is not there, or that cannot be run."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        check_run(config["run"])
-    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
-        reason = {KeyError: "it names no run", TypeError: "it is empty or no mapping"}.get(type(error), error)
-        sys.exit(f"{path} cannot be used: {reason}; write at least `run: mine` and `dataset: cifar10`")
+        text = path.read_text(encoding="utf-8")
+        config = yaml.safe_load(text)
+        if twice := named_twice(yaml.compose(text, yaml.SafeLoader)):
+            raise ValueError(f"it names {' and '.join(twice)} twice; keep one of the two")
+        read_settings(config)
+    except yaml.YAMLError as error:
+        sys.exit(f"{path} cannot be used: it is no YAML: {' '.join(str(error).split())}")
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path} cannot be used: {error}")
     return config
+
+
+def named_twice(config: yaml.Node) -> list[str]:
+    """Keys that stand twice in a configuration, or in a section of it: YAML takes the last without a word."""
+    pairs = config.value if isinstance(config, yaml.MappingNode) else []
+    keyed = [pairs, *(section.value for _, section in pairs if isinstance(section, yaml.MappingNode))]
+    names = [[key.value for key, _ in part] for part in keyed]
+    return sorted({name for part in names for name in part if part.count(name) > 1})
 
 
 def lock(path: Path) -> int:

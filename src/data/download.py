@@ -6,6 +6,7 @@ Beside each file lies `<file>.json` with the sha256 of its first download, which
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import gdown
 
 from src.data.beton import read_beton
 from src.data.records import DATASETS, DatasetRecord
+from src.files import read_json, written_whole
 from src.files import sha256 as hash_file
-from src.files import written_whole
 from src.paths import DATA
 
 BETON_FOLDER = "15e2AWuY_vVyGluxiVlgRZnswT-We0RfA"  # public, of the 2023 report
@@ -32,7 +33,7 @@ def download_drive_file(
     Raises ValueError for a file that is not right (a new one is not kept), RuntimeError if Drive does not give it.
     """
     target, card = Path(target), Path(f"{target}.json")
-    recorded = json.loads(card.read_text()) if card.exists() else {}
+    recorded = read_json(card, sha256=str) if card.exists() else {}
     wanted = sha256 or recorded.get("sha256")
 
     def compare(file: Path, advice: str) -> dict:
@@ -117,6 +118,13 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
-if __name__ == "__main__":
+def main() -> None:
     argparse.ArgumentParser(description="Fetch the 2023 report's CIFAR-10 and CIFAR-100 as .beton files.").parse_args()
-    fetch_betons()
+    try:
+        fetch_betons()
+    except (RuntimeError, ValueError, OSError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

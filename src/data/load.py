@@ -20,6 +20,7 @@ from src.names import parse_dataset
 from src.paths import DATA
 
 UNDIVIDED = "no split of its own: a fifth of each class, drawn with seed 0, is the test split"
+MAX_SIDE = 4096  # pixels, of pictures that are cut to one size
 MAX_CLASSES = 100_000  # where files name none; a label above is damage
 IN_MEMORY_BYTES = 2 << 30  # a raw beton of more pixels stays in its file, see `on_disk.MappedImages`
 
@@ -86,8 +87,8 @@ def _path_and_side(place: str) -> tuple[Path, int | None]:
     path, at, side = place.rpartition("@")
     if not at or not side.isdecimal():
         return Path(place), None
-    if int(side) < 1:
-        raise ValueError(f"{place} asks for images of {side} pixels a side; take at least 1")
+    if not 1 <= int(side) <= MAX_SIDE:
+        raise ValueError(f"{place} asks for images of {side} pixels a side; take 1 to {MAX_SIDE}")
     return Path(path), int(side)
 
 
@@ -177,8 +178,8 @@ def _named_beton(path: Path, side: int | None, split: str) -> RawImages:
 
 def _read_beton(path: Path, side: int | None = None) -> RawImages:
     images, labels = read_beton(path, in_memory=IN_MEMORY_BYTES, side=side)
-    classes = (read_sidecar(path) or {}).get("classes")
-    return RawImages(str(path), images, labels, tuple(classes) if classes else None)
+    classes = readers.class_names((read_sidecar(path) or {}).get("classes"), str(path))
+    return RawImages(str(path), images, labels, classes)
 
 
 def _as_recorded(record: DatasetRecord, split: str, raw: RawImages) -> RawImages:

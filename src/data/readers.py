@@ -7,6 +7,7 @@ ValueError that names it, a missing one a FileNotFoundError, a hub out of reach 
 import gzip
 import json
 import re
+import reprlib
 import struct
 import zlib
 from pathlib import Path
@@ -42,7 +43,7 @@ class RawImages(NamedTuple):
 
 def read_table(table: pa.Table, where: str, image_column: str, label_column: str) -> RawImages:
     """A table in the hub's layout; sample ids if it has a column of that name, `sample_id`."""
-    missing = [column for column in (image_column, label_column) if column not in table.column_names]
+    missing = [column for column in (image_column, label_column) if table.column_names.count(column) != 1]
     if missing:
         raise ValueError(f"{where}: no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
     labels, empty = table[label_column], table[label_column].null_count
@@ -51,14 +52,26 @@ def read_table(table: pa.Table, where: str, image_column: str, label_column: str
     cells = table[image_column].to_pylist()
     if not all(isinstance(cell, dict) and (cell.get("bytes") or cell.get("path")) for cell in cells):
         raise ValueError(f"{where}: column {image_column} does not hold images (a struct of bytes and path)")
-    encoded = [cell["bytes"] or Path(cell["path"]).read_bytes() for cell in cells]
-    info = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-    names = info.get("info", {}).get("features", {}).get(label_column, {}).get("names")
+    try:
+        encoded = [cell["bytes"] or Path(cell["path"]).read_bytes() for cell in cells]
+        info = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = info.get("info", {}).get("features", {}).get(label_column, {}).get("names")
+    except OSError as error:
+        raise ValueError(f"{where}: a picture that it names cannot be read ({error}); fetch it again") from None
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{where}: its metadata are damaged ({error}); fetch it again") from None
     ids = table["sample_id"] if "sample_id" in table.column_names else None
     if ids is not None and (not pa.types.is_integer(ids.type) or ids.null_count):
         raise ValueError(f"{where}: sample_id should be integers, is {ids.type} with {ids.null_count} empty")
     ids, labels = (column and column.to_numpy().astype(np.int64) for column in (ids, labels))
-    return RawImages(where, decode_images(encoded, where), labels, tuple(names) if names else None, ids)
+    return RawImages(where, decode_images(encoded, where), labels, class_names(names, where), ids)
+
+
+def class_names(names: object, where: str) -> tuple[str, ...] | None:
+    """Names of classes as a file has them, or None where it has none; ValueError for anything but a list of texts."""
+    if names and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{where}: names of classes should be a list of texts, not {reprlib.repr(names)}")
+    return tuple(names) if names else None
 
 
 def read_parquet(folder: Path, split_name: str, image_column: str, label_column: str) -> RawImages | None:

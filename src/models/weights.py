@@ -4,6 +4,7 @@ A user's own state dict, .pt or .pth, is read too, without running what a pickle
 """
 
 import json
+import math
 import pickle
 import re
 from collections.abc import Sequence
@@ -17,11 +18,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from src.files import sha256, written_whole
+from src.files import read_json, sha256, written_whole
 from src.names import DEFAULT, FILES, ModelName, slug, weight_files
 from src.paths import ROOT
 from src.runtime import provenance
 from src.tables.statistics import accuracy
+
+MAX_SIDE = 4096  # pixels
+CARD = dict(sha256=str, model=str | None, dataset=str | None, size=str | None, side=int | None, backbone=dict | None)
+CARD |= dict(mean=list | None, std=list | None)
 
 
 def weights_path(family: str, name: str, dataset: str, label: str = DEFAULT) -> Path:
@@ -76,11 +81,17 @@ def _list(folder: Path, pattern: str) -> str:
 
 
 def read_card(path: Path) -> dict:
-    """The JSON card beside a weight file."""
+    """The JSON card beside a weight file; FileNotFoundError without one, ValueError where it says what cannot be."""
     card = path.with_suffix(".json")
     if not card.exists():
         raise FileNotFoundError(f"{path} has no card {card.name} beside it; it cannot be told what these weights are")
-    return json.loads(card.read_text())
+    facts = {key: value for key, value in read_json(card, **CARD).items() if value is not None}
+    colours = [value for key in ("mean", "std") for value in [facts.get(key, [1.0] * 3)]]
+    if any(len(c) != 3 or not all(isinstance(x, int | float) and math.isfinite(x) for x in c) for c in colours):
+        raise ValueError(f"{card} is damaged (mean and std are three numbers each); restore it, or train again")
+    if min(colours[1]) <= 0 or not 0 < facts.get("side", 1) <= MAX_SIDE:
+        raise ValueError(f"{card} is damaged (std is above 0, side from 1 to {MAX_SIDE}); restore it, or train again")
+    return facts
 
 
 def measured(table: pd.DataFrame) -> dict:
@@ -123,7 +134,7 @@ def save_weights(net: nn.Module, path: Path, card: dict, *, half: bool = False) 
         n_parameters = sum(parameter.numel() for parameter in net.parameters())
         about = {"file": path.name, "storage": "float16" if half else "float32", "n_parameters": n_parameters}
         card = card | about | {"sha256": sha256(state_file)}
-        card_file.write_text(json.dumps(card, indent=2) + "\n")
+        card_file.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return card
 
 
@@ -185,13 +196,14 @@ def read_state_dict(file: Path | str, source: str) -> dict[str, Tensor]:
     advice = "save the state dict alone, torch.save(model.state_dict(), FILE)"
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, LookupError, OSError, ValueError, pickle.UnpicklingError) as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f" (it names {found[1]})" if found else ""
         raise ValueError(f"{source} is damaged, or holds more than tensors{what} and is refused; {advice}") from error
     for key in ("model", "state_dict"):
         state = state.get(key, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    named = isinstance(state, dict) and state and all(isinstance(key, str) for key in state)
+    if not named or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{source} holds no state dict of tensors; {advice}")
     return {key.removeprefix("module."): value for key, value in state.items()}
 
@@ -199,13 +211,19 @@ def read_state_dict(file: Path | str, source: str) -> dict[str, Tensor]:
 def load_state(net: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
     """Load `state` into `net`; ValueError lists the differences in keys and shapes, and leaves `net` as it was.
 
-    Whole numbers in place of a network's floats, as of a quantised one, are refused too: torch would copy their values.
+    Parameters that are not finite are refused too, and whole numbers in place of a network's floats, as of a quantised
+    one: torch would copy their values.
     """
     before = {key: value.clone() for key, value in net.state_dict().items()}  # torch copies what fits, then refuses
     for key in before.keys() & state.keys():
         if before[key].is_floating_point() != state[key].is_floating_point():
             kinds = f"{state[key].dtype}, not {before[key].dtype}".replace("torch.", "")
             raise ValueError(f"{source} does not fit the model: {key} is {kinds}; quantised weights are not taken")
+    for key, _ in net.named_parameters():  # a buffer may be -inf, as in a mask
+        if key in state and not state[key].isfinite().all():
+            raise ValueError(
+                f"{source} holds values that are not finite, in {key}; the training diverged, or it is damaged"
+            )
     try:
         net.load_state_dict(state)
     except RuntimeError as error:

@@ -114,6 +114,8 @@ def transfer(predictions: pd.DataFrame) -> Figure:
     predictions: of `attacks.transfer_predictions`, as notebook 02 stores them.
     """
     table = summarise_transfer(predictions)
+    if table.empty:
+        return _none_right()
     models, attacks = list(table["source"].unique()), list(table["attack"].unique())
     width = PAGE_WIDTH / len(attacks)
     figure, axes = plt.subplots(1, len(attacks), figsize=(PAGE_WIDTH, width + 0.4), sharey=True, squeeze=False)
@@ -135,9 +137,7 @@ def transfer_excess(predictions: pd.DataFrame) -> Figure:
     """
     pairs, fitted = tables.attacks.transfer_excess(predictions), tables.attacks.additive_transfer(predictions)
     if pairs.empty:
-        figure = plt.figure(figsize=(PAGE_WIDTH, 0.6))
-        figure.supxlabel("no image is right for all networks", fontsize=7)
-        return figure
+        return _none_right()
     attacks = list(pairs["attack"].unique())
     n_rows = (pairs["attack"] == attacks[0]).sum() + predictions["target"].nunique() * (not fitted.empty)
     size = (PAGE_WIDTH, 1.1 + 0.17 * n_rows)
@@ -163,6 +163,12 @@ def transfer_excess(predictions: pd.DataFrame) -> Figure:
     axes[0, 0].set_ylim(n_rows - 0.5, -0.5)
     n = int(pairs["n"].iloc[0])
     figure.supxlabel(f"n = {n:,} images that all networks get right; 95 % bootstrap over images", fontsize=7)
+    return figure
+
+
+def _none_right() -> Figure:
+    figure = plt.figure(figsize=(PAGE_WIDTH, 0.6))
+    figure.supxlabel("no image is right for all networks", fontsize=7)
     return figure
 
 

@@ -78,13 +78,14 @@ def restore(path: Path | None, **parts: nn.Module | torch.optim.Optimizer) -> Pr
         return Progress()
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        progress, generators = Progress(**saved["progress"]), saved["generators"]
+        for name, part in parts.items():
+            part.load_state_dict(saved["states"][name])
+    except (RuntimeError, EOFError, LookupError, OSError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is not a whole checkpoint; delete it to start that run again") from error
-    for name, part in parts.items():
-        part.load_state_dict(saved["states"][name])
-    if distributed.rank() < len(saved["generators"]):
-        generators = saved["generators"][distributed.rank()]
-        torch.set_rng_state(generators["cpu"])
-        if "cuda" in generators and torch.cuda.is_available():
-            torch.cuda.set_rng_state(generators["cuda"])
-    return Progress(**saved["progress"])
+    if distributed.rank() < len(generators):
+        own = generators[distributed.rank()]
+        torch.set_rng_state(own["cpu"])
+        if "cuda" in own and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["cuda"])
+    return progress

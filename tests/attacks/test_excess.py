@@ -159,6 +159,7 @@ def test_the_figure_has_a_row_for_each_pair_and_target(additive):
     pairs = transfer_excess(table)
     drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
     np.testing.assert_allclose(drawn, 100 * pairs["excess"])
-    everyone_wrong = plotting.attacks.transfer_excess(table.assign(target_clean=0))
-    assert everyone_wrong.get_supxlabel() == "no image is right for all networks"
+    everyone_wrong = table.assign(source_clean=0, target_clean=0, label=1)
+    for draw in (plotting.attacks.transfer, plotting.attacks.transfer_excess):
+        assert draw(everyone_wrong).get_supxlabel() == "no image is right for all networks"
     plt.close("all")

@@ -169,3 +169,19 @@ def test_a_beton_that_the_folder_lacks_is_named(beton_drive, tmp_path):
     del beton_drive.listing[2]
     with pytest.raises(RuntimeError, match=r"lacks cifar100/train_32.beton; it has cifar10/train_32"):
         fetch_betons(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"sha256": 3}'])
+def test_a_damaged_record_of_a_download_is_named(drive, tmp_path, content):
+    for name, text in (("a.bin", CONTENT.decode()), ("a.bin.json", content)):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=r"a\.bin\.json is damaged"):
+        download_drive_file("abc", tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT and (tmp_path / "a.bin.json").read_text() == content
+
+
+def test_the_command_ends_in_a_line(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["download"])
+    monkeypatch.setattr(download, "fetch_betons", lambda: (_ for _ in ()).throw(RuntimeError("cannot be listed")))
+    with pytest.raises(SystemExit, match="^cannot be listed$"):
+        download.main()

@@ -194,10 +194,10 @@ def test_a_notebook_that_fails_keeps_its_earlier_tables_and_is_kept_to_read(undi
     shutil.copytree(undisturbed[0], folder, symlinks=True)
     run = folder / "runs" / "killed"
     before = {path: path.read_bytes() for path in run.rglob("*.parquet")}
-    config = CONFIG | {"05_model_calibration": dict(models=["mlp"], n_test=-1, n_resamples=20)}
+    config = CONFIG | {"05_model_calibration": dict(models=["mlp"], model_seeds=[99], n_resamples=20)}
     (folder / "killed.yaml").write_text(yaml.safe_dump(config))
     said = failed(folder)
-    assert "ValueError: n_test = -1 is out of range" in said and "05_model_calibration.failed.ipynb" in said
+    assert "no weights mlp_fashion_mnist_seed99.safetensors" in said and "05_model_calibration.failed.ipynb" in said
     assert {path: path.read_bytes() for path in run.rglob("*.parquet")} == before
     notebook = nbformat.read(run / "notebooks" / "05_model_calibration.failed.ipynb", as_version=4)
     assert any(output.output_type == "error" for cell in notebook.cells for output in cell.get("outputs", []))
