@@ -8,7 +8,7 @@ Python sees the device cuda:0, torch's own code takes the same tensor for one of
 `PretendGPU.__torch_dispatch__`, which does it on the CPU.  What CUDA refuses is refused in torch's words: operations on
 tensors of two devices (but for scalars and indices), `.numpy()`, generators of another device.  Autocast follows CUDA's
 lists.  A wait is each time that the host must know a value or that values are copied; a kernel is each operator that
-computes.  Both are what an eager run without pinned memory has, as near as operators tell.
+computes.  Both are what an eager run has, as near as operators tell.
 """
 
 import sys
@@ -142,7 +142,8 @@ class PretendGPU(TorchDispatchMode):
         else:
             others = [x for x in flat if isinstance(x, Tensor) and not isinstance(x, OnGPU)]
             self._check_devices(name, args, others, kwargs.get("generator"))
-        if before != after or name in WAITING or self._index_waits(name, args):
+        pinned = kwargs.get("non_blocking") and any(getattr(x, "pinned", False) for x in flat)
+        if (before != after and not pinned) or name in WAITING or self._index_waits(name, args):
             self.wait()
         self.kernels += not func.is_view and name not in FREE
         of = {id(x.value): x for x in ours}
@@ -201,6 +202,10 @@ class _Python(TorchFunctionMode):
             args, kwargs = tree_map(lambda x: META if _is_cuda(x) else x, (args, kwargs))
         if name == "cuda":
             return first.to(META)
+        if name == "pin_memory":
+            copied = first.clone()
+            copied.pinned = True
+            return copied
         if name in ("tensor", "as_tensor", "asarray") and kwargs.get("device") == META:
             return function(*args, **kwargs | {"device": None}).to(META)  # C++ would leave the values out
         if isinstance(first, OnGPU):

@@ -95,6 +95,8 @@ def test_numbers_leave_by_a_copy_alone(x):
         (lambda x: x.cpu(), 1),
         (lambda x: x.double(), 0),
         (lambda x: torch.ones(2).to(x.device), 1),
+        (lambda x: torch.ones(2).to(x.device, non_blocking=True), 1),
+        (lambda x: torch.ones(2).pin_memory().to(x.device, non_blocking=True), 0),
         (lambda x: torch.tensor([1, 2], device="cuda"), 1),
         (lambda x: torch.zeros(2, device="cuda"), 0),
         (lambda x: x[torch.tensor([0])], 1),
