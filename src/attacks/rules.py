@@ -64,6 +64,17 @@ class Rule(ABC):
         """The state for a warm start: rows["eps"] has grown and "x" stays."""
         return {}
 
+    def ball(self, rows: Rows) -> Rows:
+        """What `inside` needs in Linf, worked out once a start: the lowest and highest value of each pixel."""
+        clean, eps = rows["clean"], wide(rows["eps"])
+        return {"low": (clean - eps).clamp_(0), "high": (clean + eps).clamp_(max=1)} if self.norm == "Linf" else {}
+
+    def inside(self, x: Tensor, rows: Rows) -> Tensor:
+        """x, which is changed, projected into the ball and [0, 1]."""
+        if self.norm == "Linf":
+            return x.clamp_(rows["low"], rows["high"])
+        return project(x, rows["clean"], rows["eps"], self.norm)
+
     def loss(self, logits: Tensor, rows: Rows) -> Tensor:
         """Loss to maximise, [n]: by default the cross-entropy."""
         return F.cross_entropy(logits, rows["y"], reduction="none")
@@ -95,7 +106,8 @@ class Pgd(Rule):
         return super().start(rows) if self.random_start else {"x": rows["clean"]} | self.widen(rows)
 
     def widen(self, rows: Rows) -> Rows:
-        return {} if self.decay is None else {"momentum": torch.zeros_like(rows["clean"])}
+        state = self.ball(rows)
+        return state if self.decay is None else state | {"momentum": torch.zeros_like(rows["clean"])}
 
     def move(self, rows: Rows, loss: Tensor, gradient: Tensor) -> Rows:
         changed = {}
@@ -104,7 +116,7 @@ class Pgd(Rule):
             gradient = changed["momentum"] = self.decay * rows["momentum"] + gradient / size
         rel_step = 2.5 / self.steps if self.rel_step is None else self.rel_step
         x = torch.addcmul(rows["x"], wide(rel_step * rows["eps"]), steepest(gradient, self.norm))
-        return changed | {"x": project(x, rows["clean"], rows["eps"], self.norm)}
+        return changed | {"x": self.inside(x, rows)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +154,8 @@ class Apgd(Rule):
         return state
 
     def widen(self, rows: Rows) -> Rows:
-        return {"length": 2 * rows["eps"], "loss_top": torch.full_like(rows["loss_top"], -torch.inf)}
+        state = {"length": 2 * rows["eps"], "loss_top": torch.full_like(rows["eps"], -torch.inf)}
+        return state | self.ball(rows)
 
     def loss(self, logits: Tensor, rows: Rows) -> Tensor:
         if not self.n_targets:
@@ -184,9 +197,8 @@ class Apgd(Rule):
 
     def _step(self, rows: Rows, x: Tensor, direction: Tensor, length: Tensor, first: Tensor) -> Tensor:
         """Eq. 1 of the paper: a projected step, then three quarters of it and a quarter of the step before."""
-        ball = rows["clean"], rows["eps"], self.norm
-        stepped = project(torch.addcmul(x, wide(length), direction), *ball)
+        stepped = self.inside(torch.addcmul(x, wide(length), direction), rows)
         if first.all():
             return stepped
-        mixed = project(torch.lerp(x, stepped, 0.75).add_(x - rows["x_last"], alpha=0.25), *ball)
+        mixed = self.inside(torch.lerp(x, stepped, 0.75).add_(x - rows["x_last"], alpha=0.25), rows)
         return pick(sent(first, x.device), stepped, mixed) if first.any() else mixed
