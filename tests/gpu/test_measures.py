@@ -33,7 +33,7 @@ from src.data.inputs import as_batches
 from src.data.load import load_images
 from src.data.loaders import make_loader
 from src.data.pixels import to_pixels
-from src.models.predict import predict_zoo
+from src.models.predict import predict, predict_zoo
 from src.texture_shape import choose_pairs, corruptions, manipulate, predict_conflicts, predict_images, textures
 from src.texture_shape.checks import levels_for
 from src.texture_shape.frequency import cue_conflict
@@ -122,7 +122,8 @@ def test_batches_of_others():
         sources += (torch.utils.data.DataLoader(dataset, batch_size=5),)
         batches = [batch for source in sources for batch in as_batches(source, again=True, device=device)]
         assert all(values.device.type == device for batch in batches for values in batch)
-        return [*batches, predict_zoo(zoo_on(device), IMAGES), predict_zoo(zoo_on(device), (pixels, labels))]
+        tables = [predict(model, IMAGES, progress=False) for model in zoo_on(device).values()]
+        return [*batches, *tables, predict_zoo(zoo_on(device), (pixels, labels), progress=False)]
 
     compare(measure)
 
@@ -335,7 +336,10 @@ def test_costs_and_times():
     def measure(device: str):
         zoo, pixels = zoo_on(device), pixels_on(device, n=8)[0]
         options = dict(variants=["eager", "channels_last", "bfloat16"], threads=[1, 1], batch_sizes=[1, 4])
-        times = efficiency.time_all(zoo, pixels, others={}, n_repeats=2, n_warmup=1, seed=0, progress=False, **options)
+        builders = {key: lambda key=key: zoo_on("cpu")[key] for key in zoo}
+        times = efficiency.time_all(
+            builders, pixels, others={}, n_repeats=2, n_warmup=1, seed=0, progress=False, **options
+        )
         blocks = efficiency.time_blocks(zoo["own patches", 0], pixels, n_repeats=2, n_warmup=1)
         loading = efficiency.time_loading(make_loader(IMAGES, batch_size=5, device=device), n_batches=2, device=device)
         assert (times["ms"] > 0).all() and (blocks["ms"] > 0).all() and (loading["ms"] > 0).all()
