@@ -108,7 +108,7 @@ def _along_one_direction(
                 logits = logits_of(model, batch.pixels, batch, n_classes)
             position = record.add_clean(batch, facts_of(logits, batch.labels))
             ids = dict(position=position, sample_id=batch.sample_ids, label=batch.labels)
-            once = torch.ones_like(position)
+            once = torch.ones_like(position)  # on the CPU, as the position
             for radius, eps in enumerate(plan.eps_grid, start=1):
                 x = along(batch.pixels, direction, eps, norm)
                 facts = facts_of(logits_of(model, x, batch), batch.labels)

@@ -22,8 +22,8 @@ from inspect import signature
 import torch
 from torch import Tensor, nn
 
-from src.attacks.norms import check_threat, distance, wide
-from src.attacks.record import Record, Rows, facts_of, logits_of, rows_at
+from src.attacks.norms import check_threat, distance, pick
+from src.attacks.record import WRITTEN, Record, Rows, facts_of, joined, logits_of, rows_at, sent
 from src.attacks.rules import Rule
 from src.data.batches import Batch
 from src.models.access import check_images, check_logits, forward, frozen, input_gradient
@@ -99,7 +99,7 @@ def run(
             rows = _advance(model, rows, rule, plan, record)
             free = plan.batch_size - len(rows["x"])
             if free and (plan.continuous or free == plan.batch_size):
-                rows = _joined([rows, queue.take(free)])
+                rows = joined([rows, queue.take(free)])
             last, n_done = n_done, record.n_images - queue.n_waiting - (len(rows["x"]) if rows else 0)
             advance(n_done - last)
     advance(record.n_images - n_done)
@@ -119,7 +119,7 @@ class _Queue:
     def take(self, n: int) -> Rows | None:
         """The next n rows, fewer at the end, None after it."""
         while self.n_waiting < n and (chunk := next(self.chunks, None)) is not None:
-            self.waiting = _joined([self.waiting, chunk])
+            self.waiting = joined([self.waiting, chunk])
         if not self.n_waiting:
             return None
         taken, self.waiting = rows_at(self.waiting, slice(n)), rows_at(self.waiting, slice(n, None))
@@ -133,26 +133,22 @@ def _victims(
     for batch in loader:
         check_images(batch.pixels, batch.labels)
         logits = logits_of(model, batch.pixels, batch, getattr(loader, "n_classes", None))
-        zeros = torch.zeros_like(batch.labels)
-        facts = facts_of(logits, batch.labels)
-        n_radii = [len(plan.eps_grid) if upto is None else upto[i] for i in batch.sample_ids.tolist()]
-        rows = {
+        facts, n = facts_of(logits, batch.labels), len(batch.labels)
+        rows = dict.fromkeys(("radius", "start", "step", "n_evaluations"), torch.zeros(n, dtype=torch.long))
+        n_radii = [len(plan.eps_grid)] * n if upto is None else [upto[i] for i in batch.sample_ids.tolist()]
+        rows |= {
             "position": record.add_clean(batch, facts),
+            "last": torch.tensor(n_radii) - 1,
             "id": batch.sample_ids,
             "y": batch.labels,
             "clean": batch.pixels,
             "best": batch.pixels,
             "best_loss": torch.full_like(facts["confidence"], -torch.inf),
             "eps": torch.full_like(facts["confidence"], plan.eps_grid[0]),
-            "radius": zeros,
-            "last": torch.tensor(n_radii, device=zeros.device) - 1,
-            "start": zeros,
-            "step": zeros,
-            "n_evaluations": zeros,
         } | {f"best_{name}": values for name, values in facts.items()}
         rows |= rule.prepare(rows, logits)
         if plan.early_stop:
-            rows = rows_at(rows, facts["label_rank"] < plan.k)
+            rows = rows_at(rows, (facts["label_rank"] < plan.k).cpu().nonzero()[:, 0])
         if len(rows["id"]):
             yield rows | rule.start(rows)
 
@@ -168,42 +164,39 @@ def _advance(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Recor
     # where a radius begins warm, the move that follows is the first of its first start: so is the loss it climbs
     judged = rows | {"start": torch.where(widens, 0, rows["start"])}
     logits, loss, gradient = _evaluate(model, judged, rule, plan, moves)
-    check_logits(logits, rows["y"], rows["id"])
-    facts = facts_of(logits, rows["y"])
-    if plan.early_stop and plan.dtype != "float32":
-        facts = _confirmed(model, rows, facts, plan.k)
+    facts, broken = _look(model, rows, logits, plan)
     rows = _keep_best(rows, facts, loss, plan.k)
+    now = dict(loss=loss, moves=moves, widens=widens, start_ends=start_ends, radius_ends=radius_ends)
+    now |= {} if gradient is None else {"gradient": gradient}
+    if bool((broken | radius_ends).any()):
+        _write_down(model, rows, (broken | radius_ends).nonzero()[:, 0], rule, plan, record)
+        leaves = broken | (radius_ends & last_radius)
+        if bool(leaves.any()):
+            rows, now = (rows_at(part, (~leaves).nonzero()[:, 0]) for part in (rows, now))
+    return _move_on(rows, now, rule, plan) if len(rows["x"]) else rows
 
-    broken = (rows["best_label_rank"] >= plan.k) & plan.early_stop
-    ends = broken | radius_ends
-    if bool(ends.any()):
-        _write_down(model, rows_at(rows, ends), rule, plan, record)
-        stays = (~broken & ~(radius_ends & last_radius)).nonzero()[:, 0]
-        rows = rows_at(rows, stays)
-        loss, moves, widens, start_ends, radius_ends = (
-            values[stays] for values in (loss, moves, widens, start_ends, radius_ends)
-        )
-        gradient = None if gradient is None else gradient[stays]
 
-    rows = _begin_radius(rows, radius_ends, plan)
-    rows["start"] = torch.where(radius_ends, 0, rows["start"] + (start_ends & ~radius_ends).long())
-    rows["step"] = torch.where(start_ends, 0, rows["step"])
-    rows = _changed(rows, widens, rule.widen)
-    rows = _changed(rows, moves, rule.move, loss, gradient)
-    rows["step"] = rows["step"] + moves
-    return _changed(rows, ~moves, rule.start)
+def _move_on(rows: Rows, now: Rows, rule: Rule, plan: Plan) -> Rows:
+    """The rows at the point to try next: after a move, at a new start, or in a wider ball."""
+    if bool(now["start_ends"].any()):
+        rows = _begin_radius(rows, now["radius_ends"], plan)
+        rows["start"] = torch.where(now["radius_ends"], 0, rows["start"] + now["start_ends"].long())
+        rows["step"] = torch.where(now["start_ends"], 0, rows["step"])
+        rows = _changed(rows, now["widens"], rule.widen)
+    rows = _changed(rows, now["moves"], rule.move, now["loss"], now.get("gradient"))
+    rows["step"] = rows["step"] + now["moves"]
+    return _changed(rows, ~now["moves"], rule.start)
 
 
 def _evaluate(model, rows: Rows, rule: Rule, plan: Plan, moves: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """Logits, loss and, where a move follows, the gradient at every row's "x"; those that end get no backward pass."""
     if not rule.uses_gradient or not bool(moves.any()) or bool(moves.all()):
         return _pass(model, rows, rule, plan, backward=rule.uses_gradient and bool(moves.all()))
-    parts = [_pass(model, rows_at(rows, mask), rule, plan, backward=mask is moves) for mask in (moves, ~moves)]
-    order = torch.cat([moves.nonzero()[:, 0], (~moves).nonzero()[:, 0]]).argsort()
+    places = [mask.nonzero()[:, 0] for mask in (moves, ~moves)]
+    parts = [_pass(model, rows_at(rows, some), rule, plan, backward=some is places[0]) for some in places]
+    order, first = (sent(some, rows["x"].device) for some in (torch.cat(places).argsort(), places[0]))
     logits, loss = (torch.cat([part[i] for part in parts])[order] for i in (0, 1))
-    gradient = torch.zeros_like(rows["x"])
-    gradient[moves] = parts[0][2]
-    return logits, loss, gradient
+    return logits, loss, torch.zeros_like(rows["x"]).index_copy_(0, first, parts[0][2])
 
 
 def _pass(model, rows: Rows, rule: Rule, plan: Plan, *, backward: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -215,8 +208,28 @@ def _pass(model, rows: Rows, rule: Rule, plan: Plan, *, backward: bool) -> tuple
             return logits, rule.loss(logits, rows), None
 
 
-def _write_down(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Record) -> None:
-    """Put the best points of rows that end into the record."""
+@torch.no_grad()
+def _look(model: nn.Module, rows: Rows, logits: Tensor, plan: Plan) -> tuple[Rows, Tensor]:
+    """The facts, and on the CPU which rows are to stop as broken: the one time in a step that the device is waited for.
+
+    Successes that reduced precision claims are looked at again in float32.
+    """
+    facts = facts_of(logits, rows["y"])
+    broken, finite = torch.stack([facts["label_rank"] >= plan.k, logits.isfinite().all(1)]).cpu()
+    if not bool(finite.all()):
+        check_logits(logits, rows["y"], rows["id"])
+    if plan.early_stop and plan.dtype != "float32" and bool(broken.any()):
+        claimed = broken.nonzero()[:, 0]
+        some = rows_at({name: rows[name] for name in ("x", "y")}, claimed)
+        sure, there = facts_of(model(some["x"]).float(), some["y"]), sent(claimed, logits.device)
+        facts = {name: values.index_copy(0, there, sure[name]) for name, values in facts.items()}
+        broken = (facts["label_rank"] >= plan.k).cpu()
+    return facts, broken & plan.early_stop
+
+
+def _write_down(model: nn.Module, rows: Rows, ended: Tensor, rule: Rule, plan: Plan, record: Record) -> None:
+    """Put the best points of the rows that ended into the record."""
+    rows = rows_at({name: rows[name] for name in WRITTEN}, ended)
     facts = {name: rows[f"best_{name}"] for name in ("prediction", "confidence", "label_rank")}
     if not plan.early_stop and plan.dtype != "float32":
         with torch.no_grad():
@@ -225,17 +238,7 @@ def _write_down(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Re
     ids = dict(position=rows["position"], radius=rows["radius"] + 1, sample_id=rows["id"], label=rows["y"])
     record.add(**ids, **facts, distance=reached, n_evaluations=rows["n_evaluations"])
     if plan.keep_pixels:
-        record.pixels[rows["position"]] = rows["best"]
-
-
-@torch.no_grad()
-def _confirmed(model: nn.Module, rows: Rows, facts: Rows, k: int) -> Rows:
-    """The facts with every success that reduced precision claims looked at again in float32."""
-    claimed = (facts["label_rank"] >= k).nonzero()[:, 0]
-    if not len(claimed):
-        return facts
-    sure = facts_of(model(rows["x"][claimed]).float(), rows["y"][claimed])
-    return {name: values.index_put((claimed,), sure[name]) for name, values in facts.items()}
+        record.pixels[sent(rows["position"], reached.device)] = rows["best"]
 
 
 def _keep_best(rows: Rows, facts: Rows, loss: Tensor, k: int) -> Rows:
@@ -244,34 +247,28 @@ def _keep_best(rows: Rows, facts: Rows, loss: Tensor, k: int) -> Rows:
     better = (broken & ~was_broken) | ((broken == was_broken) & (loss > rows["best_loss"]))
     new = {f"best_{name}": values for name, values in facts.items()} | {"best_loss": loss}
     chosen = {name: torch.where(better, values, rows[name]) for name, values in new.items()}
-    chosen["best"] = torch.where(wide(better), rows["x"], rows["best"])
+    chosen["best"] = pick(better, rows["x"], rows["best"])
     return rows | chosen | {"n_evaluations": rows["n_evaluations"] + 1}
 
 
 def _begin_radius(rows: Rows, begins: Tensor, plan: Plan) -> Rows:
     """Rows at their next radius where one begins; what was best in the smaller ball counts on after a warm start."""
-    radius = rows["radius"] + begins
-    eps = torch.tensor(plan.eps_grid, device=radius.device, dtype=rows["eps"].dtype)[radius]
-    changed = {"radius": radius, "eps": eps}
-    changed["n_evaluations"] = torch.where(begins, 0, rows["n_evaluations"])
+    radius, device = rows["radius"] + begins, rows["eps"].device
+    eps = sent(torch.tensor(plan.eps_grid, dtype=rows["eps"].dtype)[radius], device)
+    changed = {"radius": radius, "eps": eps, "n_evaluations": torch.where(begins, 0, rows["n_evaluations"])}
     if not plan.warm_start:
-        changed["best_loss"] = torch.where(begins, -torch.inf, rows["best_loss"])
-        changed["best_label_rank"] = torch.where(begins, -1, rows["best_label_rank"])
+        for name, value in (("best_loss", -torch.inf), ("best_label_rank", -1)):
+            changed[name] = rows[name].masked_fill(sent(begins, device), value)
     return rows | changed
 
 
 def _changed(rows: Rows, mask: Tensor, function: Callable[..., Rows], *inputs: Tensor | None) -> Rows:
-    """The rows with `function` applied to those of the mask."""
+    """The rows with `function` applied to those of the mask, which is on the CPU."""
     if not bool(mask.any()):
         return rows
     if bool(mask.all()):
         return rows | function(rows, *inputs)
-    some = function(rows_at(rows, mask), *(None if x is None else x[mask] for x in inputs))
-    return rows | {name: rows[name].index_put((mask,), values) for name, values in some.items()}
-
-
-def _joined(parts: list[Rows | None]) -> Rows | None:
-    parts = [part for part in parts if part is not None and len(part["x"])]
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    chosen = mask.nonzero()[:, 0]
+    there = sent(chosen, rows["x"].device)
+    some = function(rows_at(rows, chosen), *(None if x is None else x.index_select(0, there) for x in inputs))
+    return rows | {name: rows[name].index_copy(0, there, values) for name, values in some.items()}

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from src.attacks import engine
 from src.attacks.curves import ATTACKS, checked_grid
+from src.attacks.record import rows_at
 from src.data.batches import Batch
 from src.data.inputs import as_batches, bar
 from src.models.access import device_of
@@ -79,6 +80,6 @@ def _worst_of(table: pd.DataFrame | None, done: pd.DataFrame, attack: str) -> pd
 def _only(batches: Iterable[Batch], sample_ids: Mapping[int, int]) -> Iterator[Batch]:
     """The images of these sample ids; batches without any are left out."""
     for batch in batches:
-        chosen = torch.isin(batch.sample_ids, torch.tensor(list(sample_ids), device=batch.sample_ids.device))
-        if chosen.any():
-            yield Batch(*(values[chosen] for values in batch))
+        chosen = [place for place, sample_id in enumerate(batch.sample_ids.tolist()) if sample_id in sample_ids]
+        if chosen:
+            yield Batch(**rows_at(batch._asdict(), torch.tensor(chosen)))

@@ -5,21 +5,49 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from src.data.batches import Batch
 from src.models.access import check_logits, forward
 from src.models.predict import label_rank
 
-Rows = dict[str, Tensor]  # name -> [n, …]: the state of each image under attack
+# name -> [n, …]: the state of each image under attack, on the model's device; position, radius, last, start, step and
+# n_evaluations, which the host counts by itself, on the CPU
+Rows = dict[str, Tensor]
 
 COLUMNS = dict.fromkeys(("position", "radius", "sample_id", "label", "prediction"), "int64")
 COLUMNS |= {"confidence": "float32", "label_rank": "int64", "distance": "float32", "n_evaluations": "int64"}
+# what of a row is written down, and what that is worked out from
+WRITTEN = ("position", "radius", "id", "y", "clean", "best", "n_evaluations")
+WRITTEN += ("best_prediction", "best_confidence", "best_label_rank")
 
 
-def rows_at(rows: Rows, chosen: Tensor | slice) -> Rows:
-    """The chosen rows: a mask, positions or a slice."""
-    return {name: values[chosen] for name, values in rows.items()}
+def rows_at(rows: Rows, chosen: Int[Tensor, " m"] | slice) -> Rows:
+    """The chosen rows: positions on the CPU, or a slice."""
+    if isinstance(chosen, slice):
+        return {name: values[chosen] for name, values in rows.items()}
+    there = {device: sent(chosen, device) for device in {values.device for values in rows.values()}}
+    return {name: values.index_select(0, there[values.device]) for name, values in rows.items()}
+
+
+def joined(parts: list[Rows | None]) -> Rows | None:
+    """The rows of all parts, None for none."""
+    parts = [part for part in parts if part is not None and len(part["x"])]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the host on a device, which is not waited for."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def shared(values: Int[Tensor, " n"], device: torch.device) -> int | Int[Tensor, " n"]:
+    """The number that all rows have, or, where they differ, those of the host on a device."""
+    first = int(values[0])
+    return first if bool((values == first).all()) else sent(values, device)
 
 
 def in_chunks(batch: Batch, size: int) -> list[Batch]:
@@ -46,22 +74,23 @@ class Record:
     """Strongest points, a row for each image (position: its place in the loader) and radius (its place; 0: clean).
 
     n_evaluations: points tried for this image at this radius.  pixels: of each image the last point added, if kept.
+    What is added stays on its device until a table is asked for.
     """
 
     def __init__(self, *, keep_pixels: bool = False):
-        self.parts = [{name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}]
+        self.parts: list[Rows] = []
         self.n_images, self.keep_pixels, self.pixels = 0, keep_pixels, None
 
     def add(self, **columns: Tensor) -> None:
-        self.parts.append({name: columns[name].cpu().numpy() for name in COLUMNS})
+        self.parts.append({name: columns[name] for name in COLUMNS})
 
     def add_clean(self, batch: Batch, facts: Rows) -> Tensor:
-        """Add clean images; return their positions."""
-        none = torch.zeros_like(batch.labels)
-        position = torch.arange(self.n_images, self.n_images + len(none), device=none.device)
-        ids = dict(position=position, radius=none, sample_id=batch.sample_ids, label=batch.labels)
-        self.add(**ids, **facts, distance=none, n_evaluations=none + 1)
-        self.n_images += len(none)
+        """Add clean images; return their positions, on the CPU."""
+        position = torch.arange(self.n_images, self.n_images + len(batch.labels))
+        ids = dict(position=position, radius=0 * position, sample_id=batch.sample_ids, label=batch.labels)
+        nowhere = torch.zeros_like(facts["confidence"])
+        self.add(**ids, **facts, distance=nowhere, n_evaluations=torch.ones_like(position))
+        self.n_images += len(position)
         if self.keep_pixels:
             self.pixels = batch.pixels.clone() if self.pixels is None else torch.cat([self.pixels, batch.pixels])
         return position
@@ -73,7 +102,8 @@ class Record:
         """
         radii = [0.0, *(eps for eps in grid if eps > 0)]
         whole = pd.MultiIndex.from_product([range(self.n_images), range(len(radii))], names=["position", "radius"])
-        columns = {name: np.concatenate([part[name] for part in self.parts]) for name in COLUMNS}
+        parts = self.parts or [{name: torch.empty(0) for name in COLUMNS}]
+        columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in COLUMNS}
         table = pd.DataFrame(columns).set_index(whole.names).reindex(whole)
         table["n_evaluations"] = table["n_evaluations"].fillna(0)
         table = table.ffill().astype({name: COLUMNS[name] for name in table})

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.attacks.norms import project, random_start, steepest, wide
-from src.attacks.record import Rows
+from src.attacks.norms import pick, project, random_start, steepest, wide
+from src.attacks.record import Rows, sent, shared
 from src.seeding import Stream
 
 
@@ -57,12 +57,23 @@ class Rule(ABC):
 
     def start(self, rows: Rows) -> Rows:
         """The state at the start numbered rows["start"], a new "x" among it: by default random in the ball."""
-        keys = self.seed, Stream.ATTACK_START, rows["start"]
+        keys = self.seed, Stream.ATTACK_START, shared(rows["start"], rows["id"].device)
         return {"x": random_start(rows["clean"], rows["eps"], self.norm, rows["id"], *keys)} | self.widen(rows)
 
     def widen(self, rows: Rows) -> Rows:
         """The state for a warm start: rows["eps"] has grown and "x" stays."""
         return {}
+
+    def ball(self, rows: Rows) -> Rows:
+        """What `inside` needs in Linf, worked out once a start: the lowest and highest value of each pixel."""
+        clean, eps = rows["clean"], wide(rows["eps"])
+        return {"low": (clean - eps).clamp_(0), "high": (clean + eps).clamp_(max=1)} if self.norm == "Linf" else {}
+
+    def inside(self, x: Tensor, rows: Rows) -> Tensor:
+        """x, which is changed, projected into the ball and [0, 1]."""
+        if self.norm == "Linf":
+            return x.clamp_(rows["low"], rows["high"])
+        return project(x, rows["clean"], rows["eps"], self.norm)
 
     def loss(self, logits: Tensor, rows: Rows) -> Tensor:
         """Loss to maximise, [n]: by default the cross-entropy."""
@@ -95,7 +106,8 @@ class Pgd(Rule):
         return super().start(rows) if self.random_start else {"x": rows["clean"]} | self.widen(rows)
 
     def widen(self, rows: Rows) -> Rows:
-        return {} if self.decay is None else {"momentum": torch.zeros_like(rows["clean"])}
+        state = self.ball(rows)
+        return state if self.decay is None else state | {"momentum": torch.zeros_like(rows["clean"])}
 
     def move(self, rows: Rows, loss: Tensor, gradient: Tensor) -> Rows:
         changed = {}
@@ -103,8 +115,8 @@ class Pgd(Rule):
             size = wide(gradient.abs().flatten(1).sum(1).clamp(min=1e-38))
             gradient = changed["momentum"] = self.decay * rows["momentum"] + gradient / size
         rel_step = 2.5 / self.steps if self.rel_step is None else self.rel_step
-        x = rows["x"] + wide(rel_step * rows["eps"]) * steepest(gradient, self.norm)
-        return changed | {"x": project(x, rows["clean"], rows["eps"], self.norm)}
+        x = torch.addcmul(rows["x"], wide(rel_step * rows["eps"]), steepest(gradient, self.norm))
+        return changed | {"x": self.inside(x, rows)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +135,7 @@ class Apgd(Rule):
 
     @cached_property
     def windows(self) -> Tensor:
-        """[steps + 1]: at a checkpoint the steps since the last one, 0 elsewhere (section 3.1 of the paper)."""
+        """[steps + 1], on the CPU: at a checkpoint the steps since the last one, else 0 (section 3.1 of the paper)."""
         length, shortest, less = (max(int(share * self.steps), 1) for share in (0.22, 0.06, 0.03))
         windows, at = torch.zeros(self.steps + 1, dtype=torch.long), length
         while at <= self.steps:
@@ -133,57 +145,60 @@ class Apgd(Rule):
         return windows
 
     def prepare(self, rows: Rows, logits: Tensor) -> Rows:
-        state = {name: rows["clean"] for name in ("x_last", "x_top", "gradient_top")}
+        state = {name: rows["clean"] for name in ("x_last", "x_top", "direction_top")}
         state |= {name: rows["eps"] for name in ("loss_last", "loss_top", "loss_checked", "length")}
-        state |= {"n_better": rows["start"], "halved": torch.zeros_like(rows["start"], dtype=torch.bool)}
+        state |= {"n_better": torch.zeros_like(rows["y"]), "halved": torch.zeros_like(rows["y"], dtype=torch.bool)}
         if self.n_targets:
             others = logits.scatter(1, rows["y"][:, None], -torch.inf)
             state["targets"] = others.topk(min(self.n_targets, logits.shape[1] - 1)).indices
         return state
 
     def widen(self, rows: Rows) -> Rows:
-        return {"length": 2 * rows["eps"], "loss_top": torch.full_like(rows["loss_top"], -torch.inf)}
+        state = {"length": 2 * rows["eps"], "loss_top": torch.full_like(rows["eps"], -torch.inf)}
+        return state | self.ball(rows)
 
     def loss(self, logits: Tensor, rows: Rows) -> Tensor:
         if not self.n_targets:
             return super().loss(logits, rows)
         # restarts come last: all targets once, then all again
-        turn = rows["start"] % rows["targets"].shape[1]
-        return targeted_dlr(logits, rows["y"], rows["targets"].gather(1, turn[:, None])[:, 0])
+        turn = shared(rows["start"] % rows["targets"].shape[1], logits.device)
+        targets = rows["targets"]
+        targets = targets[:, turn] if isinstance(turn, int) else targets.gather(1, turn[:, None])[:, 0]
+        return targeted_dlr(logits, rows["y"], targets)
 
     def move(self, rows: Rows, loss: Tensor, gradient: Tensor) -> Rows:
-        first = rows["step"] == 0
-        higher = loss > rows["loss_top"]
-        x_top = torch.where(wide(higher), rows["x"], rows["x_top"])
-        gradient_top = torch.where(wide(higher), gradient, rows["gradient_top"])
-        loss_top = torch.where(higher, loss, rows["loss_top"])
-        n_better = torch.where(first, 0, rows["n_better"] + (loss > rows["loss_last"]))
-        loss_checked = torch.where(first, loss, rows["loss_checked"])
-        halved = rows["halved"] & ~first
+        first, window = rows["step"] == 0, self.windows[rows["step"]]  # on the CPU
+        x, direction, higher = rows["x"], steepest(gradient, self.norm), loss > rows["loss_top"]
+        state = {name: rows[name] for name in ("loss_checked", "halved", "length")}
+        state |= {"x_top": pick(higher, x, rows["x_top"]), "loss_top": torch.where(higher, loss, rows["loss_top"])}
+        state |= {"direction_top": pick(higher, direction, rows["direction_top"]), "loss_last": loss}
+        state["n_better"] = rows["n_better"] + (loss > rows["loss_last"])
+        if first.any():
+            fresh = sent(first, loss.device)
+            state["n_better"] = torch.where(fresh, 0, state["n_better"])
+            state["loss_checked"] = torch.where(fresh, loss, state["loss_checked"])
+            state["halved"] = state["halved"] & ~fresh
+        if window.any():
+            halve, changed = self._checked(state, sent(window, loss.device))
+            x, direction = pick(halve, state["x_top"], x), pick(halve, state["direction_top"], direction)
+            state |= changed
+        return state | {"x": self._step(rows, x, direction, state["length"], first), "x_last": x}
 
-        window = self.windows.to(loss.device)[rows["step"]]
-        checked = window > 0
-        halve = checked & ((n_better <= 0.75 * window) | (~halved & (loss_checked >= loss_top)))
-        length = torch.where(halve, rows["length"] / 2, rows["length"])
-        x = torch.where(wide(halve), x_top, rows["x"])
-        gradient = torch.where(wide(halve), gradient_top, gradient)
-        return {
-            "x": self._step(rows, x, gradient, length, torch.where(wide(first), x, rows["x_last"]), first),
-            "x_last": x,
-            "x_top": x_top,
-            "gradient_top": gradient_top,
-            "loss_last": loss,
-            "loss_top": loss_top,
-            "loss_checked": torch.where(checked, loss_top, loss_checked),
-            "length": length,
-            "n_better": torch.where(checked, 0, n_better),
-            "halved": torch.where(checked, halve, halved),
+    def _checked(self, state: Rows, window: Tensor) -> tuple[Tensor, Rows]:
+        """Which rows halve their step, and what checkpoints change: conditions 1 and 2 of the paper's section 3.1."""
+        checked, stuck = window > 0, ~state["halved"] & (state["loss_checked"] >= state["loss_top"])
+        halve = checked & ((state["n_better"] <= 0.75 * window) | stuck)
+        return halve, {
+            "length": torch.where(halve, state["length"] / 2, state["length"]),
+            "loss_checked": torch.where(checked, state["loss_top"], state["loss_checked"]),
+            "n_better": torch.where(checked, 0, state["n_better"]),
+            "halved": torch.where(checked, halve, state["halved"]),
         }
 
-    def _step(self, rows: Rows, x: Tensor, gradient: Tensor, length: Tensor, x_last: Tensor, first: Tensor) -> Tensor:
+    def _step(self, rows: Rows, x: Tensor, direction: Tensor, length: Tensor, first: Tensor) -> Tensor:
         """Eq. 1 of the paper: a projected step, then three quarters of it and a quarter of the step before."""
-        stepped = x + wide(length) * steepest(gradient, self.norm)
-        stepped = project(stepped, rows["clean"], rows["eps"], self.norm)
-        share = wide(torch.where(first, 1.0, 0.75))
-        mixed = x + share * (stepped - x) + (1 - share) * (x - x_last)
-        return project(mixed, rows["clean"], rows["eps"], self.norm)
+        stepped = self.inside(torch.addcmul(x, wide(length), direction), rows)
+        if first.all():
+            return stepped
+        mixed = self.inside(torch.lerp(x, stepped, 0.75).add_(x - rows["x_last"], alpha=0.25), rows)
+        return pick(sent(first, x.device), stepped, mixed) if first.any() else mixed

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from src.attacks.norms import wide
-from src.attacks.record import Rows
+from src.attacks.norms import pick, wide
+from src.attacks.record import Rows, sent, shared
 from src.attacks.rules import Rule, margin
 from src.seeding import Stream, uniform
 
@@ -40,7 +40,8 @@ class Square(Rule):
     def start(self, rows: Rows) -> Rows:
         """Vertical stripes of random signs, one for each column and channel."""
         n, channels, _, width = rows["clean"].shape
-        draws = uniform(rows["id"], self.seed, Stream.STRIPES, rows["start"], draws=channels * width)
+        start = shared(rows["start"], rows["id"].device)
+        draws = uniform(rows["id"], self.seed, Stream.STRIPES, start, draws=channels * width)
         signs = torch.where(draws < 0.5, -1.0, 1.0).view(n, channels, 1, width)
         x = (rows["clean"] + wide(rows["eps"]) * signs).clamp(0, 1)
         return {"x": x, "kept_loss": torch.full_like(rows["eps"], -torch.inf)}
@@ -50,14 +51,15 @@ class Square(Rule):
 
     def move(self, rows: Rows, loss: Tensor, gradient: None) -> Rows:
         grown = loss > rows["kept_loss"]
-        kept = torch.where(wide(grown), rows["x"], rows["kept"])
+        kept = pick(grown, rows["x"], rows["kept"])
         kept_loss = torch.where(grown, loss, rows["kept_loss"])
         return {"x": self._proposal(rows, kept), "kept": kept, "kept_loss": kept_loss}
 
     def _proposal(self, rows: Rows, kept: Tensor) -> Tensor:
         n, channels, height, width = kept.shape
-        draws = uniform(rows["id"], self.seed, Stream.SQUARE, rows["start"], rows["step"], draws=2 + channels)
-        side = self._sides(rows["step"], height, width)
+        keys = (shared(rows[name], kept.device) for name in ("start", "step"))
+        draws = uniform(rows["id"], self.seed, Stream.SQUARE, *keys, draws=2 + channels)
+        side = sent(self._sides(rows["step"], height, width), kept.device)
         top, left = ((draws[:, i] * (size - side + 1)).long() for i, size in ((0, height), (1, width)))
         inside = _between(top, side, height)[:, None, :, None] & _between(left, side, width)[:, None, None, :]
         signs = torch.where(draws[:, 2:] < 0.5, -1.0, 1.0)[:, :, None, None]
@@ -66,7 +68,7 @@ class Square(Rule):
 
     def _sides(self, step: Tensor, height: int, width: int) -> Tensor:
         share = step / self.steps  # of the queries before this one, as in the authors' code
-        thresholds = torch.tensor(_HALVINGS, device=step.device)
+        thresholds = torch.tensor(_HALVINGS)
         area = self.p_init * 0.5 ** (share[:, None] > thresholds).sum(1)
         return (area * height * width).sqrt().round().long().clamp(1, min(height, width) - 1)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from itertools import chain, product
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -48,9 +49,10 @@ def transfer_predictions(
     batches = as_batches(loader, device=device_of(*models.values()))
     made = [*product(models, attacks), ("", NOISE)]
     parts = {(source, attack, target): [] for source, attack in made for target in models}
+    names = [*models]
     with bar("transfer", batches, progress, times=len(made)) as shown:
         for batch in batches:
-            clean = {name: _predict(model, batch.pixels, batch, batches.n_classes) for name, model in models.items()}
+            seen = [_predict(model, batch.pixels, batch, batches.n_classes) for model in models.values()]
             iterated = dict(steps=steps, seed=seed, sample_ids=batch.sample_ids, early_stop=False)
             iterated["batch_size"] = len(batch.labels)
             own = {"fgsm": {}, NOISE: dict(seed=seed, sample_ids=batch.sample_ids)}
@@ -58,18 +60,14 @@ def transfer_predictions(
                 make = TRANSFER_ATTACKS.get(attack, random_noise)
                 options = dict(eps=eps, norm=norm) | own.get(attack, iterated)
                 x = make(models.get(source), batch.pixels, batch.labels, **options)
-                for target, judge in models.items():
-                    columns = {
-                        "sample_id": batch.sample_ids,
-                        "label": batch.labels,
-                        "source_clean": clean.get(source, torch.full_like(batch.labels, -1)),
-                        "target_clean": clean[target],
-                        "prediction": _predict(judge, x, batch),
-                    }
-                    part = pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
-                    part = part.assign(attack=attack, eps=eps, source=source, target=target)
-                    parts[source, attack, target].append(part)
+                seen += [_predict(judge, x, batch) for judge in models.values()]
                 shown.update(len(batch.labels))
+            ids, labels, *seen = torch.stack([batch.sample_ids, batch.labels, *seen]).cpu().numpy()  # one wait a batch
+            clean = dict(zip(names, seen, strict=False)) | {"": np.full_like(labels, -1)}
+            for (source, attack, target), prediction in zip(parts, seen[len(names) :], strict=True):
+                columns = dict(sample_id=ids, label=labels, source_clean=clean[source], target_clean=clean[target])
+                facts = dict(prediction=prediction, attack=attack, eps=eps, source=source, target=target)
+                parts[source, attack, target].append(pd.DataFrame(columns | facts))
     return pd.concat(chain.from_iterable(parts.values()), ignore_index=True)
 
 

@@ -117,8 +117,8 @@ def check_images(
     height, width = pixels.shape[2:]
     if square and height != width:
         raise ValueError(f"images of {width}x{height} pixels are not square; cut or resize them to one side")
-    if len(pixels) and not (0 <= pixels.min() and pixels.max() <= 1):  # also catches NaN
-        low, high = pixels.aminmax()
+    low, high = torch.stack(pixels.detach().aminmax()).tolist() if len(pixels) else (0, 1)  # one wait for the device
+    if not (0 <= low and high <= 1):  # also catches NaN
         advice = "divide by 255" if low >= 0 and 2 < high <= 255 else "normalisation belongs into the model"
         raise ValueError(f"pixels must lie in [0, 1], not [{low:.3g}, {high:.3g}]; {advice}")
 
