@@ -151,7 +151,8 @@ def weight_checksums(settings: dict, folder: str | Path) -> dict[str, str]:
     dataset, found = parse_dataset(settings["dataset"])[0], {}
     names = [*settings.get("models", []), *(settings[name] for name in ("style_model", "backbone") if name in settings)]
     seeds = settings.get("model_seeds", [0]) or [0]
-    for model in {parse_model(name).with_seed(seed) for name in names for seed in seeds}:
+    models = {parse_model(name).with_seed(seed) for name in names for seed in seeds}
+    for model in models | set(map(parse_model, settings.get("judges", []))):
         own, shipped = paths.ROOT / folder / "weights", paths.ROOT / f"{model.reference.partition('_')[0]}_models"
         filed = weight_files(model, dataset) + weight_files(model, WEIGHTS_OF.get(dataset, dataset))
         places = [at / name for at in (own, shipped) for name in filed]

@@ -28,6 +28,7 @@ PLACE = ("dataset", "run", "device", "loader", "shard")  # parameters that say w
 
 # whole numbers that cannot be 0; of images, 0 means all
 POSITIVE = ("batch_size", "measured_batch_size", "batch_sizes", "threads", "n_bins", "n_resamples", "n_repeats")
+MAY_BE_EMPTY = ("others", "judges")  # lists
 
 Items = TypeVar("Items")  # with a length and `take(positions)`: an ImageSet, a DataFrame
 
@@ -210,11 +211,11 @@ def check_parameters(parameters: dict, defaults: dict) -> None:
     """Raise ValueError for the first value that is not of the kind of the notebook's own, or that means nothing.
 
     Where the notebook has None, a whole number will do too.  Numbers are finite and not negative, those of POSITIVE at
-    least 1; a seed is below 2**32; a list names something, each once, but for `others`, which may be empty.
+    least 1; a seed is below 2**32; a list names something, each once, but for those of MAY_BE_EMPTY.
     """
     for name, value in parameters.items():
         default, listed = defaults[name], isinstance(value, list) and isinstance(defaults[name], list)
-        kind = int if default is None else type(default[0] if listed else default)
+        kind = int if default is None else type((default or [""])[0] if listed else default)
         if default is None and value is None:
             continue
         kinds = (int, float) if kind is float else (kind,)
@@ -224,7 +225,7 @@ def check_parameters(parameters: dict, defaults: dict) -> None:
                 wrong = "is not of the right kind"
             elif kind in (int, float) and not (name in POSITIVE) <= one < (2**32 if "seed" in name else math.inf):
                 wrong = "is out of range"
-        if listed and not wrong and (len(set(value)) < len(value) or not (value or name == "others")):
+        if listed and not wrong and (len(set(value)) < len(value) or not (value or name in MAY_BE_EMPTY)):
             wrong = "must name at least one, each once"
         if wrong:
             raise ValueError(f"{name} = {value!r} {wrong}; the notebook has {name} = {default!r}")

@@ -69,6 +69,7 @@ def test_a_value_that_means_nothing_is_named_before_anything_is_computed(experim
     [
         ("01_finetuning", "linear_lr", 1, "1"),
         ("06_efficiency", "others", [], 3),
+        ("04b_feature_vis", "judges", [], [3]),
         ("02_attacks", "apgd_steps", 3, 3.5),
         ("02_attacks", "n_targets", None, "three"),
     ],
