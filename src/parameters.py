@@ -11,6 +11,7 @@ from src.names import parse_models
 from src.paths import ROOT
 from src.results import GATHER, parse_shard
 
+MAY_BE_EMPTY = ("others", "judges")  # lists
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 # least, of numbers that cannot be 0; of images, 0 means all
 LEAST = dict.fromkeys(
@@ -54,14 +55,18 @@ def check_parameters(parameters: dict, defaults: dict) -> None:
     """Raise ValueError for the first value that is not of the kind of the notebook's own, or that means nothing.
 
     Where the notebook has None, a whole number will do too.  Numbers are finite and from LEAST, or 0, to MOST; texts
-    with CHOICES are among them; a list names something, each once, but for `others`, which may be empty.
+    with CHOICES are among them; a list names something, each once, but for those of MAY_BE_EMPTY.
     """
     for name, value in parameters.items():
         default = defaults[name]
         if default is None and value is None:
             continue
         wrong = _not_of_kind(value, default) or _not_in_range(name, value)
-        if isinstance(value, list) and not wrong and (len(set(value)) < len(value) or not (value or name == "others")):
+        if (
+            isinstance(value, list)
+            and not wrong
+            and (len(set(value)) < len(value) or not (value or name in MAY_BE_EMPTY))
+        ):
             wrong = "must name at least one, each once"
         if wrong:
             raise ValueError(f"{name} = {reprlib.repr(value)} {wrong}; the notebook has {name} = {default!r}")
@@ -74,7 +79,7 @@ def check_parameters(parameters: dict, defaults: dict) -> None:
 def _not_of_kind(value: object, default: object) -> str:
     """What is wrong with a value's type; nothing for one of the default's, or a whole number for any number."""
     listed = isinstance(default, list)
-    kind = int if default is None else type(default[0] if listed else default)
+    kind = int if default is None else type((default or [""])[0] if listed else default)
     kinds = (int, float) if kind is float else (kind,)
     values = value if listed and isinstance(value, list) else [value]
     right = isinstance(value, list) == listed

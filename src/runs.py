@@ -152,6 +152,7 @@ def weight_checksums(settings: dict, folder: str | Path) -> dict[str, str]:
     names = [*settings.get("models", []), *(settings[name] for name in ("backbone",) if name in settings)]
     seeds = settings.get("model_seeds", [0]) or [0]
     asked = {(parse_model(name).with_seed(seed), dataset) for name in names for seed in seeds}
+    asked |= {(parse_model(name), dataset) for name in settings.get("judges", [])}
     painters = map(parse_painter, settings.get("painters", []))  # the others are compared, or have no weights
     for model, dataset in asked | {(parse_model(name), elsewhere) for name, elsewhere in painters if elsewhere}:
         own, shipped = paths.ROOT / folder / "weights", paths.ROOT / f"{model.reference.partition('_')[0]}_models"

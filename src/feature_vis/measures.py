@@ -41,10 +41,14 @@ def shifted_probability(model: nn.Module, pixels: Pixels, classes: Classes, *, r
     return torch.stack(seen).mean(0)
 
 
-def transferred_probability(others: Judges, pixels: Pixels, classes: Classes) -> Values:
-    """Mean of the class probabilities that other networks give; NaN without any."""
-    given = [class_probability(model, pixels, classes) for model in others.values()]
-    return torch.stack(given).mean(0) if given else torch.full((len(classes),), torch.nan)
+def judged(judges: Judges, pixels: Pixels, classes: Classes) -> dict[str, Values]:
+    """The class probabilities that other networks give: p_by_<judge> for each, and p_transfer, their mean.
+
+    Without any judge p_transfer is NaN.
+    """
+    given = {f"p_by_{name}": class_probability(model, pixels, classes) for name, model in judges.items()}
+    mean = torch.stack([*given.values()]).mean(0) if given else torch.full((len(classes),), torch.nan)
+    return dict(p_transfer=mean) | given
 
 
 def total_variation(pixels: Pixels) -> Values:
@@ -94,16 +98,16 @@ def ssim(pixels: Pixels, originals: Pixels) -> Values:
 def measure_classes(
     pixels: Pixels, classes: Classes, *, model: nn.Module, others: Judges, statistics: ImageStatistics
 ) -> pd.DataFrame:
-    """One row per picture: target, p, p_shift, p_transfer, tv, spectrum_db."""
+    """One row per picture: target, p, p_shift, tv, spectrum_db, and those of `judged`."""
     device = next(model.parameters()).device
     pixels, classes = pixels.to(device), classes.to(device)
     return _table(
         target=classes,
         p=class_probability(model, pixels, classes),
         p_shift=shifted_probability(model, pixels, classes),
-        p_transfer=transferred_probability(others, pixels, classes),
         tv=total_variation(pixels),
         spectrum_db=spectrum_distance(pixels, statistics),
+        **judged(others, pixels, classes),
     )
 
 
@@ -111,7 +115,7 @@ def measure_classes(
 def measure_inversions(
     pixels: Pixels, originals: Pixels, classes: Classes, *, model: nn.Module, layer: str, others: Judges
 ) -> pd.DataFrame:
-    """One row per picture: label (class of the original), distance (of the features), psnr, ssim, tv, p_transfer."""
+    """One row per picture: label (of the original), distance (of the features), psnr, ssim, tv, those of `judged`."""
     device = next(model.parameters()).device
     pixels, originals, classes = pixels.to(device), originals.to(device), classes.to(device)
     return _table(
@@ -120,7 +124,7 @@ def measure_inversions(
         psnr=psnr(pixels, originals),
         ssim=ssim(pixels, originals),
         tv=total_variation(pixels),
-        p_transfer=transferred_probability(others, pixels, classes),
+        **judged(others, pixels, classes),
     )
 
 

@@ -22,6 +22,8 @@ from src.models.build import family_of
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
 
+UNTRAINED = "untrained"  # condition of what is made with random weights
+
 # name -> options of `maximise_activation`
 METHODS = {
     "pixels": dict(parameterisation="pixels", jitter=0, rotate=0, scale=0),
@@ -31,14 +33,17 @@ METHODS = {
 }
 
 
-def judges_of(name: str, zoo: Mapping) -> Judges:
-    """The models of another architecture than that of `name`, each at the first training seed of the zoo."""
-    families = {other: _family(other, model) for (other, _), model in zoo.items()}
-    judges = {}
-    for (other, _), model in zoo.items():
-        if families[other] != families[name]:
-            judges.setdefault(other, model)
-    return judges
+def judges_of(name: str, zoo: Mapping, judges: Mapping | None = None) -> Judges:
+    """The models of another architecture than that of `name` in the zoo, each at its first training seed.
+
+    judges: to choose from, (name, training seed) -> model; those of the zoo for None.
+    """
+    own = next(_family(other, model) for (other, _), model in zoo.items() if other == name)
+    chosen = {}
+    for (other, _), model in (judges or zoo).items():
+        if _family(other, model) != own:
+            chosen.setdefault(other, model)
+    return chosen
 
 
 def _family(name: str, model: nn.Module) -> str:
@@ -55,6 +60,8 @@ def record_classes(
     images: Iterable,
     statistics: ImageStatistics,
     *,
+    judges: Mapping | None = None,
+    untrained: Mapping | None = None,
     methods: Sequence[str] = tuple(METHODS),
     n_seeds: int = 2,
     steps: int = 100,
@@ -66,33 +73,43 @@ def record_classes(
     zoo: name -> model, or (name, training seed) -> model.  images: test images, an `ImageSet` or what else `as_batches`
     takes, the first of each class for condition "real" and for the start of "from image"; a class of fewer than n_seeds
     starts from the same again.
-    progress: whether to show a bar of steps.
-    One row per model, model_seed, condition (method or "real"), target and seed: the columns of `measure_classes`,
-    stop and n_steps ("" and 0 for real ones), sample_id (-1 for pictures), picture (row of the pictures), dataset.
+    judges: networks that judge the pictures, but for those of the maker's architecture; those of the zoo for None.
+    untrained: the same networks with random weights, whose pictures say what chance is: one of each class, by
+    "fourier", condition "untrained".  progress: whether to show a bar of steps.
+    One row per model, model_seed, condition (method, "real" or "untrained"), target and seed: the columns of
+    `measure_classes`, stop and n_steps ("" and 0 for real ones), sample_id (-1 for pictures), picture (row of the
+    pictures), dataset.
     Raises ValueError for an unknown method, a class without an image, and what is no logits of the classes.
     """
     if unknown := set(methods) - set(METHODS):
         raise ValueError(f"unknown methods {', '.join(sorted(unknown))}; choose from {', '.join(METHODS)}")
     zoo, dataset = as_zoo(zoo), getattr(images, "name", "")
+    judges, untrained = as_zoo(judges) if judges else {}, as_zoo(untrained) if untrained else {}
     real, there, n_classes = _real_images(images, n_seeds)
-    check_classifiers(zoo, *real, n_classes)
-    targets, seeds = real.labels, torch.arange(n_seeds).repeat_interleave(n_classes)
+    for networks in (zoo, untrained, judges):
+        check_classifiers(networks, *real, n_classes)
+    seeds = torch.arange(n_seeds).repeat_interleave(n_classes)
     start = real.pixels.unflatten(0, (n_seeds, n_classes)).roll(-1, 1).flatten(0, 1)
+    every, first = np.arange(len(seeds)), np.arange(n_classes)
+    todo = [(*one, method, every) for one, method in product(zoo.items(), methods)]
+    todo += [(*one, UNTRAINED, first) for one in untrained.items()]
+    todo += [(*one, "real", there) for one in zoo.items()]
     parts, pictures = [], []
-    with bar("classes", steps, progress, times=len(zoo) * len(methods), unit="step") as shown:
-        for ((name, model_seed), model), method in product(zoo.items(), [*methods, "real"]):
-            made, of = real.pixels[there], there
-            facts = dict(stop="", n_steps=0, sample_id=real.sample_ids[there].numpy())
-            if method != "real":
-                options = METHODS[method] | dict(start=start if method == "from image" else None, steps=steps)
-                options |= dict(statistics=statistics, seed=seed + 1000 * seeds, sample_ids=targets, progress=shown)
+    with bar("classes", steps, progress, times=len(todo) - len(zoo), unit="step") as shown:
+        for (name, model_seed), model, condition, of in todo:
+            made, targets = real.pixels[of], real.labels[of]
+            facts = dict(stop="", n_steps=0, sample_id=real.sample_ids[of].numpy())
+            if condition != "real":
+                options = METHODS["fourier" if condition == UNTRAINED else condition]
+                options = options | dict(start=start if condition == "from image" else None, statistics=statistics)
+                options |= dict(steps=steps, progress=shown, seed=seed + 1000 * seeds[of], sample_ids=targets)
                 done = maximise_activation(model, targets, **options)
-                made, of = done.images, np.arange(len(targets))
-                facts = dict(stop=done.stops, n_steps=done.n_steps.numpy(), sample_id=-1)
-            table = measure_classes(made, targets[of], model=model, others=judges_of(name, zoo), statistics=statistics)
+                made, facts = done.images, dict(stop=done.stops, n_steps=done.n_steps.numpy(), sample_id=-1)
+            others = judges_of(name, untrained if condition == UNTRAINED else zoo, judges or zoo)
+            table = measure_classes(made, targets, model=model, others=others, statistics=statistics)
             places = np.arange(len(made)) + sum(map(len, pictures))
             table = table.assign(dataset=dataset, picture=places, seed=seeds.numpy()[of], **facts)
-            parts.append(table.assign(model=name, model_seed=model_seed, condition=method))
+            parts.append(table.assign(model=name, model_seed=model_seed, condition=condition))
             pictures.append(_to_bytes(made))
     return pd.concat(parts, ignore_index=True), np.concatenate(pictures)
 
@@ -117,6 +134,9 @@ def record_inversions(
     pool: Iterable,
     statistics: ImageStatistics,
     *,
+    judges: Mapping | None = None,
+    untrained: Mapping | None = None,
+    n_untrained: int = 0,
     n_stages: int = 0,
     steps: int = 200,
     seed: int = 0,
@@ -124,38 +144,46 @@ def record_inversions(
 ) -> tuple[pd.DataFrame, Pictures]:
     """Table and pictures of images rebuilt from stages of every network, beside noise and another image of the class.
 
-    zoo, progress: as of `record_classes`.  images: to invert, an `ImageSet` or what else `as_batches` takes.
+    zoo, judges, progress: as of `record_classes`.  images: to invert, an `ImageSet` or what else `as_batches` takes.
     pool: the same, where another image of each class is taken from, if it has one.  n_stages: of each network, from the
-    stem to the logits; 0 for all.  One row per model, model_seed, layer, condition ("fourier", "noise" or "same class")
-    and image: the columns of `measure_inversions`, sample_id, depth (0 to 1), picture (row of the pictures, -1 for
-    references), dataset, seed.
+    stem to the logits; 0 for all.  untrained: the same networks with random weights; out of every other one of
+    their stages, and the last, the first n_untrained images are rebuilt too (0 for all), condition "untrained".
+    One row per model, model_seed, layer, condition ("fourier", "noise", "same class" or "untrained") and image: the
+    columns of `measure_inversions`, sample_id, depth (0 to 1), picture (row of the pictures, -1 for references),
+    dataset, seed.
     """
     zoo, batches = as_zoo(zoo), as_batches(images)
+    judges, untrained = as_zoo(judges) if judges else {}, as_zoo(untrained) if untrained else {}
     originals, labels, ids = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
-    check_classifiers(zoo, originals, labels, ids, batches.n_classes)
+    for networks in (zoo, untrained, judges):
+        check_classifiers(networks, originals, labels, ids, batches.n_classes)
     found = first_of_each_class(as_batches(pool), 1, classes=labels.unique().tolist(), without=ids)
     twins = [found[label][0][0] for label in labels.tolist() if label in found]
     every, paired = np.arange(len(ids)), np.flatnonzero([label in found for label in labels.tolist()])
     noise = torch.rand(originals.shape, generator=torch.Generator().manual_seed(seed))
     references = {"noise": (noise, every)} | ({"same class": (torch.stack(twins), paired)} if twins else {})
     todo = []
-    for key, model in zoo.items():
-        layers = stages(model, originals.to(device_of(model)))
-        kept = np.linspace(0, len(layers) - 1, min(n_stages or len(layers), len(layers))).round().astype(int)
-        todo += [(key, layers[i], i / (len(layers) - 1)) for i in kept]
-    parts, pictures = [], []
+    for networks, condition, of in ((zoo, "fourier", every), (untrained, UNTRAINED, every[: n_untrained or None])):
+        for (name, model_seed), model in networks.items():
+            layers = stages(model, originals.to(device_of(model)))
+            kept = np.linspace(0, len(layers) - 1, min(n_stages or len(layers), len(layers))).round().astype(int)
+            kept = kept if condition == "fourier" else np.unique([*kept[::2], kept[-1]])
+            facts = dict(model=name, model_seed=model_seed)
+            todo += [(model, condition, of, facts | dict(layer=layers[i], depth=i / (len(layers) - 1))) for i in kept]
+    parts, pictures, n = [], [], 0
     with bar("inversion", steps, progress, times=len(todo), unit="step") as shown:
-        for (name, model_seed), layer, depth in todo:
-            model = zoo[name, model_seed]
-            options = dict(statistics=statistics, steps=steps, seed=seed, sample_ids=ids, progress=shown)
-            made = invert_features(model, layer, originals, **options).images
-            for condition, (pixels, of) in {"fourier": (made, every), **references}.items():
-                judged = dict(model=model, layer=layer, others=judges_of(name, zoo))
-                table = measure_inversions(pixels, originals[of], labels[of], **judged)
-                places = np.arange(len(ids)) + len(ids) * len(pictures) if condition == "fourier" else -1
-                facts = dict(model=name, model_seed=model_seed, condition=condition, layer=layer)
-                parts.append(table.assign(sample_id=ids.numpy()[of], depth=depth, picture=places, **facts))
+        for model, condition, of, facts in todo:
+            options = dict(statistics=statistics, steps=steps, seed=seed, sample_ids=ids[of], progress=shown)
+            made = invert_features(model, facts["layer"], originals[of], **options).images
+            others = judges_of(facts["model"], zoo if condition != UNTRAINED else untrained, judges or zoo)
+            beside = references if condition != UNTRAINED else {}
+            for this, (pixels, rows) in {condition: (made, of), **beside}.items():
+                judged = dict(model=model, layer=facts["layer"], others=others)
+                table = measure_inversions(pixels, originals[rows], labels[rows], **judged)
+                places = np.arange(n, n + len(made)) if this == condition else -1
+                parts.append(table.assign(sample_id=ids.numpy()[rows], picture=places, condition=this, **facts))
             pictures.append(_to_bytes(made))
+            n += len(made)
     table = pd.concat(parts, ignore_index=True)
     return table.assign(dataset=getattr(images, "name", ""), seed=seed), np.concatenate(pictures)
 

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
-from src.tables.feature_vis import PROBABILITIES
+from src.tables.feature_vis import JUDGED, is_probability
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
 Row = tuple[str, Sequence[np.ndarray], Sequence[str]]  # label, pictures, a caption for each
@@ -26,7 +26,11 @@ MEASURES = {
     "ssim": "SSIM",
 }
 # condition of inversions -> label and dashes of what no inversion gives
-REFERENCES = {"same class": ("another image of the class", (0, (4, 2))), "noise": ("noise", (0, (1, 1)))}
+REFERENCES = {
+    "same class": ("another image of the class", (0, (4, 2))),
+    "noise": ("noise", (0, (1, 1))),
+    "untrained": ("out of the untrained network", (0, (7, 2))),
+}
 WIDEST = 10  # pictures in a row
 PROBABILITY = "below: probability for the model → mean of other architectures"
 
@@ -52,7 +56,7 @@ def diversity(table: pd.DataFrame, pictures: Pictures, *, class_names: Sequence[
 
     table, pictures: of classes, as stored; of its first training seed.
     """
-    made = _first(table[table["condition"] != "real"], "model_seed")
+    made = _first(table[~table["condition"].isin(["real", "untrained"])], "model_seed")
     method = method if method in set(made["condition"]) else made["condition"].iloc[-1]
     n_seeds, n_classes = made["seed"].nunique(), len(class_names)
     shown = range(0, n_classes, -(-n_classes // max(1, WIDEST // n_seeds)))
@@ -81,11 +85,12 @@ def from_image(table: pd.DataFrame, pictures: Pictures, *, class_names: Sequence
 def measures(means: pd.DataFrame, *, dataset: str = "") -> Figure:
     """Mean of each measure for each condition (top to bottom) with its interval over seeds, a point for each model.
 
-    means: of `tables.feature_vis.mean_over_seeds`, by model and condition.  Shaded: real images.
+    means: of `tables.feature_vis.mean_over_seeds`, by model and condition; of a judge's probabilities too, where the
+    makers of a panel have the same judge.  Shaded: real images, and pictures made with untrained networks.
     """
-    means = means.dropna(subset="mean")
+    names, means = list(dict.fromkeys(means["measure"])), means.dropna(subset="mean")
     conditions, models = list(dict.fromkeys(means["condition"])), list(dict.fromkeys(means["model"]))
-    names = list(dict.fromkeys(means["measure"]))
+    names = [name for name in names if name in set(means["measure"])]
     figure, axes = plt.subplots(1, len(names), figsize=(PAGE_WIDTH, 2.6), sharey=True, squeeze=False)
     for ax, measure in zip(axes[0], names, strict=True):
         for i, model in enumerate(models):
@@ -95,12 +100,12 @@ def measures(means: pd.DataFrame, *, dataset: str = "") -> Figure:
             style = model_style(model) | dict(linestyle="none", markersize=3.5)
             ax.hlines(places, own["low"], own["high"], color=style["color"], linewidth=1)
             ax.plot(own["mean"], places, **style)
-        for place in (i for i, condition in enumerate(conditions) if condition == "real"):
+        for place in (i for i, condition in enumerate(conditions) if condition in ("real", "untrained")):
             ax.axhspan(place - 0.5, place + 0.5, color="0.93", linewidth=0, zorder=0)
         ax.set_yticks(range(len(conditions)), conditions)
         ax.tick_params(axis="y", length=0)
-        ax.set(ylim=(len(conditions) - 0.5, -0.5), xlabel=MEASURES[measure])
-        if measure in PROBABILITIES:
+        ax.set(ylim=(len(conditions) - 0.5, -0.5), xlabel=_label(measure))
+        if is_probability(measure):
             ax.set_xlim(-0.03, 1.03)
     n = " or ".join(map(str, sorted(set(means["n"]))))
     _finish(figure, axes[0, 0], f"{dataset}, {n} pictures a point; bars: 95 % over the seeds of the pictures")
@@ -136,20 +141,29 @@ def depth(curves: Mapping[str, pd.DataFrame], *, dataset: str = "") -> Figure:
     for ax, (measure, curve) in zip(axes[0], curves.items(), strict=True):
         for (model, condition, _), rows in curve.groupby(["model", "condition", "model_seed"], sort=False):
             if condition in REFERENCES:
-                thin = dict(linestyle=REFERENCES[condition][1], linewidth=0.6, alpha=0.7, zorder=0)
+                wide = 1.0 if condition == "untrained" else 0.6
+                thin = dict(linestyle=REFERENCES[condition][1], linewidth=wide, alpha=0.7, zorder=0)
                 ax.plot(rows["depth"], rows["mean"], color=model_style(model)["color"], **thin)
             else:
                 line_with_band(ax, rows["depth"], rows, value="mean", **model_style(model))
         for label, dashes in (REFERENCES[name] for name in REFERENCES if name in set(curve["condition"])):
             ax.plot([], [], color="0.4", linewidth=0.7, linestyle=dashes, label=label)
-        ax.set(xlim=(-0.03, 1.03), xlabel="depth", ylabel=MEASURES[measure])
+        ax.set(xlim=(-0.03, 1.03), xlabel="depth", ylabel=_label(measure))
         if measure == "distance":
             ax.set_yscale("log")
-        if measure in PROBABILITIES:
+        if is_probability(measure):
             ax.set_ylim(0, 1)
-    n = max(curve["n"].max() for curve in curves.values())
-    _finish(figure, axes[0, 0], f"{dataset}, {n} images; bands: 95 % over images")
+    every = pd.concat(curves.values())
+    n = every.groupby(every["condition"] == "untrained")["n"].max().to_dict()
+    fewer = f", {n[True]} of them also out of untrained networks" if True in n else ""
+    _finish(figure, axes[0, 0], f"{dataset}, {n[False]} images{fewer}; bands: 95 % over images")
     return figure
+
+
+def _label(measure: str) -> str:
+    if measure.startswith(JUDGED):
+        return f"probability,\njudged by {model_style(measure.removeprefix(JUDGED))['label']}"
+    return MEASURES[measure]
 
 
 def picture_rows(rows: Sequence[Row], *, titles: Sequence[str] = (), title: str = "") -> Figure:

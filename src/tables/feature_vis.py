@@ -4,6 +4,7 @@ A table of classes has one row per model, condition (how the picture was made), 
 row per model, condition, layer, image and seed.  `picture` is the row of the picture in the .npz beside the table.
 """
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from src.tables.statistics import percentile_interval, with_holm
 
 # measures that are probabilities: their means lie in [0, 1], and so do the intervals
 PROBABILITIES = ("p", "p_shift", "p_transfer")
+JUDGED = "p_by_"  # and the judge: the column of its probability
 
 
 def save_pictures(images: UInt8[np.ndarray, "n h w 3"], folder: str | Path, experiment: str, name: str) -> str:
@@ -73,11 +75,52 @@ def mean_over_seeds(
             half = error * t.ppf((1 + level) / 2, share.sum() ** 2 / spread) if spread > 0 else error
             mean = cells["mean"].mean()
             low, high = mean - half, mean + half
-            if measure in PROBABILITIES:
+            if is_probability(measure):
                 low, high = np.maximum(low, 0.0), np.minimum(high, 1.0)  # NaN stays NaN
             facts = dict(measure=measure, n=len(part), mean=mean, low=low, high=high)
             rows.append(dict(zip(by, key, strict=True)) | facts)
     return pd.DataFrame(rows)
+
+
+def judged(table: pd.DataFrame) -> list[str]:
+    """The columns of the judges' probabilities, p_by_<judge>, in the order of the models; none in older tables.
+
+    >>> judged(pd.DataFrame(dict(model=["cnn", "vit"], p_by_mixer=0.5, p_by_vit=0.5, p_by_cnn=0.5)))
+    ['p_by_cnn', 'p_by_vit', 'p_by_mixer']
+    """
+    models = [JUDGED + model for model in dict.fromkeys(table["model"])]
+    there = [name for name in table if name.startswith(JUDGED)]
+    return [name for name in models if name in there] + [name for name in there if name not in models]
+
+
+def is_probability(measure: str) -> bool:
+    return measure in PROBABILITIES or measure.startswith(JUDGED)
+
+
+def compare_makers(table: pd.DataFrame, *, on: Sequence[str] = ("target", "seed")) -> pd.DataFrame:
+    """Whose pictures carry over better, of every two makers and by each method, by the judges that both of them have.
+
+    Columns: condition, a, b, judges (joined by " and "), and those of `compare_pairs`, p_holm over all rows.  Two
+    makers that share no judge are left out.
+
+    >>> rows = dict(condition="maco", target=range(6), seed=0)
+    >>> parts = [pd.DataFrame(rows | dict(model=m, p_by_vit=p)) for m, p in (("mlp", 0.5), ("cnn", 0.25))]
+    >>> compare_makers(pd.concat(parts))[["a", "b", "judges", "n", "difference"]].values.tolist()
+    [['mlp', 'cnn', 'vit', 6, 0.25]]
+    """
+    parts = []
+    for a, b in combinations(dict.fromkeys(table["model"]), 2):
+        own = table[table["model"].isin([a, b])]
+        judges = [name for name in judged(table) if own[name].notna().all()]
+        if judges:
+            own = own.assign(p=own[judges].mean(axis=1))
+            for condition, rows in own.groupby("condition", sort=False):
+                tests = compare_pairs(rows, "p", of="model", on=list(on))
+                parts.append(
+                    tests.assign(condition=condition, judges=" and ".join(name.removeprefix(JUDGED) for name in judges))
+                )
+    columns = ["condition", "a", "b", "judges", "n", "difference", "p_value"]
+    return with_holm(pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns))
 
 
 def depth_curve(

@@ -122,6 +122,44 @@ def test_pairs_are_compared_by_wilcoxon_and_holm():
         tables.feature_vis.compare_pairs(pd.concat([table, table]), "survival", of="model", on=["sample_id"])
 
 
+def judged_rows(model, **judges):
+    """Six classes by one method, seen with constant probabilities by each judge; NaN of one that did not judge."""
+    table = class_rows(np.full((6, 1), 0.9), model)
+    return table.assign(**{f"p_by_{name}": value + 0.01 * np.arange(6) for name, value in judges.items()})
+
+
+def test_makers_are_compared_by_the_judges_that_both_have():
+    """The mean over all judges would put the MLP first, whom alone the lenient CNN judges; the ViT says otherwise."""
+    seen = dict(mlp=dict(cnn=0.9, vit=0.2), cnn=dict(mlp=0.1, vit=0.4), vit=dict(mlp=0.1, cnn=0.8))
+    table = pd.concat([judged_rows(model, **by) for model, by in seen.items()])
+    tests = tables.feature_vis.compare_makers(table).set_index(["a", "b"])
+    assert tests["judges"].to_dict() == {("mlp", "cnn"): "vit", ("mlp", "vit"): "cnn", ("cnn", "vit"): "mlp"}
+    assert tests["difference"].tolist() == pytest.approx([-0.2, 0.1, 0.0])
+    assert tests.loc[("mlp", "cnn"), "p_value"] == pytest.approx(2 / 2**6)
+    assert (tests["p_holm"] >= tests["p_value"]).all()
+    more = table[table["model"] != "vit"].assign(p_by_mixer=[*[0.6] * 6, *[0.2] * 6])
+    (both,) = tables.feature_vis.compare_makers(more).itertuples()
+    assert both.judges == "vit and mixer" and both.difference == pytest.approx((-0.2 + 0.4) / 2)
+
+
+def test_makers_without_a_judge_in_common_and_tables_without_judges_are_not_compared():
+    alone = pd.concat([judged_rows("mlp", cnn=0.5), judged_rows("cnn", mlp=0.5)])
+    for table in (alone, alone[["model", "condition", "target", "seed", "p"]]):
+        assert tables.feature_vis.compare_makers(table).empty
+    assert tables.feature_vis.judged(alone) == ["p_by_mlp", "p_by_cnn"]
+
+
+def test_panels_of_judges_lack_their_own_architecture():
+    table = pd.concat([judged_rows("mlp", cnn=0.5, vit=0.2), judged_rows("cnn", mlp=0.1, vit=0.4)])
+    columns = tables.feature_vis.judged(table)
+    means = tables.feature_vis.mean_over_seeds(table, columns, by=["model", "condition"])
+    figure = plotting.feature_vis.measures(means)
+    assert [ax.get_xlabel() for ax in figure.axes] == [f"probability,\njudged by {n}" for n in ("MLP", "CNN", "ViT")]
+    shown = [[float(line.get_xdata()[0]) for line in ax.lines] for ax in figure.axes]
+    np.testing.assert_allclose(shown, [[np.nan, 0.125], [0.525, np.nan], [0.225, 0.425]])
+    plt.close(figure)
+
+
 def test_diversity_is_the_distance_between_seeds():
     images = np.zeros((4, 2, 2, 3), np.uint8)
     images[1], images[2], images[3] = 51, 102, 255
@@ -212,6 +250,17 @@ def test_depth_curves_stand_at_the_means_and_references_behind_them():
     assert ax.get_yscale() == "linear" and other.get_yscale() == "log"
     assert other.get_ylabel() == "relative feature distance"
     assert figure.get_suptitle() == "cifar10, 2 images; bands: 95 % over images"
+    plt.close(figure)
+
+
+def test_untrained_networks_are_long_dashes_beside_the_curves():
+    own = tables.feature_vis.depth_curve(inversion_rows([[0.9, 0.5, 0.1], [0.7, 0.3, 0.3]]), "ssim")
+    random = tables.feature_vis.depth_curve(inversion_rows([[1.0, 0.9, 0.2]], condition="untrained"), "ssim")
+    figure = plotting.feature_vis.depth({"ssim": pd.concat([own, random])}, dataset="cifar10")
+    curve, reference, _ = figure.axes[0].lines
+    np.testing.assert_allclose(reference.get_ydata(), [1.0, 0.9, 0.2])
+    assert reference.get_color() == curve.get_color() and reference.get_linestyle() == "--"
+    assert figure.get_suptitle().startswith("cifar10, 2 images, 1 of them also out of untrained networks")
     plt.close(figure)
 
 
