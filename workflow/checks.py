@@ -3,7 +3,7 @@
 import reprlib
 
 from src.data.load import check_dataset
-from src.names import check_model, check_run
+from src.names import check_model, check_run, parse_painter
 from src.parameters import check_parameters, default_parameters
 from src.results import WORDS
 
@@ -54,7 +54,8 @@ def _settings(notebook: str, config: dict) -> dict:
     settings = defaults | given(notebook, config)
     try:
         check_parameters(settings, defaults)
-        models = [settings["style_model"]] if "style_model" in settings else []
+        models = [model for model, elsewhere in map(parse_painter, settings.get("painters", [])) if elsewhere]
+        models += settings.get("judges", [])
         models += [f"{settings['backbone']}@{settings['backbone_weights']}"] if "backbone" in settings else []
         if RULES[notebook] != "plots":  # which has labels alone
             models += settings.get("models", []) + settings.get("others", [])

@@ -30,7 +30,7 @@ VALUES = [  # what a good configuration is changed in, and how the error begins
     ),
     ({"06_inference_time": {"others": ["timm:"]}}, "06_inference_time: unknown MODEL 'timm:'"),
     (
-        {"03_texture_shape_bias": {"style_model": "cnnn"}},
+        {"03_texture_shape_bias": {"painters": ["cnnn on cifar100"]}},
         "03_texture_shape_bias: unknown MODEL 'cnnn' (did you mean cnn",
     ),
     ({"01_vit_finetuning": {"backbone": "vti"}}, "01_vit_finetuning: unknown MODEL 'vti@small' (did you mean vit?)"),

@@ -55,7 +55,7 @@ REFUSED = [  # notebook, parameter, value, how the error goes on after "<paramet
     ("02", "pgd_steps", True, "True must be a whole number"),
     ("02", "budget", "fast", "'fast' is not among quick, standard; the notebook has budget = 'quick'"),
     ("02", "dtype", "float16", "'float16' is not among float32, bfloat16"),
-    ("03", "style_model", None, "None must be a text"),
+    ("03", "loader", None, "None must be a text"),
     ("03", "n_pairs", 0, "0 must be at least 1"),
     ("03", "n_stylised", 0, "0 must be at least 1"),
     ("03", "n_transformed", 0, "0 must be at least 1"),
