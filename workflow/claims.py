@@ -28,14 +28,14 @@ VERDICTS = {
 }
 MARKS = "<!-- findings: written by `make claims` -->", "<!-- end of the findings -->"
 SHORT = {
-    "architecture": "hold for the architectures under all controls",
-    "these networks": "hold for these networks, some control missing or open",
-    "accuracy": "vanish at matched accuracy",
-    "recipe": "vanish under another recipe",
-    "accuracy and recipe": "vanish under either",
-    "refuted": "are refuted",
-    "open": "are open",
-    "not run": "are not measured yet",
+    "architecture": "held for the architectures under all controls",
+    "these networks": "held for these networks, some control missing or open",
+    "accuracy": "vanished at matched accuracy",
+    "recipe": "vanished under another recipe",
+    "accuracy and recipe": "vanished under either",
+    "refuted": "refuted",
+    "open": "open",
+    "not run": "not measured yet",
 }
 HEADS = {
     "architecture": "Of the architectures: held over seeds, recipes, accuracy and data",
@@ -73,7 +73,7 @@ def with_findings(readme: str, table: pd.DataFrame) -> str:
     """The README with what was found as the table of `judge_claims` has it: a sentence a claim, under its verdict."""
     counts = table["verdict"].value_counts()
     summed = listed([f"{counts[verdict]} {SHORT[verdict]}" for verdict in VERDICTS if counts.get(verdict)])
-    parts = [MARKS[0], f"Of {len(table)} statements written down before they were measured, {summed}."]
+    parts = [MARKS[0], f"Of {len(table)} statements written down before they were measured: {summed}."]
     for verdict in ("architecture", "these networks", "refuted"):
         rows = table[table["verdict"] == verdict]
         lines = [f"- {row['text']}: {number_of(row)}." for row in rows.to_dict("records")]

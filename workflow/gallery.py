@@ -149,7 +149,7 @@ def efficiency_sentence() -> str:
             f"the {label(slower)} takes {row['ratio']:.2f} [{row['low']:.2f}, {row['high']:.2f}] times as long as the "
             f"{label(faster)}"
         )
-    return f"For one image on {int(single['threads'].iloc[0])} CPU threads, {listed(parts)}."
+    return f"For one image on {int(single['threads'].iloc[0])} CPU threads, {listed(parts)}, in one process."
 
 
 # figure of notebook 07 -> (notebook, sentence)

@@ -128,10 +128,18 @@ STATEMENTS: tuple[Statement, ...] = (
     ),
     Statement(
         "C11",
-        "Under a shift of 4 px the ViT keeps at least 20 points more of its predictions than the MLP",
+        "Under a shift of 4 px the ViT keeps more of its predictions than the MLP",
+        ("vit", "mlp"),
+        partial(estimates.kept, a="vit", b="mlp", pixels=4),
+        2_000,
+    ),
+    Statement(
+        "C11",
+        "Under a shift of 4 px it keeps even 20 points more than the MLP; beyond these",
         ("vit", "mlp"),
         partial(estimates.kept, a="vit", b="mlp", pixels=4, beyond=0.2),
         2_000,
+        small=True,  # only the order was said to refute the claim
     ),
     *(_parted(a, b) for a, b in combinations(ALL, 2)),
     Statement(
