@@ -64,7 +64,7 @@ def as_page(table: pd.DataFrame) -> str:
     """docs/claims.md from the table of `judge_claims`."""
     said = {row["text"]: number_of(row) for row in table.to_dict("records")}
     by_verdict = [(verdict, words, table[table["verdict"] == verdict]) for verdict, words in VERDICTS.items()]
-    template = jinja2.Template((Path(__file__).parent / "claims.md.j2").read_text(), trim_blocks=True)
+    template = jinja2.Template((Path(__file__).parent / "claims.md.j2").read_text(encoding="utf-8"), trim_blocks=True)
     shown = dict(by_verdict=by_verdict, said=said, controls=[SEEDS, *CONTROLS], table=table)
     return template.render(**shown, named=dict(zip(table["text"], names_of(table), strict=True)))
 
