@@ -235,7 +235,13 @@ def test_tables_of_texture_and_shape(monkeypatch):
                 else [_corrupted(of_large, make_loader(large, batch_size=4, device=device))]
             ),
             predict_conflicts(
-                zoo, IMAGES, pairs, cutoffs=(4,), progress=False, painted=IMAGES.images[:4], style_pairs=pairs
+                zoo,
+                IMAGES,
+                pairs,
+                cutoffs=(4,),
+                progress=False,
+                painted={"filters": IMAGES.images[:4]},
+                style_pairs=pairs,
             ),
         ]
 
