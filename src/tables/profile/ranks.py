@@ -69,7 +69,7 @@ def paired_as_text(tests: pd.DataFrame, *, names: dict[str, str] | None = None) 
         found = {"difference [95 %]": f"{value} [{low}, {high}]", "unit": unit}
         found |= {"p": _p(test.p_value), "p, Holm": _p(test.p_holm), "n": counted(test)}
         rows.append(dict(axis=test.label, models=f"{a} less {b}") | found)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["axis", "models", "difference [95 %]", "unit", "p", "p, Holm", "n"])
 
 
 def counted(row: pd.Series) -> str:
