@@ -43,7 +43,18 @@ def test_a_word_names_all_that_belongs_to_it(word):
 
 def test_no_flat_file_is_left_beside_the_rooms():
     flat = {path.stem for path in SRC.glob("*.py")}
-    assert flat == {"__init__", "study", "results", "runs", "names", "seeding", "runtime", "files", "paths"}
+    assert flat == {
+        "__init__",
+        "study",
+        "results",
+        "runs",
+        "names",
+        "parameters",
+        "seeding",
+        "runtime",
+        "files",
+        "paths",
+    }
 
 
 def imported(path) -> set[str]:

@@ -132,7 +132,8 @@ def _images(table: pd.DataFrame) -> Samples:
 
 
 def _cues(table: pd.DataFrame) -> Samples:
-    table, unit = table.assign(cue=texture_shape.cues(table)), ["pair", "shape_id", "texture_id"]
+    unit = [name for name in ("pair", "shape_id", "texture_id", "painter") if name in table]
+    table = table.assign(cue=texture_shape.cues(table))
     yield from _grouped(table.assign(cue=table["cue"] == 1), "follows the shape", "cue", unit)
     yield from _grouped(table.assign(cue=table["cue"] == -1), "follows the texture", "cue", unit)
     yield from _grouped(table, "shape bias", "cue", unit)
