@@ -328,7 +328,7 @@ def test_published_markers_are_hollow_and_where_the_numbers_are():
 def test_the_profile_s_sentences_name_the_first(whole):
     summary, _ = summarise(whole, MODELS)
     said, n = sentences(summary, ["MLP", "CNN", "ViT"]), summary["axis"].nunique()
-    assert len(said) == n == len(AXES) - 1 and said[0].startswith("Accuracy: best CNN; from end to end 25.4 %")
+    assert len(said) == n == len(AXES) and said[0].startswith("Accuracy: best CNN; from end to end 25.4 %")
     figure = plotting.profile.profile(summary, dataset=DATASET)
     assert [ax.get_visible() for ax in figure.axes] == [True] * n + [False] * (n % 2)
     plt.close("all")

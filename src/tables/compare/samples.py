@@ -84,7 +84,7 @@ def samples_of(table: pd.DataFrame) -> Samples:
     """The samples of a stored table, told by its columns: their keys, measures and values.
 
     Nothing of tables that are not compared: training histories, the checks of the cue conflicts' measures, other
-    measures than CKA and its null, blocks of layers.
+    measures than CKA and its null, CKA by other choices of layers, blocks of layers.
 
     >>> rows = dict(model="cnn", model_seed=0, condition="clean", sample_id=[7, 8], label=1, prediction=[1, 2])
     >>> [(key["model"], measure, values.tolist()) for key, measure, values in samples_of(pd.DataFrame(rows))]
@@ -92,7 +92,7 @@ def samples_of(table: pd.DataFrame) -> Samples:
     """
     columns = set(table.columns)
     if {"cross", "batch"} <= columns:
-        yield from _networks(table)
+        yield from _networks(table) if "choice" not in columns else ()
     elif "shape_id" in columns:
         yield from _cues(table)
     elif "n_parameters" in columns:
@@ -133,7 +133,7 @@ def _images(table: pd.DataFrame) -> Samples:
 
 def _cues(table: pd.DataFrame) -> Samples:
     unit = [name for name in ("pair", "shape_id", "texture_id", "painter") if name in table]
-    table = table.assign(cue=texture_shape.cues(table))
+    table = table.assign(cue=texture_shape.cues(table))[texture_shape.counted(table, "own")]
     yield from _grouped(table.assign(cue=table["cue"] == 1), "follows the shape", "cue", unit)
     yield from _grouped(table.assign(cue=table["cue"] == -1), "follows the texture", "cue", unit)
     yield from _grouped(table, "shape bias", "cue", unit)
