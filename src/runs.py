@@ -149,14 +149,14 @@ def weight_checksums(settings: dict, folder: str | Path) -> dict[str, str]:
     if "dataset" not in settings:
         return {}
     dataset, found = parse_dataset(settings["dataset"])[0], {}
-    names = [*settings.get("models", []), *(settings[name] for name in ("backbone",) if name in settings)]
+    names = settings.get("models", []) + [settings[name] for name in ["backbone"] if name in settings]
     seeds = settings.get("model_seeds", [0]) or [0]
     asked = {(parse_model(name).with_seed(seed), dataset) for name in names for seed in seeds}
     asked |= {(parse_model(name), dataset) for name in settings.get("judges", [])}
     painters = map(parse_painter, settings.get("painters", []))  # the others are compared, or have no weights
-    for model, dataset in asked | {(parse_model(name), elsewhere) for name, elsewhere in painters if elsewhere}:
+    for model, trained_on in asked | {(parse_model(name), elsewhere) for name, elsewhere in painters if elsewhere}:
         own, shipped = paths.ROOT / folder / "weights", paths.ROOT / f"{model.reference.partition('_')[0]}_models"
-        filed = weight_files(model, dataset) + weight_files(model, WEIGHTS_OF.get(dataset, dataset))
+        filed = weight_files(model, trained_on) + weight_files(model, WEIGHTS_OF.get(trained_on, trained_on))
         places = [at / name for at in (own, shipped) for name in filed]
         places = [paths.ROOT / model.weights] if model.weights.endswith(FILES) else places
         files = [next(filter(Path.is_file, places), None), paths.ROOT / model.reference.partition(":")[0]]

@@ -25,9 +25,14 @@ def trained_conv() -> nn.Module:
             nn.Flatten(),
             nn.Linear(32 * 8 * 8, 10),
         )
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+    return fitted(model, epochs=3, lr=2e-3)
+
+
+def fitted(model: nn.Module, *, epochs: int, lr: float) -> nn.Module:
+    """The model after some epochs of Adam on the embedded training images, in eval mode."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
     loader = make_loader(load_images("fashion_mnist", "train"), batch_size=100, shuffle=True)
-    for loader.epoch in range(3):
+    for loader.epoch in range(epochs):
         for pixels, labels, _ in loader:
             optimiser.zero_grad()
             F.cross_entropy(model(pixels), labels).backward()

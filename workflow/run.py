@@ -83,7 +83,7 @@ def follow(process: subprocess.Popen, log: Path) -> None:
             elif job := re.match(r"Finished jobid: \d+ \(Rule: (\w+)\)", line):
                 done.append(job[1])
                 now = time.monotonic()
-                taken, spent = now - started.get(job[1], [began]).pop(0), now - began
+                taken, spent = now - (started.get(job[1]) or [began]).pop(0), now - began
                 if job[1] != "all":
                     left = estimate(planned, done, spent)
                     print(f"{job[1]:<20} {minutes(taken):>6}   {minutes(spent):>6} in all, {left}", flush=True)

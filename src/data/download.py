@@ -119,6 +119,7 @@ def _first_line(error: Exception) -> str:
 
 
 def main() -> None:
+    """Fetch the files, and end in one line where that cannot be done."""
     argparse.ArgumentParser(description="Fetch the 2023 report's CIFAR-10 and CIFAR-100 as .beton files.").parse_args()
     try:
         fetch_betons()

@@ -15,12 +15,11 @@ from src.data import readers
 from src.data.beton import read_beton, read_sidecar
 from src.data.image_set import ImageSet
 from src.data.readers import SPLIT_NAMES, HubError, RawImages
-from src.data.records import DATASETS, DatasetRecord
+from src.data.records import DATASETS, MAX_SIDE, DatasetRecord
 from src.names import parse_dataset
 from src.paths import DATA
 
 UNDIVIDED = "no split of its own: a fifth of each class, drawn with seed 0, is the test split"
-MAX_SIDE = 4096  # pixels, of pictures that are cut to one size
 MAX_CLASSES = 100_000  # where files name none; a label above is damage
 IN_MEMORY_BYTES = 2 << 30  # a raw beton of more pixels stays in its file, see `on_disk.MappedImages`
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+MAX_SIDE = 4096  # pixels, of pictures that are cut to one size, and of what a network may ask for
 # as in the 2023 report, for every model
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 # of the 60,000 training images, padded to 32x32

@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from src.data.records import MAX_SIDE
 from src.files import read_json, sha256, written_whole
 from src.names import DEFAULT, FILES, ModelName, slug, weight_files
 from src.paths import ROOT
 from src.runtime import provenance
 from src.tables.statistics import accuracy
 
-MAX_SIDE = 4096  # pixels
 CARD = dict(sha256=str, model=str | None, dataset=str | None, size=str | None, side=int | None, backbone=dict | None)
 CARD |= dict(mean=list | None, std=list | None)
 

@@ -63,7 +63,7 @@ def time_ratios(timings: pd.DataFrame, *, name: str = "model", n_resamples: int 
     [['vit', 'cnn', 2.0, True]]
     """
     wide, drawn, wider = medians_drawn(timings, name=name, n_resamples=n_resamples, seed=seed)
-    medians, processes, rows = _typical(wide), wide.index.get_level_values("process").nunique(), []
+    medians, processes, rows = typical(wide), wide.index.get_level_values("process").nunique(), []
     for a, b in combinations(range(len(medians)), 2):
         slower, faster = (a, b) if medians.iloc[a] >= medians.iloc[b] else (b, a)
         ratio = medians.iloc[slower] / medians.iloc[faster]
@@ -88,7 +88,7 @@ def compare_times(timings: pd.DataFrame, *, n_resamples: int = 2000, seed: int =
     wide, drawn, wider = medians_drawn(timings, n_resamples=n_resamples, seed=seed)
     order = wide.columns.get_indexer(timings["model"].unique())
     wide, drawn = wide.iloc[:, order], drawn[:, order]
-    medians, processes, rows = _typical(wide).to_numpy(), wide.index.get_level_values("process").nunique(), []
+    medians, processes, rows = typical(wide).to_numpy(), wide.index.get_level_values("process").nunique(), []
     n, of = (processes, "processes") if processes > 1 else (len(wide), "repeats of one process")
     for i, model in enumerate(wide.columns):
         rows.append((model, "", medians[i], *_widened(medians[i], drawn[:, i], wider), np.nan, n, of))
@@ -125,7 +125,7 @@ def medians_drawn(
     return wide, drawn, float(wider)
 
 
-def _typical(wide: pd.DataFrame) -> pd.Series:
+def typical(wide: pd.DataFrame) -> pd.Series:
     """The geometric mean over processes of the medians of their repeats, of each contender."""
     return np.exp(np.log(wide.groupby(level="process").median()).mean())
 
@@ -182,7 +182,7 @@ def headline(costs: pd.DataFrame, timings: pd.DataFrame, *, n_resamples: int = 2
         for (model, threads), part in table.groupby(["model", "threads"], sort=False):
             key = dict(model=model, threads=threads, batch_size=part["batch_size"].iloc[0])
             wide, drawn, wider = medians_drawn(part, n_resamples=n_resamples, seed=seed)
-            found[what, model, threads] = value, drawn = _typical(wide).iloc[0], drawn[:, 0]
+            found[what, model, threads] = value, drawn = typical(wide).iloc[0], drawn[:, 0]
             rows.append(key | dict(what=what, value=value, **_ends(value, drawn, wider)))
             if what == "alone":
                 turns, drawn_turns = found["latency", model, threads]

@@ -77,7 +77,7 @@ def assert_alike(ours: list, theirs: list, *, share: float = N_COMPARED, toleran
         assert np.mean(same) >= share, (a, b)
 
 
-def compare(measure, **options) -> None:
+def assert_as_on_the_cpu(measure, **options) -> None:
     """`measure` of a device on both, alike."""
     expected = parts_of(measure("cpu"))
     with pretend_gpu() as gpu:
@@ -105,7 +105,7 @@ def test_loaders(augment, tmp_path, monkeypatch):
         assert all(values.device.type == device for batch in batches for values in batch)
         return batches
 
-    compare(measure)
+    assert_as_on_the_cpu(measure)
 
 
 def test_batches_of_others():
@@ -125,7 +125,7 @@ def test_batches_of_others():
         tables = [predict(model, IMAGES, progress=False) for model in zoo_on(device).values()]
         return [*batches, *tables, predict_zoo(zoo_on(device), (pixels, labels), progress=False)]
 
-    compare(measure)
+    assert_as_on_the_cpu(measure)
 
 
 # Attacks
@@ -161,7 +161,7 @@ def test_single_attacks(attack, norm, dtype):
         return torch.stack([(x - pixels).flatten(1).norm(dim=1) for x in made]) if dtype == "bfloat16" else made
 
     # autocast differs between the devices: distances are then those of other points at the same radius
-    compare(measure, **(dict(tolerance=0.1, share=0.7) if dtype == "bfloat16" else {}))
+    assert_as_on_the_cpu(measure, **(dict(tolerance=0.1, share=0.7) if dtype == "bfloat16" else {}))
 
 
 @pytest.mark.parametrize("early_stop", [True, False])
@@ -175,7 +175,7 @@ def test_curves(attack, early_stop):
         loader = make_loader(IMAGES, batch_size=7, device=device)
         return [attack_curve(model, loader, **options) for model in zoo_on(device).values()]
 
-    compare(measure)
+    assert_as_on_the_cpu(measure)
 
 
 def test_tables_of_attacks(monkeypatch):
@@ -192,7 +192,7 @@ def test_tables_of_attacks(monkeypatch):
             measure_audits(dict([*zoo.items()][:1]), loader, queries=2, progress=False),
         ]
 
-    compare(measure)
+    assert_as_on_the_cpu(measure)
 
 
 # Texture and shape
@@ -214,7 +214,7 @@ def test_manipulations():
         assert all(x.device == pixels.device for x in made.values())
         return made
 
-    compare(measure)
+    assert_as_on_the_cpu(measure)
 
 
 def test_tables_of_texture_and_shape(monkeypatch):
@@ -245,7 +245,7 @@ def test_tables_of_texture_and_shape(monkeypatch):
             ),
         ]
 
-    compare(measure)
+    assert_as_on_the_cpu(measure)
 
 
 def _corrupted(zoo, loader) -> pd.DataFrame:
@@ -265,7 +265,7 @@ def test_painters():
         assert all(x.device == pixels.device for x in made)
         return made
 
-    compare(measure)
+    assert_as_on_the_cpu(measure)
 
 
 # CKA
@@ -283,7 +283,7 @@ def test_similarities(kernel, pool):
             [getattr(cka, f"{kernel}_cka")(x, x[:, :1] ** 2, unbiased=unbiased) for unbiased in (True, False)],
         ]
 
-    compare(measure)
+    assert_as_on_the_cpu(measure)
 
 
 def test_other_similarities():
@@ -292,7 +292,7 @@ def test_other_similarities():
         table = cka.measure_table(zoo_on(device), make_loader(IMAGES, batch_size=12, device=device), progress=False)
         return [table, cka.mutual_knn(x, x**2), cka.procrustes_similarity(x, x**2), cka.svcca(x, x**2)]
 
-    compare(measure)
+    assert_as_on_the_cpu(measure)
 
 
 # Feature visualisation
@@ -317,7 +317,7 @@ def test_pictures(parameterisation):
         ]
         return [[done.images, done.history, done.n_steps] for done in made]
 
-    compare(measure, tolerance=1e-3)
+    assert_as_on_the_cpu(measure, tolerance=1e-3)
 
 
 def test_tables_of_pictures():
@@ -332,7 +332,7 @@ def test_tables_of_pictures():
             feature_vis.image_statistics(pixels_on(device)[0]).amplitude,
         ]
 
-    compare(measure, tolerance=1e-3)
+    assert_as_on_the_cpu(measure, tolerance=1e-3)
 
 
 # Efficiency
@@ -351,7 +351,7 @@ def test_costs_and_times():
         assert (times["ms"] > 0).all() and (blocks["ms"] > 0).all() and (loading["ms"] > 0).all()
         return efficiency.costs(zoo, pixels, progress=False).drop(columns=["accuracy", "low", "high"])
 
-    compare(measure)
+    assert_as_on_the_cpu(measure)
 
 
 def test_energy_is_read_of_the_card(monkeypatch):

@@ -81,7 +81,7 @@ def looked_at(model, pixels, choice):
     return list(seen.values())
 
 
-def same(found, expected):
+def assert_same(found, expected):
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
@@ -97,24 +97,24 @@ def test_what_blocks_add_where_states_go_through_a_relu_is_what_goes_into_the_su
             added.append(block.bn2(block.conv1(states[-1])))
             states.append((states[-1] + added[-1]).relu())
     assert (states[1] - states[0] - added[1]).abs().max() > 0.1  # the difference is another thing
-    same(looked_at(model, pixels, "states"), states)
-    same(looked_at(model, pixels, "outputs"), states)
-    same(looked_at(model, pixels, "added"), added)
+    assert_same(looked_at(model, pixels, "states"), states)
+    assert_same(looked_at(model, pixels, "outputs"), states)
+    assert_same(looked_at(model, pixels, "added"), added)
 
 
 def test_what_blocks_add_elsewhere_is_output_less_input_though_they_go_on_in_place():
     model, pixels = Residual([Block(), Block()]).eval(), torch.rand(4, 3, 2, 2)
     with torch.no_grad():
         x = model.conv1(pixels)
-    same(looked_at(model, pixels, "outputs"), [x, 2 * x + 1, 4 * x + 3])
-    same(looked_at(model, pixels, "added"), [x, x + 1, 2 * x + 2])
+    assert_same(looked_at(model, pixels, "outputs"), [x, 2 * x + 1, 4 * x + 3])
+    assert_same(looked_at(model, pixels, "added"), [x, x + 1, 2 * x + 2])
 
 
 def test_a_block_of_the_mlp_gives_what_it_adds_and_its_states_are_the_sums():
     model, pixels = build_model("mlp", "fashion_mnist"), torch.rand(4, 3, 32, 32)
     states, outputs, added = (looked_at(model, pixels, choice) for choice in ("states", "outputs", "added"))
-    same(outputs, added)
-    same(states, list(torch.stack(added).cumsum(0)))
+    assert_same(outputs, added)
+    assert_same(states, list(torch.stack(added).cumsum(0)))
 
 
 @pytest.mark.parametrize("name", ["cnn", "vit"])
@@ -124,7 +124,7 @@ def test_modules_of_the_others_give_states_and_the_transformers_sum_up(name):
     states, added = (looked_at(model, pixels, choice) for choice in ("states", "added"))
     assert len(states) == len(added)
     if name == "vit":  # the patches get a class token and positions between the stem and the first block
-        same(states[2:], [state + more for state, more in zip(states[1:], added[2:], strict=False)])
+        assert_same(states[2:], [state + more for state, more in zip(states[1:], added[2:], strict=False)])
 
 
 def test_a_network_of_other_names_has_the_same_layers_by_every_choice():

@@ -4,13 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
 from scipy import stats
 from torch import nn
-from victims import some_images
+from victims import fitted, some_images
 
-from src.data import load_images
-from src.data.loaders import make_loader
 from src.models import build_model
 from src.models.build import Task
 from src.names import is_outsider
@@ -147,14 +144,7 @@ def pooling():
         torch.manual_seed(0)
         layers = [nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, padding=1)]
         net = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
-    loader = make_loader(load_images("fashion_mnist", "train"), batch_size=100, shuffle=True)
-    for loader.epoch in range(5):
-        for pixels, labels, _ in loader:
-            optimiser.zero_grad()
-            F.cross_entropy(net(pixels), labels).backward()
-            optimiser.step()
-    return net.eval()
+    return fitted(net, epochs=5, lr=1e-2)
 
 
 def test_a_network_follows_the_texture_of_what_it_painted_itself(pooling):

@@ -74,37 +74,28 @@ def retained(folder: Path, names: Names, a: str, b: str, *, condition: str, leve
     Of a ratio of means, each image has its part of the first order: R + (manipulated - R clean) / mean clean.
     """
     models = [names[a], names[b]]
-    table = load_tables(folder, "03_texture_shape", models)
-    table = table.assign(right=hits(table).astype(float))
-    changed = table[(table["condition"] == condition) & (table["level"] == level)]
-    both = _beside_clean(_of(changed, models, f"{condition} {level:g}", folder), table, "right")
-    means = both.groupby(["model", "model_seed"])[["right", "right_clean"]].transform("mean")
-    ratio = means["right"] / means["right_clean"]
-    return mean_of(
-        both.assign(value=ratio + (both["right"] - ratio * both["right_clean"]) / means["right_clean"]), *models
-    )
+    table = texture_shape.with_clean(load_tables(folder, "03_texture_shape", models))
+    table = table[(table["condition"] == condition) & (table["level"] == level)]
+    both = _of(table, models, f"{condition} {level:g}", folder).astype({"right": float, "clean": float})
+    means = both.groupby(["model", "model_seed"])[["right", "clean"]].transform("mean")
+    ratio = means["right"] / means["clean"]
+    return mean_of(both.assign(value=ratio + (both["right"] - ratio * both["clean"]) / means["clean"]), *models)
 
 
 def kept(folder: Path, names: Names, a: str, b: str, *, pixels: float, beyond: float = 0.0) -> Estimate:
     """Predictions kept under a shift: of a less of b, less `beyond`."""
     models = [names[a], names[b]]
-    table = load_tables(folder, "03_texture_shape", models)
-    shifted = table[(table["condition"] == "shift") & (table["level"] == pixels)]
-    both = _beside_clean(_of(shifted, models, f"shift by {pixels:g} px", folder), table, "prediction")
-    same = (both["prediction"] == both["prediction_clean"]).astype(float)
-    return mean_of(both.assign(value=same), *models, beyond=beyond)
+    table = texture_shape.with_before(load_tables(folder, "03_texture_shape", models))
+    table = table[(table["condition"] == "shift") & (table["level"] == pixels)]
+    same = _of(table, models, f"shift by {pixels:g} px", folder)
+    return mean_of(same.assign(value=(same["prediction"] == same["before"]).astype(float)), *models, beyond=beyond)
 
 
 def follows_shape(folder: Path, names: Names, a: str, b: str) -> Estimate:
     """Share of the cut-out conflicts decided for the shape less that for the texture, both images right: a less b."""
     models = [names[a], names[b]]
-    table = load_table(folder, "03_texture_shape", "cue_conflict")
-    table = _of(table[table["condition"] == "cutout"], models, "cut-outs", folder)
-    valid = texture_shape.validated(load_table(folder, "03_texture_shape", "calibration")).set_index("condition")
-    if not valid.loc[["cutout"], "valid"].all():
-        raise FileNotFoundError(f"the rules do not tell the cues of {folder.name}'s cut-outs apart: not validated")
-    table = table[texture_shape.counted(table, "all models")]
-    return mean_of(table.assign(value=texture_shape.cues(table), sample_id=table["pair"]), *models)
+    table = _of(texture_shape.stored_cutouts(folder), models, "cut-outs", folder)
+    return mean_of(table[texture_shape.counted(table, "all models")], *models)
 
 
 def alike_within(folder: Path, names: Names, a: str, b: str) -> Estimate:
@@ -164,7 +155,7 @@ def dearer(folder: Path, names: Names, a: str, b: str, *, at: str) -> Estimate:
     for what, table in tables.items():
         wide, drawn, stretch = efficiency.medians_drawn(table, n_resamples=N_RESAMPLES)
         columns = [list(wide.columns).index(names[name]) for name in (a, b)]
-        typical = np.log(wide.groupby(level="process").median()).mean()
+        typical = np.log(efficiency.typical(wide))
         ratio, draws = typical[names[a]] - typical[names[b]], np.log(drawn[:, columns[0]] / drawn[:, columns[1]])
         found[what], processes = (ratio, draws), wide.index.get_level_values("process").nunique()
     found["growth"] = tuple(late - early for late, early in zip(found["saturation"], found["latency"], strict=True))
@@ -200,13 +191,6 @@ def _of(table: pd.DataFrame, models: list[str], what: str, folder: Path) -> pd.D
     if missing := set(models) - set(table["model"]):
         raise FileNotFoundError(f"{folder.name} has no {what} of {', '.join(sorted(missing))}")
     return table[table["model"].isin(models)]
-
-
-def _beside_clean(rows: pd.DataFrame, table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The rows with what the column says of the same images as they are, as <column>_clean."""
-    keys = ["model", "model_seed", "sample_id"]
-    clean = table.loc[table["condition"] == "clean", [*keys, column]]
-    return rows.merge(clean, on=keys, suffixes=("", "_clean"))
 
 
 def _p_of(value: float, low: float, high: float) -> float:

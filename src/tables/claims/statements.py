@@ -68,7 +68,7 @@ def _dearer(at: str, text: str) -> Statement:
     )
 
 
-_CNN_MLP, _VIT_CNN, _MLP_CNN = ("cnn", "mlp"), ("vit", "cnn"), ("mlp", "cnn")
+_CNN_MLP, _MLP_CNN = ("cnn", "mlp"), ("mlp", "cnn")
 STATEMENTS: tuple[Statement, ...] = (
     _robust("C1", "mlp", "cnn", 2),
     _robust("C2", "mlp", "vit", 2),

@@ -58,20 +58,9 @@ def shape_less_texture(folder: str | Path, models: Sequence[str]) -> pd.DataFram
     """Share of the cut-outs whose shape wins less the share whose texture does; 0 where neither cue wins.
 
     Of the pairs whose images the network gets right as they are; of two networks, those that both do.
-
-    Raises FileNotFoundError, with the notebook to run, for tables without cut-outs, the one kind of conflict on which
-    rules that follow one cue are told apart, and for those whose rules were not.
+    Raises FileNotFoundError as of `texture_shape.stored_cutouts`.
     """
-    table = load_table(folder, "03_texture_shape", "cue_conflict")
-    table = table[(table["condition"] == "cutout") & table["model"].isin(models)]
-    verdicts = texture_shape.validated(load_table(folder, "03_texture_shape", "calibration"))
-    if table.empty or not verdicts.loc[verdicts["condition"] == "cutout", "valid"].any():
-        why = "no cut-outs" if table.empty else "cut-outs on which a rule of shape or texture failed its check"
-        raise FileNotFoundError(
-            f"the cue conflicts of {Path(folder).name} have {why}, and no other kind is validated: no shape bias. "
-            "Run 03_texture_shape_bias.ipynb to make it."
-        )
-    values = table.assign(sample_id=table["pair"], value=texture_shape.cues(table).astype(float))
+    values = texture_shape.stored_cutouts(folder)
     rows = []
     for names in [*((name,) for name in models), *combinations(models, 2)]:
         part = values[values["model"].isin(names)]

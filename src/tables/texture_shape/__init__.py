@@ -21,10 +21,10 @@ from src.tables.texture_shape.conflicts import (
 )
 from src.tables.texture_shape.consistency import consistency_gaps, error_consistency
 from src.tables.texture_shape.corrupted import corruption_errors
-from src.tables.texture_shape.invariance import predictions_kept
+from src.tables.texture_shape.invariance import predictions_kept, with_before
 from src.tables.texture_shape.levels import CORRUPTIONS, CUTOFFS, LEVELS, STANDING, TRANSFORMATIONS, UNITS
-from src.tables.texture_shape.painters import PIXELS, by_outsiders, painter_matrix, stored_conflicts
-from src.tables.texture_shape.pairing import counted
+from src.tables.texture_shape.painters import PIXELS, by_outsiders, painter_matrix, stored_conflicts, stored_cutouts
+from src.tables.texture_shape.pairing import counted, with_clean
 from src.tables.texture_shape.retained import accuracy_beside_clean, retained_accuracy, separation, sign_flip_test
 
 __all__ = [
@@ -56,7 +56,10 @@ __all__ = [
     "shape_bias",
     "sign_flip_test",
     "stored_conflicts",
+    "stored_cutouts",
     "validated",
+    "with_before",
+    "with_clean",
 ]
 
 

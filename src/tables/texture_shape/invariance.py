@@ -23,12 +23,7 @@ def predictions_kept(table: pd.DataFrame, *, by: tuple[str, ...] = ("model", "mo
     >>> predictions_kept(pd.concat([clean, shifted]))[["n", "same", "kept", "chance"]].to_numpy().tolist()
     [[4.0, 3.0, 0.75, 0.5]]
     """
-    networks, rows = list(by), []
-    clean = table.loc[table["condition"] == "clean", [*networks, "sample_id", "prediction"]]
-    before = clean.rename(columns={"prediction": "before"})
-    changed = table[table["condition"].isin(TRANSFORMATIONS)].merge(before, on=[*networks, "sample_id"], how="left")
-    if missing := int(changed["before"].isna().sum()):
-        raise ValueError(f"{missing} transformed rows have no row of condition 'clean' for their network and image")
+    networks, rows, changed = list(by), [], with_before(table, by=by)
     for key, part in changed.groupby([*networks, "condition", "level"], sort=False):
         n, same = len(part), int((part["prediction"] == part["before"]).sum())
         shares = [part[name].value_counts(normalize=True) for name in ("prediction", "before")]
@@ -37,3 +32,16 @@ def predictions_kept(table: pd.DataFrame, *, by: tuple[str, ...] = ("model", "mo
         chance = float(np.sum(shares[0].mul(shares[1], fill_value=0)))
         rows.append(dict(zip([*networks, "condition", "level"], key, strict=True)) | facts | dict(chance=chance))
     return pd.DataFrame(rows, columns=[*networks, "condition", "level", *_COUNTED])
+
+
+def with_before(table: pd.DataFrame, *, by: tuple[str, ...] = ("model", "model_seed")) -> pd.DataFrame:
+    """The rows of transformed images with `before`: the same network's prediction of the image as it is.
+
+    Raises ValueError when an image has no clean row.
+    """
+    clean = table.loc[table["condition"] == "clean", [*by, "sample_id", "prediction"]]
+    before = clean.rename(columns={"prediction": "before"})
+    changed = table[table["condition"].isin(TRANSFORMATIONS)].merge(before, on=[*by, "sample_id"], how="left")
+    if missing := int(changed["before"].isna().sum()):
+        raise ValueError(f"{missing} transformed rows have no row of condition 'clean' for their network and image")
+    return changed

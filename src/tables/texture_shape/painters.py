@@ -7,7 +7,7 @@ import pandas as pd
 
 from src.names import is_outsider
 from src.results import load_facts, load_table
-from src.tables.texture_shape.conflicts import shape_bias
+from src.tables.texture_shape.conflicts import cues, shape_bias, validated
 
 PIXELS = "nearest in pixels"  # a judge that takes the class of the image whose pixels are nearer
 
@@ -22,6 +22,25 @@ def stored_conflicts(folder: str | Path) -> pd.DataFrame:
         return table
     painter = load_facts(folder, "03_texture_shape", "cue_conflict")["parameters"].get("style_model", "cnn")
     return table.assign(painter=np.where(table["condition"] == "stylised", painter, ""))
+
+
+def stored_cutouts(folder: str | Path) -> pd.DataFrame:
+    """The cut-outs of a folder's cue conflicts, and what each answer is worth: sample_id (the pair) and value.
+
+    value: 1 for the shape, -1 for the texture, 0 for neither.  Raises FileNotFoundError, with the notebook to run, for
+    tables without cut-outs, the one kind of conflict on which rules that follow one cue are told apart, and for those
+    whose rules were not.
+    """
+    table = stored_conflicts(folder)
+    table = table[table["condition"] == "cutout"]
+    verdicts = validated(load_table(folder, "03_texture_shape", "calibration"))
+    if table.empty or not verdicts.loc[verdicts["condition"] == "cutout", "valid"].any():
+        why = "no cut-outs" if table.empty else "cut-outs on which a rule of shape or texture failed its check"
+        raise FileNotFoundError(
+            f"the cue conflicts of {Path(folder).name} have {why}, and no other kind is validated: no shape bias. "
+            "Run 03_texture_shape_bias.ipynb to make it."
+        )
+    return table.assign(sample_id=table["pair"], value=cues(table).astype(float))
 
 
 def by_outsiders(table: pd.DataFrame) -> pd.DataFrame:
