@@ -63,7 +63,7 @@ test: $(VENV)/.installed-dev  ## run the tests
 	$(PATHS) python -m pytest
 
 test-cluster: $(VENV)/.installed-dev cluster  ## run the graph on a private one-node Slurm (needs root, slurm-wlm, munge)
-	$(PATHS) REQUIRE_SLURM=1 python -m pytest tests/test_cluster.py
+	$(PATHS) REQUIRE_SLURM=1 python -m pytest tests/workflow/test_cluster.py
 
 lint: $(VENV)/.installed-dev  ## check style, and that notebooks hold no stray output
 	$(PATHS) ruff check . && $(PATHS) ruff format --check .

@@ -2,7 +2,8 @@
 
     make gallery        # draws the figures by notebook 07, then python -m workflow.gallery
 
-Sentences stand between the two marks in README.md and are replaced whole, so that no number in them is typed by hand.
+Sentences stand between marks in README.md and are replaced whole, so that no number in them is typed by hand: the first
+figure above, the others below what can be done with the repository.
 """
 
 import re
@@ -24,6 +25,7 @@ DATASET = "cifar10"
 TABLES = f"results/{DATASET}"
 WIDTH = 1400  # pixels: twice what a README shows
 MARKS = "<!-- gallery: written by `make gallery` -->", "<!-- end of the gallery -->"
+FIRST_MARKS = "<!-- first figure: written by `make gallery` -->", "<!-- end of the first figure -->"
 README = paths.ROOT / "README.md"
 
 
@@ -164,19 +166,22 @@ GALLERY: dict[str, tuple[str, Callable[[], str]]] = {
 }
 
 
-def gallery_text() -> str:
-    """The gallery in Markdown, between its marks."""
-    parts = [MARKS[0]]
-    for figure, (notebook, sentence) in GALLERY.items():
+def in_markdown(figures: list[str], marks: tuple[str, str]) -> str:
+    """Figures of the gallery, each with its sentence, between marks."""
+    parts = [marks[0]]
+    for figure in figures:
+        notebook, sentence = GALLERY[figure]
         name = figure.split("_", 1)[1].replace("_", " ")
         parts.append(f"![{name}](figures/gallery/{figure}_{DATASET}.png)")
         parts.append(f"*{sentence()}* ([{notebook}]({notebook}))")
-    return "\n\n".join([*parts, MARKS[1]])
+    return "\n\n".join([*parts, marks[1]])
 
 
 def with_gallery(readme: str) -> str:
     """The README with the gallery as the tables have it now."""
-    return between(readme, MARKS, gallery_text())
+    first, *others = GALLERY
+    readme = between(readme, FIRST_MARKS, in_markdown([first], FIRST_MARKS))
+    return between(readme, MARKS, in_markdown(others, MARKS))
 
 
 def between(readme: str, marks: tuple[str, str], text: str) -> str:

@@ -59,5 +59,5 @@ def test_the_gallery_quotes_the_tables():
     for figure in GALLERY:
         with Image.open(ROOT / "figures" / "gallery" / f"{figure}_cifar10.png") as picture:
             assert picture.width == 1400
-    with pytest.raises(ValueError, match="no <!-- gallery"):
+    with pytest.raises(ValueError, match="no <!-- first figure"):
         with_gallery("# Another text")

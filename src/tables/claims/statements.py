@@ -135,7 +135,7 @@ STATEMENTS: tuple[Statement, ...] = (
     ),
     Statement(
         "C11",
-        "Under a shift of 4 px it keeps even 20 points more than the MLP; beyond these",
+        "Under a shift of 4 px the ViT keeps at least 20 points more than the MLP; the margin beyond 20",
         ("vit", "mlp"),
         partial(estimates.kept, a="vit", b="mlp", pixels=4, beyond=0.2),
         2_000,
