@@ -59,8 +59,8 @@ gallery: setup  ## draw the README's figures again and write its numbers, from t
 	$(PATHS) python -m papermill 07_plots.ipynb /dev/null -p dataset cifar10 --cwd . --kernel python3 --no-progress-bar
 	$(PATHS) python -m workflow.gallery
 
-test: $(VENV)/.installed-dev  ## run the tests
-	$(PATHS) python -m pytest
+test: $(VENV)/.installed-dev  ## run the tests on all cores: ARGS="-k pgd"
+	$(PATHS) OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-cluster: $(VENV)/.installed-dev cluster  ## run the graph on a private one-node Slurm (needs root, slurm-wlm, munge)
 	$(PATHS) REQUIRE_SLURM=1 python -m pytest tests/workflow/test_cluster.py
