@@ -30,7 +30,9 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
-    for item in items:  # a file stays in one process, with its fixtures; of the notebooks, each goes where there is time
+    for (
+        item
+    ) in items:  # a file stays in one process, with its fixtures; of the notebooks, each goes where there is time
         if item.path.stem != "test_notebooks":
             item.add_marker(pytest.mark.xdist_group("graph" if item.path.stem in GRAPH else str(item.path)))
     place = os.environ.get("ZOOM_DATA")
