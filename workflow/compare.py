@@ -17,7 +17,7 @@ from src.files import written_whole
 from src.names import slug
 from src.runs import find_tables, load_run
 from src.tables import compare
-from workflow.embedding import Picture, embed_png, picture
+from workflow.embedding import Picture, embed_pixels, picture
 
 
 def build_page(table: pd.DataFrame, facts: pd.DataFrame, *, a: str, b: str, dataset: str) -> str:
@@ -63,7 +63,7 @@ def figure_of(rows: pd.DataFrame) -> Picture:
     figure, file = plotting.compare.differences(rows), io.BytesIO()
     figure.savefig(file, format="png", dpi=220)
     plt.close(figure)
-    return embed_png(file.getvalue())
+    return embed_pixels(file.getvalue())
 
 
 def as_text(table: pd.DataFrame, *, at_most: int = 3) -> list[str]:

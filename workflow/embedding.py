@@ -12,7 +12,9 @@ import mistune
 from markupsafe import Markup, escape
 from PIL import Image
 
-WIDTH = 1800  # pixels of a picture: twice what the page shows
+WIDTHS = (1800, 1200)  # pixels of a picture: twice what the page shows; of a heavy one
+HEAVY = 300_000  # bytes
+LIGHTER = 0.75  # of a drawing, at which its pixels take its place
 SAFE = " =/:;,()!*'-.~?@$+[]|^"  # letters that may stand in an address within quotes, besides those of words
 KEPT = ("table", "thead", "tbody", "tr", "th", "td", "caption")  # tags of a table; all others are text
 _markdown = mistune.create_markdown(escape=True, plugins=["table"])
@@ -110,18 +112,17 @@ def picture(drawn: Picture | None, title: str, *, alt: str = "", id: str = "") -
 
 
 def embed_picture(path: Path, *, output: str = "") -> Picture | None:
-    """A figure to put into a page: <path>.svg, or <path>.png where that is smaller.
+    """A figure to put into a page: <path>.svg, or <path>.png where that is much lighter.
 
     output: base64 of a PNG, in place of files that are not there; "" for none.
     """
-    made = []
-    if path.with_suffix(".svg").exists():
-        made.append(embed_svg(path.with_suffix(".svg").read_text(encoding="utf-8")))
-    if path.with_suffix(".png").exists():
-        made.append(embed_png(path.with_suffix(".png").read_bytes()))
-    if not made and output:
-        made.append(embed_png(base64.b64decode(output)))
-    return min(made, key=lambda one: len(one.address), default=None)
+    svg, png = path.with_suffix(".svg"), path.with_suffix(".png")
+    drawing = embed_svg(svg.read_text(encoding="utf-8")) if svg.exists() else None
+    content = png.read_bytes() if png.exists() else base64.b64decode(output) if not drawing else b""
+    pixels = embed_pixels(content) if content else None
+    if drawing and pixels:
+        return pixels if len(pixels.address) < LIGHTER * len(drawing.address) else drawing
+    return drawing or pixels
 
 
 def embed_svg(text: str) -> Picture:
@@ -133,11 +134,14 @@ def embed_svg(text: str) -> Picture:
     return Picture(f"data:image/svg+xml,{quote(text, safe=SAFE)}", width, height)
 
 
-def embed_png(content: bytes) -> Picture:
-    """A picture of at most WIDTH pixels across, in 256 colours."""
-    image = Image.open(io.BytesIO(content)).convert("RGB")
-    if image.width > WIDTH:
-        image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.quantize(256, dither=Image.Dither.NONE).save(file, "png", optimize=True)
-    return Picture(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", *image.size)
+def embed_pixels(content: bytes) -> Picture:
+    """A picture as WebP of at most WIDTHS[0] pixels across, or WIDTHS[1] where that would be heavy."""
+    whole = Image.open(io.BytesIO(content)).convert("RGB")
+    for width in WIDTHS:
+        image, file = whole, io.BytesIO()
+        if whole.width > width:
+            image = whole.resize((width, round(whole.height * width / whole.width)), Image.Resampling.LANCZOS)
+        image.save(file, "webp", quality=75)
+        if file.tell() < HEAVY:
+            break
+    return Picture(f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}", *image.size)

@@ -1,5 +1,6 @@
 """The page that `make report` ends with: what it says, and how it looks in a real browser."""
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from src import paths
 from src.plotting import model_style
@@ -20,7 +22,16 @@ from src.runs import open_run
 from src.tables.finetuning import accuracies
 from src.tables.profile import AXES, MODELS, profile, summarise
 from workflow import key_tables, notebook, page
-from workflow.embedding import Picture, as_lists, as_markdown, clean_table, embed_png, embed_svg, picture
+from workflow.embedding import (
+    Picture,
+    as_lists,
+    as_markdown,
+    clean_table,
+    embed_picture,
+    embed_pixels,
+    embed_svg,
+    picture,
+)
 from workflow.page import build_page
 from workflow.sections import FIGURES, LIMITS, describe
 
@@ -212,17 +223,18 @@ def test_every_figure_of_the_page_is_saved_by_its_notebook():
             assert not name or f'"{name}"' in source, f"{file} saves no figure {name}"
 
 
-def test_a_kept_picture_is_double_density_and_small():
-    pixels = np.random.default_rng(0).integers(0, 255, (400, 4000, 3), dtype=np.uint8)
-    drawn = embed_png(png_of(pixels))
-    assert drawn.width == 1800 and drawn.height == 180 and len(drawn.address) < len(png_of(pixels))
+def test_a_picture_is_vector_unless_its_pixels_are_much_lighter(tmp_path):
+    Image.fromarray(np.full((400, 4000, 3), 9, np.uint8)).save(tmp_path / "a.png")
+    path = '<path d="M 1.25 2"/>'
+    for size, kind in ((1, "svg+xml"), (4000, "webp")):
+        (tmp_path / "a.svg").write_text(f'<svg viewBox="0 0 1 1">{size * path}</svg>')
+        assert embed_picture(tmp_path / "a").address.startswith(f"data:image/{kind}")
+    noise = np.random.default_rng(0).integers(0, 255, (700, 1300, 3), dtype=np.uint8)
+    assert (embed_pixels(png_of(noise)).width, embed_pixels(png_of(0 * noise)).width) == (1200, 1300)
+    assert embed_picture(tmp_path / "b") is None
 
 
 def png_of(pixels):
-    import io
-
-    from PIL import Image
-
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "png")
     return file.getvalue()
