@@ -108,13 +108,14 @@ def blocks_of(notebook: nbformat.NotebookNode, experiment: str, folder: Path) ->
     blocks: dict[str, dict] = {}
     for place, cell in enumerate(notebook.cells):
         for name, drawn in saved_pictures(cell, experiment, folder).items():
-            title = FIGURES[experiment].get(name)
-            if title is None or drawn is None:
+            if drawn is None:
                 continue
             heading, before, after = explanation(notebook.cells, place)
             text = as_markdown(before + after)
             block = blocks.setdefault(before, dict(heading=heading, text=text, alt=first_sentences(text), pictures=[]))
-            block["pictures"].append(dict(picture=drawn, title=title, id=f"{experiment}_{name}".strip("_")))
+            block["pictures"].append(
+                dict(picture=drawn, title=FIGURES[experiment][name], id=f"{experiment}_{name}".strip("_"))
+            )
     return list(blocks.values())
 
 
