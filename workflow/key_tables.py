@@ -19,6 +19,8 @@ COLUMNS = ["row", "column", "value", "low", "high", "n", "unit"]
 WAYS = {"linear": "classifier alone", "full": "all weights", "scratch": "from random weights"}
 STATES = {"trained": "trained", "untrained": "untrained", "excess": "trained less untrained"}
 DIGITS = {"%": 1, "points": 1, "": 2}  # by unit; three that count of others
+IMAGES = "over images, of the first training seed"
+OVER = {"04a_cka": "over images and all training seeds", "06_efficiency": "over processes and repeats"}  # not IMAGES
 N_RESAMPLES = 300
 MOST = 4  # networks whose pairs are listed
 

@@ -88,7 +88,7 @@ def section_of(name: str, notebook: nbformat.NotebookNode, folder: Path, place: 
         numbers = key_tables.key_table(experiment, folder)
         section["table"] = table_of(key_tables.as_text(numbers))
         section["csv"] = csv_link(key_tables.as_csv(numbers))
-    return section | dict(experiment=experiment)
+    return section | dict(experiment=experiment, over=key_tables.OVER.get(experiment, key_tables.IMAGES))
 
 
 def table_of(table: pd.DataFrame) -> Markup:

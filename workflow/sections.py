@@ -12,6 +12,8 @@ from pathlib import Path
 import nbformat
 from markupsafe import Markup
 
+from src.parameters import default_parameters
+from src.results import NOTEBOOKS
 from workflow.embedding import Picture, as_lists, as_markdown, clean_table, embed_picture
 
 # experiment -> the figures that carry its result, by the name they are saved under, and what each shows
@@ -82,7 +84,9 @@ def describe(name: str, notebook: nbformat.NotebookNode, *, experiment: str, fol
     """
     opening = notebook.cells[0].source.split("\n\n")
     question = next((part for part in opening if part.startswith("**Question.**")), "")
+    given = default_parameters(NOTEBOOKS[experiment]) | notebook.metadata.get("papermill", {}).get("parameters", {})
     about = "\n\n".join(part for part in opening[1:] if part != question)
+    about = re.sub(r"`(\w+)`", lambda named: f"`{given.get(named[1], named[1])}`", about)  # the value, not its name
     reading, lines = reading_of(notebook)
     seconds = notebook.metadata.get("papermill", {}).get("duration")
     title = opening[0].lstrip("# ")

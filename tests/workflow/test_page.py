@@ -145,7 +145,7 @@ def test_findings_are_those_of_these_tables_and_say_their_verdict(whole, finding
     assert len(first) == min(page.LEADING, found.loc[found["said"].isin(["held", "reversed"]), "measure"].nunique())
     top = whole[: whole.index('<h2 id="profile"')]
     for row in first.itertuples():
-        assert row.text in top and f"verdict: {row.verdict}" in top
+        assert row.text in top and f"verdict on CIFAR-10: {row.verdict}" in top
     architecture = found.assign(said="held", verdict=["these networks"] * (len(found) - 1) + ["architecture"])
     assert page.leading(architecture).iloc[0]["text"] == found["text"].iloc[-1]
 
