@@ -4,7 +4,6 @@ A and B are results/<data set> or runs/<run>; the page goes to runs/comparisons/
 """
 
 import argparse
-import base64
 import io
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from src.files import written_whole
 from src.names import slug
 from src.runs import find_tables, load_run
 from src.tables import compare
-from workflow.page import picture
+from workflow.embedding import Picture, embed_pixels, picture
 
 
 def build_page(table: pd.DataFrame, facts: pd.DataFrame, *, a: str, b: str, dataset: str) -> str:
@@ -49,8 +48,8 @@ def section_of(experiment: str, rows: pd.DataFrame) -> dict:
     return dict(
         name=experiment,
         said=said,
-        figure=figure_of(rows) if len(changed) else "",
-        caption=f"{experiment}: the largest differences, B − A, with 95 % intervals. Click to enlarge.",
+        figure=figure_of(rows) if len(changed) else None,
+        caption=f"{experiment}: the largest differences, B − A, with 95 % intervals.",
         rows=[
             compare.numbers_of(row) | dict(label=compare.label_of(row), differs=row["differs"])
             for _, row in changed.iterrows()
@@ -58,13 +57,13 @@ def section_of(experiment: str, rows: pd.DataFrame) -> dict:
     )
 
 
-def figure_of(rows: pd.DataFrame) -> str:
-    """`plotting.compare.differences` as base64 of a PNG."""
+def figure_of(rows: pd.DataFrame) -> Picture:
+    """`plotting.compare.differences` as a picture to embed."""
     plotting.use_style()
     figure, file = plotting.compare.differences(rows), io.BytesIO()
     figure.savefig(file, format="png", dpi=220)
     plt.close(figure)
-    return base64.b64encode(file.getvalue()).decode()
+    return embed_pixels(file.getvalue())
 
 
 def as_text(table: pd.DataFrame, *, at_most: int = 3) -> list[str]:

@@ -7,15 +7,16 @@ executed notebook as HTML too. A notebook that fails is kept as far as it came, 
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import papermill
+from nbconvert import HTMLExporter
 
 from src.files import written_whole
 from src.results import GATHER, WHOLE
+from workflow.embedding import as_markdown, clean_table
 
 
 def as_far_as_tables(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -39,6 +40,21 @@ def execute(notebook: Path, output: Path, settings: dict) -> None:
     failed.replace(output)
 
 
+def write_page(notebook: Path, page: Path) -> None:
+    """Write an executed notebook as HTML; of what cells show, only the tags of tables are markup, the rest is text."""
+    cells = nbformat.read(notebook, as_version=4)
+    for data in (output.data for cell in cells.cells for output in cell.get("outputs", []) if "data" in output):
+        if "text/markdown" in data:
+            data["text/html"] = str(as_markdown(data.pop("text/markdown")))
+        elif "<table" in data.get("text/html", ""):
+            data["text/html"] = str(clean_table(data["text/html"]))
+        else:
+            data.pop("text/html", None)
+    text, _ = HTMLExporter(embed_images=True).from_notebook_node(cells)
+    with written_whole(page) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Execute a notebook with these settings of its parameters.")
     parser.add_argument("notebook", type=Path)
@@ -52,12 +68,7 @@ def main() -> None:
         kept = asked.output.with_suffix(".failed.ipynb")
         sys.exit(f"{asked.notebook} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\nIt is in {kept}")
     if asked.page:
-        page = asked.output.with_suffix(".html")
-        with written_whole(page) as partial:
-            command = [sys.executable, "-m", "nbconvert", "--to", "html", "--embed-images", "--log-level", "WARN"]
-            command += [asked.output, "--output", partial.resolve()]
-            subprocess.run(command, check=True)
-            partial.with_name(f"{partial.name}.html").replace(partial)
+        write_page(asked.output, asked.output.with_suffix(".html"))
 
 
 if __name__ == "__main__":

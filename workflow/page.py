@@ -1,29 +1,45 @@
-"""One self-contained page of a study: summary, each notebook's figure, reading and key table, and where it all is from.
+"""One self-contained page of a study: what was found, the profile, each notebook's figures and numbers, provenance.
 
     python -m workflow.page runs/embedded --notebooks 01_vit_finetuning 07_plots
 
 reads the tables of the run and its executed notebooks, and writes runs/embedded/report.html. No script is needed to
-read it, and nothing is fetched: pictures are inside.
+read it, and nothing is fetched: pictures and tables are inside.
 """
 
 import argparse
-import html
-import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import nbformat
+import pandas as pd
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from src import paths
 from src.files import read_json, written_whole
 from src.plotting import model_style
-from src.results import FACTS, NOTEBOOKS, changed_weights
+from src.results import FACTS, NOTEBOOKS, changed_weights, load_claims, noting_missing
 from src.runs import code_hash, find_tables, load_run
-from src.tables.profile import MODELS, as_text, profile, summarise
+from src.tables.claims import STATEMENTS, judge_claims
+from src.tables.profile import MODELS, as_text, profile, sentences, summarise
+from workflow import key_tables
+from workflow.claims import number_of
+from workflow.embedding import Picture, embed_picture, picture
+from workflow.sections import describe, printed
 
 PLOTS = "07_plots"
+EXPERIMENTS = {Path(file).stem: experiment for experiment, file in NOTEBOOKS.items()}
+LEADING = 5  # statements that the first screen shows
+STATES = {"holds": "held", "reversed": "reversed", "open": "open", "not run": "not measured"}
+
+
+def environment() -> Environment:
+    """Jinja2 with the templates beside this file; all that they are given is escaped."""
+    found = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
+    found.globals["picture"] = picture
+    return found
 
 
 def build_page(
@@ -34,105 +50,108 @@ def build_page(
     executed: folder of the executed notebooks, in place of <folder>/notebooks; links go to the pages of them there.
     """
     about, place = load_run(folder), executed or folder / "notebooks"
-    run, dataset = about["run"], about["dataset"]
-    executed = {name: nbformat.read(place / f"{name}.ipynb", as_version=4) for name in notebooks}
+    read = {name: nbformat.read(place / f"{name}.ipynb", as_version=4) for name in notebooks}
     table, missing = profile(folder, models)
-    text = as_text(summarise(table, models)[0], names={name: model_style(name)["label"] for name in models})
-    sections = [
-        section_of(name, notebook, link=f"{place.name}/{name}.html" if (place / f"{name}.html").exists() else "")
-        for name, notebook in executed.items()
-        if name != PLOTS
-    ]
-    left_out = [
-        f"{Path(file).stem}: not part of this run" for file in NOTEBOOKS.values() if Path(file).stem not in executed
-    ]
-    left_out += [note.replace(f"{paths.ROOT}/", "") for note in missing]
-    if PLOTS in executed:
-        left_out += [line for line in reading_of(executed[PLOTS]).splitlines() if line.startswith("left out: ")]
-    facts, weights = provenance_of(folder, [name for name, file in NOTEBOOKS.items() if Path(file).stem in executed])
-    left_out += changed_weights(folder)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    environment.globals["picture"] = picture
-    summary = executed.get(PLOTS)
-    return environment.get_template("page.html.j2").render(
-        study=run,
-        note=about["data"].get("note", ""),
-        dataset=dataset,
-        sections=sections,
-        summary_figure=figure_of(summary) if summary else "",
-        summary_reading="\n".join(
-            line for line in (reading_of(summary) if summary else "").splitlines() if not line.startswith("left out: ")
-        ),
-        profile_table=Markup(text.rename_axis(None).to_html(border=0)),
-        provenance=facts,
-        weights=weights,
-        left_out=dict.fromkeys(left_out),
+    summary, _ = summarise(table, models)
+    names = {name: model_style(name)["label"] for name in models}
+    sections = [section_of(name, read[name], folder, place) for name in EXPERIMENTS if name in read]
+    facts, weights = provenance_of(folder, [EXPERIMENTS[section["name"]] for section in sections])
+    findings = findings_of(folder)
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            study=about["run"],
+            dataset=about["dataset"],
+            facts=first_facts(about, facts, names.values()),
+            findings=findings,
+            leading=leading(findings),
+            counts=findings["said"].value_counts().to_dict(),
+            sections=sections,
+            profile_figure=profile_figure(folder, read.get(PLOTS)),
+            profile_table=table_of(as_text(summary, names=names)),
+            profile_csv=csv_link(summary.to_csv(index=False, float_format="%.6g")),
+            sentences=sentences(summary, names=list(names.values())) if len(summary) else [],
+            provenance=facts,
+            weights=weights,
+            left_out=left_out(folder, read, missing),
+            citation=yaml.safe_load((paths.ROOT / "CITATION.cff").read_text(encoding="utf-8")),
+        )
     )
 
 
-def section_of(name: str, notebook: nbformat.NotebookNode, *, link: str) -> dict:
-    """What the page says of one notebook."""
-    opening = notebook.cells[0].source
-    title = opening.splitlines()[0].lstrip("# ")
-    question = re.search(r"\*\*Question\.\*\*(.*?)(?:\n\n|$)", opening, flags=re.DOTALL)
-    seconds = notebook.metadata.get("papermill", {}).get("duration")
-    return dict(
-        name=name,
-        title=title,
-        short=title.split("·")[-1].strip(),
-        question=question.group(1).strip() if question else "",
-        figure=figure_of(notebook),
-        caption=f"{title}. Click to enlarge.",
-        table=Markup(table_of(notebook)),
-        reading=reading_of(notebook),
-        link=link,
-        seconds=f"{seconds:.0f} s" if seconds else "",
-    )
+def section_of(name: str, notebook: nbformat.NotebookNode, folder: Path, place: Path) -> dict:
+    """What the page says of one notebook, with the numbers of its experiment."""
+    experiment, link = EXPERIMENTS[name], f"{place.name}/{name}.html" if (place / f"{name}.html").exists() else ""
+    section = describe(name, notebook, experiment=experiment, folder=folder, link=link) | dict(table="", csv="")
+    with noting_missing([]):  # the profile has told of it
+        numbers = key_tables.key_table(experiment, folder)
+        section["table"] = table_of(key_tables.as_text(numbers))
+        section["csv"] = csv_link(key_tables.as_csv(numbers))
+    return section | dict(experiment=experiment, over=key_tables.OVER.get(experiment, key_tables.IMAGES))
 
 
-def tagged(notebook: nbformat.NotebookNode, tag: str) -> list:
-    """The outputs of the cells with that tag."""
-    cells = [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
-    return [output for cell in cells for output in cell.get("outputs", [])]
+def table_of(table: pd.DataFrame) -> Markup:
+    """A table with its names and cells escaped; its first column heads the rows, and a script may sort it."""
+    return Markup(table.rename_axis(None).to_html(border=0, classes="sortable"))
 
 
-def figure_of(notebook: nbformat.NotebookNode) -> str:
-    """The first picture of the cell that the notebook keeps, base64 of a PNG; empty if it has none."""
-    pictures = [
-        output.data["image/png"] for output in tagged(notebook, "keep_output") if "image/png" in output.get("data", {})
-    ]
-    return "".join(pictures[0].split()) if pictures else ""
+def csv_link(text: str) -> str:
+    """A table as an address that a link downloads."""
+    return f"data:text/csv;charset=utf-8,{quote(text)}"
 
 
-def table_of(notebook: nbformat.NotebookNode) -> str:
-    """The first table of the cell tagged "key_table", without its styles and numbers of rows."""
-    tables = [
-        output.data["text/html"] for output in tagged(notebook, "key_table") if "text/html" in output.get("data", {})
-    ]
-    if not tables:
-        return ""
-    return re.sub(r"<style.*?</style>|\s(?:id|class|border)=\"[^\"]*\"", "", tables[0], flags=re.DOTALL)
+def profile_figure(folder: Path, plots: nbformat.NotebookNode | None) -> Picture | None:
+    """The profile that 07 drew of this run."""
+    cells = [cell for cell in plots.cells if "keep_output" in cell.metadata.get("tags", [])] if plots else []
+    drawn = [output for cell in cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    return embed_picture(folder / "figures" / "07_profile", output=drawn[0].data["image/png"] if drawn else "")
 
 
-def reading_of(notebook: nbformat.NotebookNode) -> str:
-    """What the cells under "## Reading" print, or the last cell where there is no such heading."""
-    heads = [i for i, cell in enumerate(notebook.cells) if cell.source.startswith("## Reading")]
-    cells = notebook.cells[heads[-1] + 1 :] if heads else notebook.cells[-1:]
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return "".join(output.text for output in outputs if output.get("name") == "stdout").strip()
+def findings_of(folder: Path) -> pd.DataFrame:
+    """The study's statements judged by these tables alone: claim, text, number, said (of STATES), measure, verdict.
+
+    verdict: that of the published tables, under all controls.
+    """
+    table = judge_claims({"base": folder})
+    verdicts = load_claims().set_index("text")["verdict"]
+    numbers = [number_of(row) for row in table.to_dict("records")]
+    measures = {one.text: getattr(one.measure, "func", one.measure).__name__ for one in STATEMENTS}
+    found = table[["claim", "text"]].assign(number=numbers, said=table["state"].map(STATES))
+    found["measure"] = found["text"].map(measures)
+    return found.assign(verdict=table["text"].map(verdicts).fillna("not run"))
 
 
-def picture(png: str, caption: str) -> Markup:
-    """A figure that a click enlarges, by a checkbox instead of a script."""
-    if not png:
-        return Markup('<p class="soft">The figure was not drawn.</p>')
-    said = html.escape(caption)
-    return Markup(
-        f'<figure><label><input type="checkbox" aria-label="enlarge the figure"><span>'
-        f'<img src="data:image/png;base64,{png}" alt="{said}"></span></label><figcaption>{said}</figcaption></figure>'
-    )
+def leading(findings: pd.DataFrame) -> pd.DataFrame:
+    """The first statement by each measure that these tables settle, those of architectures first."""
+    settled = findings[findings["said"].isin(["held", "reversed"])]
+    order = (settled["verdict"] != "architecture").sort_values(kind="stable").index
+    return settled.loc[order].drop_duplicates("measure").head(LEADING)
+
+
+def first_facts(about: dict, made: Sequence[dict], networks: Sequence[str]) -> dict[str, str]:
+    """What was measured, when and where, for the first screen."""
+    days = sorted({row["time"][:10] for row in made})
+    classes, note = about["data"].get("classes", []), about["data"].get("note", "")
+    facts = dict(Data=f"{about['dataset']}, {len(classes)} classes{f' ({note})' if note else ''}")
+    facts["Networks"] = ", ".join(networks)
+    facts["Measured"] = " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "nothing yet"
+    machines = {row["device"]: f"{row['threads']} thread{'s' * (row['threads'] > 1)}" for row in made}
+    facts["Machine"] = "; ".join(f"{device}, {threads}" for device, threads in machines.items())
+    return {name: said for name, said in facts.items() if said}
+
+
+def left_out(folder: Path, read: dict[str, nbformat.NotebookNode], missing: Sequence[str]) -> list[str]:
+    """What this run lacks: notebooks, tables, parts of them, and what was made with other weights."""
+    lines = [f"{name}: not part of this run" for name in EXPERIMENTS if name not in read]
+    lines += [note.replace(f"{paths.ROOT}/", "") for note in missing]
+    for file in sorted(folder.glob("*/*.json")):
+        lines += [f"{file.parent.name}: {said}" for said in read_json(file)["parameters"].get("left_out", [])]
+    here = f"{folder.parent.name}/{folder.name}/"
+    for line in printed(read[PLOTS]) if PLOTS in read else []:
+        if line.startswith("left out: ") and here in line:
+            lines.append(line.removeprefix("left out: "))
+    return list(dict.fromkeys(lines + changed_weights(folder)))
 
 
 def provenance_of(folder: Path, experiments: Sequence[str]) -> tuple[list[dict], list[tuple[str, str]]]:
