@@ -17,6 +17,7 @@ from src.files import written_whole
 from src.names import slug
 from src.runs import find_tables, load_run
 from src.tables import compare
+from workflow import leaderboard
 from workflow.embedding import Picture, embed_pixels, picture
 
 
@@ -98,6 +99,7 @@ def main() -> None:
     out = asked.out or page_path(a, b)
     with written_whole(out) as partial:
         partial.write_text(page, encoding="utf-8")
+    leaderboard.main()
     print("\n".join(as_text(table)))
     print(f"page: {out.relative_to(paths.ROOT) if out.is_relative_to(paths.ROOT) else out}")
 

@@ -58,14 +58,19 @@ def shape_less_texture(folder: str | Path, models: Sequence[str]) -> pd.DataFram
     """Share of the cut-outs whose shape wins less the share whose texture does; 0 where neither cue wins.
 
     Of the pairs whose images the network gets right as they are; of two networks, those that both do.
-    Raises FileNotFoundError as of `texture_shape.stored_cutouts`.
+    Raises FileNotFoundError as of `texture_shape.stored_cutouts`, and where no such pair is.
     """
     values = texture_shape.stored_cutouts(folder)
     rows = []
     for names in [*((name,) for name in models), *combinations(models, 2)]:
         part = values[values["model"].isin(names)]
-        found = _over_seeds(part[texture_shape.counted(part, "all models")])
+        part = part[texture_shape.counted(part, "all models")]
+        if part["model"].nunique() < len(names):  # a network that was not asked, or no pair that is right for all
+            continue
+        found = _over_seeds(part)
         rows.append(found[(found["model"] == names[0]) & (found["other"] == "".join(names[1:]))])
+    if not rows:
+        raise FileNotFoundError(f"the cut-outs of {folder} have no pair that {' or '.join(models)} gets right")
     return pd.concat(rows, ignore_index=True).assign(of="pairs", chance=0.0)
 
 
