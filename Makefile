@@ -7,7 +7,7 @@ VENV := .venv
 PATHS := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report publish compare notebook train zoo betons claims gallery test test-cluster lint ffcv cluster texture clean
+.PHONY: help setup report publish compare notebook train zoo betons claims gallery test test-cluster check-gpu lint ffcv cluster texture clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,11 +59,15 @@ gallery: setup  ## draw the README's figures again and write its numbers, from t
 	$(PATHS) python -m papermill 07_plots.ipynb /dev/null -p dataset cifar10 --cwd . --kernel python3 --no-progress-bar
 	$(PATHS) python -m workflow.gallery
 
-test: $(VENV)/.installed-dev  ## run the tests
-	$(PATHS) python -m pytest
+test: $(VENV)/.installed-dev  ## run the tests on all cores: ARGS="-k pgd"
+	$(PATHS) OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-cluster: $(VENV)/.installed-dev cluster  ## run the graph on a private one-node Slurm (needs root, slurm-wlm, munge)
-	$(PATHS) REQUIRE_SLURM=1 python -m pytest tests/test_cluster.py
+	$(PATHS) REQUIRE_SLURM=1 python -m pytest tests/workflow/test_cluster.py
+
+check-gpu: setup  ## see whether a GPU computes what the CPU does, how fast, and whether all notebooks run on it
+	$(PATHS) python -m benchmarks.check_gpu
+	$(MAKE) report CONFIG=smoke
 
 lint: $(VENV)/.installed-dev  ## check style, and that notebooks hold no stray output
 	$(PATHS) ruff check . && $(PATHS) ruff format --check .

@@ -20,7 +20,7 @@ from src.parameters import read_parameters
 from src.paths import ROOT
 from src.results import GATHER, NOTEBOOKS, WHOLE, load_parts, parse_shard, save_table
 from src.runs import code_hash, load_run, open_run
-from src.runtime import pick_device, provenance, seed_everything
+from src.runtime import fast_dtype, pick_device, provenance, seed_everything
 
 PLACE = ("dataset", "run", "device", "loader", "shard")  # parameters that say where a run is, not how it measures
 
@@ -32,8 +32,8 @@ class Study:
     """A run of one notebook on one data set.
 
     dataset: label of the data set.  dataset_name: as `load_images` takes it.  folder: of the run, for tables, figures
-    and weights.  models: label -> name, of the parameter `models`.  parameters: without those of PLACE.  code: hash of
-    what makes the tables.  splits: images loaded so far.
+    and weights.  models: label -> name, of the parameter `models`.  parameters: without those of PLACE; dtype as it is
+    computed.  code: hash of what makes the tables.  splits: images loaded so far.
     sources: file -> sha256 of the weights built so far.
     """
 
@@ -166,6 +166,8 @@ def begin(experiment: str, variables: dict) -> Study:
     seed_everything(parameters["seed"])
     labels = [model.label for model in parse_models(parameters["models"])] if "models" in parameters else []
     device, (label, dataset_name) = pick_device(parameters["device"]), parse_dataset(parameters["dataset"])
+    if parameters.get("dtype") == "auto":
+        parameters["dtype"] = fast_dtype(device)  # tables say which
     test_set = load_images(parameters["dataset"], "test")
     data = {"name": dataset_name, "note": test_set.note, "checksum": test_set.checksum()}
     data |= {"classes": list(test_set.classes)}

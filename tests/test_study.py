@@ -44,6 +44,13 @@ def test_a_name_that_is_none_ends_the_beginning(changes, kind, says):
         start(**changes)
 
 
+@pytest.mark.parametrize("fast", ["float32", "bfloat16"])
+def test_auto_is_recorded_as_the_format_computed_in(monkeypatch, fast):
+    monkeypatch.setattr("src.study.fast_dtype", lambda device: fast)
+    attacks = default_parameters("02_adversarial_robustness.ipynb") | {"device": "cpu", "dtype": "auto"}
+    assert begin("02_attacks", attacks).parameters["dtype"] == fast
+
+
 def test_a_run_by_hand_says_so_and_knows_its_images(capsys):
     study = start()
     assert study.folder == paths.RUNS / "by_hand_fashion_mnist" and "by_hand_fashion_mnist" in capsys.readouterr().out

@@ -10,9 +10,10 @@ import pandas as pd
 
 from src import paths
 from src.files import written_whole
-from src.tables.claims import CONTROLS, SEEDS, judge_claims
+from src.tables.claims import CONTROLS, SEEDS, STATEMENTS, judge_claims
 from src.tables.claims.judged import told
-from workflow.gallery import README, between, listed
+from src.tables.profile import AXES, MODELS, profile, summarise
+from workflow.gallery import README, between, label, listed
 
 FOLDERS = {"base": "cifar10", "controls": "cifar10_controls", "other": "fashion_mnist"}
 TABLE, PAGE = paths.RESULTS / "claims.parquet", paths.ROOT / "docs" / "claims.md"
@@ -37,11 +38,17 @@ SHORT = {
     "open": "open",
     "not run": "not measured yet",
 }
+# what concludes something first; a finding of these networks alone last
 HEADS = {
-    "architecture": "Of the architectures: held over seeds, recipes, accuracy and data",
-    "these networks": "Of these networks, until the controls are in",
+    "architecture": "Architecture",
+    "accuracy": "Accuracy, not architecture",
+    "recipe": "Recipe, not architecture",
+    "accuracy and recipe": "Neither accuracy nor recipe taken out",
     "refuted": "Expected, and refuted",
+    "these networks": "These networks",
 }
+N_FINDINGS = 6  # told in the README
+DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fashion-MNIST"}
 
 
 def main() -> None:
@@ -70,15 +77,34 @@ def as_page(table: pd.DataFrame) -> str:
 
 
 def with_findings(readme: str, table: pd.DataFrame) -> str:
-    """The README with what was found as the table of `judge_claims` has it: a sentence a claim, under its verdict."""
+    """The README with what was found as the table of `judge_claims` has it, and who leads on each axis."""
     counts = table["verdict"].value_counts()
     summed = listed([f"{counts[verdict]} {SHORT[verdict]}" for verdict in VERDICTS if counts.get(verdict)])
-    parts = [MARKS[0], f"Of {len(table)} statements written down before they were measured: {summed}."]
-    for verdict in ("architecture", "these networks", "refuted"):
-        rows = table[table["verdict"] == verdict]
-        lines = [f"- {row['text']}: {number_of(row)}." for row in rows.to_dict("records")]
-        parts += [f"**{HEADS[verdict]}**", "\n".join(lines)] if lines else []
-    return between(readme, MARKS, "\n\n".join([*parts, MARKS[1]]))
+    lines = [f"- **{HEADS[row['verdict']]}.** {row['text']}: {number_of(row)}." for row in findings(table)]
+    told = f"Of {len(table)} statements written down before they were measured: {summed}. Those that say most:"
+    return between(readme, MARKS, "\n\n".join([MARKS[0], told, "\n".join(lines), leads(), MARKS[1]]))
+
+
+def findings(table: pd.DataFrame) -> list[dict]:
+    """At most N_FINDINGS rows of the table, one of each measure: by verdict as in HEADS, then by controls that held."""
+    table = table[table["verdict"].isin(HEADS)]
+    measures = {statement.text: statement.measure.func.__name__ for statement in STATEMENTS}
+    held = (table[[SEEDS, *CONTROLS]] == "holds").sum(axis=1)
+    order = table.assign(measure=table["text"].map(measures), held=-held, place=table["verdict"].map([*HEADS].index))
+    order = order.sort_values(["place", "held"], kind="stable")
+    return order.drop_duplicates("measure").head(N_FINDINGS).to_dict("records")
+
+
+def leads() -> str:
+    """Who is ahead on each axis that has a better side, on each data set with published tables, in Markdown."""
+    cells = {}
+    for folder, dataset in DATASETS.items():
+        summary, _ = summarise(profile(paths.RESULTS / folder, MODELS)[0], MODELS)
+        for axis, part in summary[summary["rank"].notna()].groupby("axis", sort=False):
+            tied = [" = ".join(map(label, same["model"])) for _, same in part.groupby("rank")]
+            cells.setdefault(AXES[axis].label, {})[dataset] = " > ".join(tied)
+    table = pd.DataFrame.from_dict(cells, orient="index").rename_axis("the better first").fillna("–")
+    return f"{table.to_markdown()}\n\n=: no paired test parts them, all axes of a data set in one Holm family at 5 %."
 
 
 def names_of(table: pd.DataFrame) -> list[str]:

@@ -2,15 +2,17 @@
 
     make gallery        # draws the figures by notebook 07, then python -m workflow.gallery
 
-Sentences stand between the two marks in README.md and are replaced whole, so that no number in them is typed by hand.
+Sentences stand between marks in README.md and are replaced whole, so that no number in them is typed by hand: the first
+figure above, the others below what can be done with the repository. All figures together are figures/contact_sheet.png.
 """
 
 import re
 from collections.abc import Callable
 from itertools import combinations
+from pathlib import Path
 
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
 from src import paths, tables
 from src.files import written_whole
@@ -23,7 +25,10 @@ from src.tables.texture_shape import compare_shape_bias, shape_bias
 DATASET = "cifar10"
 TABLES = f"results/{DATASET}"
 WIDTH = 1400  # pixels: twice what a README shows
+SHEET = paths.FIGURES / "contact_sheet.png"
+THUMBNAIL, COLUMNS = (620, 440), 4  # pixels of a figure and its name on the contact sheet, and how many beside another
 MARKS = "<!-- gallery: written by `make gallery` -->", "<!-- end of the gallery -->"
+FIRST_MARKS = "<!-- first figure: written by `make gallery` -->", "<!-- end of the first figure -->"
 README = paths.ROOT / "README.md"
 
 
@@ -164,19 +169,22 @@ GALLERY: dict[str, tuple[str, Callable[[], str]]] = {
 }
 
 
-def gallery_text() -> str:
-    """The gallery in Markdown, between its marks."""
-    parts = [MARKS[0]]
-    for figure, (notebook, sentence) in GALLERY.items():
+def in_markdown(figures: list[str], marks: tuple[str, str]) -> str:
+    """Figures of the gallery, each with its sentence, between marks."""
+    parts = [marks[0]]
+    for figure in figures:
+        notebook, sentence = GALLERY[figure]
         name = figure.split("_", 1)[1].replace("_", " ")
         parts.append(f"![{name}](figures/gallery/{figure}_{DATASET}.png)")
         parts.append(f"*{sentence()}* ([{notebook}]({notebook}))")
-    return "\n\n".join([*parts, MARKS[1]])
+    return "\n\n".join([*parts, marks[1]])
 
 
 def with_gallery(readme: str) -> str:
     """The README with the gallery as the tables have it now."""
-    return between(readme, MARKS, gallery_text())
+    first, *others = GALLERY
+    readme = between(readme, FIRST_MARKS, in_markdown([first], FIRST_MARKS))
+    return between(readme, MARKS, in_markdown(others, MARKS))
 
 
 def between(readme: str, marks: tuple[str, str], text: str) -> str:
@@ -198,6 +206,22 @@ def main() -> None:
             small.quantize(256).save(partial, format="PNG", optimize=True)
     with written_whole(README) as partial:
         partial.write_text(readme, encoding="utf-8")
+    with written_whole(SHEET) as partial:
+        contact_sheet(sorted(set(paths.FIGURES.glob("*.png")) - {SHEET})).save(partial, format="PNG", optimize=True)
+
+
+def contact_sheet(files: list[Path]) -> Image.Image:
+    """All figures small on one picture, each above its name, to be looked through at once."""
+    wide, high = THUMBNAIL
+    sheet = Image.new("RGB", (wide * COLUMNS, high * -(-len(files) // COLUMNS)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, file in enumerate(files):
+        left, top = wide * (place % COLUMNS), high * (place // COLUMNS)
+        with Image.open(file) as picture:
+            small = ImageOps.contain(picture.convert("RGB"), (wide - 20, high - 40), Image.Resampling.LANCZOS)
+        sheet.paste(small, (left + 10, top + 5))
+        draw.text((left + 10, top + high - 30), file.stem, fill="black", font_size=18)
+    return sheet.quantize(256)
 
 
 if __name__ == "__main__":

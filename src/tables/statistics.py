@@ -230,3 +230,14 @@ def seed_spread(values: pd.DataFrame, *, value: str = "accuracy", by: str | list
                 apart = bool(other["low"] > row["high"] or row["low"] > other["high"])
                 table.loc[i, ["nearest", "gap", "separated"]] = other["model"], gaps.min(), apart
     return table
+
+
+def in_words(rows: pd.DataFrame, value: str = "value", *, form: str = ".2f") -> pd.Series:
+    """Each value with the ends `low` and `high` of its interval; alone where these are NaN, "–" where it is.
+
+    >>> in_words(pd.DataFrame(dict(value=[0.3, 0.1], low=[0.2, np.nan], high=[0.4, np.nan])), form="+.1f").tolist()
+    ['+0.3 [+0.2, +0.4]', '+0.1']
+    """
+    said = rows[value].map(f"{{:{form}}}".format).where(rows[value].notna(), "–")
+    interval = rows["low"].map(f" [{{:{form}}}, ".format) + rows["high"].map(f"{{:{form}}}]".format)
+    return said + interval.where(rows[["low", "high"]].notna().all(axis=1), "")

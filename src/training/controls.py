@@ -53,11 +53,11 @@ def _short(accuracy_of: str, **changes: int) -> Control:
 # within a point of the MLP's 66.6 % and of the ViT's 80.7 %
 CONTROLS: dict[str, dict[str, Control]] = {
     "cifar10": {
-        "cnn@short67": _short("MLP", epochs=2),
+        "cnn@short67": _short("MLP", epochs=2, batch_size=152),
         "vit@short67": _short("MLP", epochs=2, batch_size=96),
         "cnn@short81": _short("ViT", epochs=4),
         "cnn@w2": _narrow("width=2", "MLP", epochs=10),
-        "vit@w48": _narrow("embed_dim=48,depth=3", "MLP"),
+        "vit@w24": _narrow("embed_dim=24,depth=3", "MLP"),
         "cnn@w6": _narrow("width=6", "ViT"),
         "mlp@plain": _PLAIN,
         "mlp@common": _COMMON,

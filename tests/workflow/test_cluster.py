@@ -124,7 +124,12 @@ def test_three_shards_give_the_tables_of_a_local_run(cluster, undisturbed, tmp_p
     assert jobs.count("JobState=COMPLETED") >= 3 + 1 + 1 + 1 and "FAILED" not in jobs  # and the page
     local, there = tables_of(undisturbed[0]), tables_of(folder)
     for key in TABLES:
-        pd.testing.assert_frame_equal(there[key], local[key], check_exact=False, rtol=0, atol=2e-6)
+        pd.testing.assert_frame_equal(
+            there[key].select_dtypes(exclude="float"), local[key].select_dtypes(exclude="float")
+        )
+        for name, column in local[key].select_dtypes("float").items():  # jobs have other threads: sums of HSIC round
+            near = 2e-6 + 1e-7 * column.abs().max()
+            pd.testing.assert_series_equal(there[key][name], column, check_exact=False, rtol=1e-6, atol=near)
     facts = load_facts(folder / "runs" / "killed", "05_calibration", "mlp")
     assert len(facts["provenance"]["parts"]) == 3 and not list(folder.glob("runs/killed/0*/*.*of3.*"))
     assert (folder / "runs" / "killed" / "report.html").exists()

@@ -9,7 +9,7 @@ from benchmarks import scaling
 from src.data import load_images
 from src.paths import ROOT
 from src.tables.profile import MODELS, profile
-from workflow.gallery import GALLERY, with_gallery
+from workflow.gallery import COLUMNS, GALLERY, THUMBNAIL, contact_sheet, with_gallery
 
 README = (ROOT / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -59,5 +59,17 @@ def test_the_gallery_quotes_the_tables():
     for figure in GALLERY:
         with Image.open(ROOT / "figures" / "gallery" / f"{figure}_cifar10.png") as picture:
             assert picture.width == 1400
-    with pytest.raises(ValueError, match="no <!-- gallery"):
+    with pytest.raises(ValueError, match="no <!-- first figure"):
         with_gallery("# Another text")
+
+
+def test_the_contact_sheet_shows_every_figure_in_its_place(tmp_path):
+    colours = ["red", "lime", "blue", "black", "yellow"]
+    for place, colour in enumerate(colours):
+        Image.new("RGB", (300, 100 * (place + 1)), colour).save(tmp_path / f"{place}.png")
+    sheet = contact_sheet(sorted(tmp_path.glob("*.png"))).convert("RGB")
+    wide, high = THUMBNAIL
+    assert sheet.size == (COLUMNS * wide, 2 * high)
+    for place, colour in enumerate(colours):
+        seen = sheet.getpixel((wide * (place % COLUMNS) + 20, high * (place // COLUMNS) + 15))
+        assert seen == Image.new("RGB", (1, 1), colour).getpixel((0, 0))
