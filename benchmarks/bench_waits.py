@@ -3,7 +3,8 @@
     python -m benchmarks.bench_waits            # writes results/benchmarks/waits.csv; needs no GPU, takes no time
 
 Small networks and few images: a wait is one whatever their size.  What is done once is left out, where there are steps,
-by taking the difference of a long and a short run; what has no steps is counted for one batch.
+by taking the difference of a long and a short run; what has no steps is counted for one batch.  In the file the columns
+waits_before and kernels_before stay as they are.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from src.data.pixels import to_pixels
 from src.files import written_whole
 from src.models.predict import predict
 from src.paths import RESULTS
-from src.texture_shape import predict_manipulated, transfer_style
+from src.texture_shape import predict_manipulated, textures, transfer_style
 from src.training import Recipe
 from src.training import loop as training
 from src.training.optimisers import make_optimisers
@@ -63,6 +64,12 @@ def paint(zoo: dict, loader, steps: int) -> None:
     transfer_style(pixels, pixels.flip(0), zoo["own conv", 0], steps=steps)
 
 
+def synthesise(zoo: dict, loader, steps: int) -> None:
+    (pixels, _, ids) = next(iter(loader))
+    grey = nn.functional.interpolate(pixels[:2, :1], (32, 32)).expand(-1, 3, -1, -1)  # of one principal colour
+    textures.synthesise_texture(grey, ids[:2], 0, steps=steps)
+
+
 # name -> (networks, loader, steps) -> anything
 STEPS: dict[str, Callable[[dict, object, int], object]] = {
     **{name: partial(attack, key, False) for name, key in ATTACKS.items()},
@@ -73,6 +80,7 @@ STEPS: dict[str, Callable[[dict, object, int], object]] = {
     **{f"maximise, {name}": partial(maximise, name) for name in ("pixels", "fourier", "maco")},
     "invert": invert,
     "style transfer": paint,
+    **({"texture synthesis": synthesise} if textures.available() else {}),
 }
 # name -> (networks, loader of one batch) -> anything
 BATCHES: dict[str, Callable[[dict, object], object]] = {
@@ -116,6 +124,9 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     table = pd.DataFrame(measure())
+    if asked.out.exists():
+        before = pd.read_csv(asked.out).reindex(columns=["function", "waits_before", "kernels_before"])
+        table = table.merge(before, on="function", how="left")
     print(table.round(2).to_string(index=False))
     with written_whole(asked.out) as path:
         table.to_csv(path, index=False, float_format="%.4g")

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import _lru_cache_wrapper
 from types import SimpleNamespace
 from unittest import mock
 
@@ -279,6 +280,15 @@ def pretend_gpu() -> Iterator[PretendGPU]:
         stack.enter_context(mock.patch("torch.accelerator.current_stream", lambda *_: stream))  # optimisers ask it
         stack.callback(torch._C._set_only_lift_cpu_tensors, only_lifts)
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device=…) is then a copy, as it is for a GPU
+        stack.callback(_forget)
         stack.enter_context(gpu)
         stack.enter_context(_Python(gpu))
         yield gpu
+
+
+def _forget() -> None:
+    """Empty the caches of src, whose tensors on the GPU end with it."""
+    for module in [module for name, module in sys.modules.items() if name.startswith("src.")]:
+        for kept in vars(module).values():
+            if isinstance(kept, _lru_cache_wrapper):
+                kept.cache_clear()

@@ -59,7 +59,7 @@ def look_at(
     """layer -> `look` of its activations [n, p], taken in the hooks: activations are freed at once, and no later
     operation in place can spoil them.  Of a layer that runs again the first run counts.
 
-    Raises ValueError for a layer that gives no tensor, fewer than 4 images, and values that are not finite, by name.
+    Raises ValueError for a layer that gives no tensor, and fewer than 4 images, by name.
     """
     seen: dict[str, object] = {}
     last: tuple[Tensor, int, object] | None = None

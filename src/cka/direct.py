@@ -1,6 +1,6 @@
 """CKA of two matrices of activations, from Gram matrices, kernels and HSIC."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,7 +17,7 @@ def gram(x: Float[Tensor, "n p"], *, centre: bool = True) -> Float[Tensor, "n n"
     """X Xᵀ in float64; `centre` first subtracts each feature's mean: CKA does not see it, and float32 gains digits.
 
     Products of some thousand features are made at a time in the precision of x, on and above the diagonal, and summed
-    in float64.  Raises ValueError for values that are not finite, seen in the result: a look through x takes as long.
+    in float64.  Values that are not finite are seen in the result (`check_finite`): a look through x takes as long.
     """
     n, p = x.shape
     total = torch.zeros(n, n, dtype=torch.float64, device=x.device)
@@ -30,10 +30,15 @@ def gram(x: Float[Tensor, "n p"], *, centre: bool = True) -> Float[Tensor, "n n"
             part = part - part.mean(0)
         for row in range(0, n, step):
             total[row : row + step, row:] += part[row : row + step] @ part[row:].T
-    total = total.triu() + total.triu(1).T
-    if not bool(total.isfinite().all()):
-        raise ValueError("activations are not finite")
-    return total
+    return total.triu() + total.triu(1).T
+
+
+def check_finite(names: Iterable[str], parts: Iterable[Tensor]) -> None:
+    """Raise ValueError, by its name, for the first part that is not finite; the device is waited for once."""
+    finite = torch.stack([part.isfinite().all() for part in parts]).tolist()
+    for name, all_finite in zip(names, finite, strict=True):
+        if not all_finite:
+            raise ValueError(f"{name}: activations are not finite")
 
 
 def cosine_kernel(x: Float[Tensor, "n p"]) -> Float[Tensor, "n n"]:
@@ -84,23 +89,28 @@ def cosine_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, unbiased: bo
 
 
 def _cka(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor], unbiased: bool) -> float:
-    return cka_of(*of_both(x, y, lambda values: Pieces.of(kernel(values))), unbiased=unbiased)
+    kernels = of_both(x, y, kernel)
+    return float(cka_of(*map(Pieces.of, kernels), unbiased=unbiased))
 
 
-def cka_of(a: "Pieces", b: "Pieces", *, unbiased: bool = True) -> float:
-    """CKA of one kernel with one other; NaN where one of them does not vary."""
-    own = float(a.own_hsic(unbiased=unbiased)) * float(b.own_hsic(unbiased=unbiased))
-    return float(a.hsic(b, unbiased=unbiased)) / own**0.5 if own > 0 else float("nan")
+def cka_of(a: "Pieces", b: "Pieces", *, unbiased: bool = True) -> Float[Tensor, "l m"]:
+    """CKA of every kernel with every one of b; NaN where one of them does not vary."""
+    own = a.own_hsic(unbiased=unbiased)[:, None] * b.own_hsic(unbiased=unbiased)
+    return torch.where(own > 0, a.hsic(b, unbiased=unbiased) / own.sqrt(), torch.nan)
 
 
-def of_both(x: Tensor, y: Tensor, function: Callable[[Tensor], object]) -> list:
-    """`function` of x and of y `as_matrix`; errors name the side. Raises ValueError unless they are of one length."""
+def of_both(x: Tensor, y: Tensor, function: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """`function` of x and of y `as_matrix`.
+
+    Raises ValueError unless they are of one length, and, naming the side, for results that are not finite.
+    """
     if len(x) != len(y):
         raise ValueError(f"x and y must have the same examples, not {len(x)} and {len(y)}")
     results = []
     for name, values in (("x", x), ("y", y)):
         with about(name):
             results.append(function(as_matrix(values)))
+    check_finite("xy", results)
     return results
 
 
@@ -139,10 +149,12 @@ class Pieces:
     diagonal: Float[Tensor, "l n"]
 
     @classmethod
-    def of(cls, kernel: Float[Tensor, "n n"]) -> "Pieces":
-        i, j = _above_diagonal(len(kernel), kernel.device)
-        diagonal = kernel.diagonal().clone()
-        return cls(kernel[i, j][None], (kernel.sum(1) - diagonal)[None], diagonal[None])
+    def of(cls, kernels: Float[Tensor, "*l n n"]) -> "Pieces":
+        """The pieces of one kernel matrix, or of several."""
+        kernels = kernels.view(-1, *kernels.shape[-2:])
+        i, j = _above_diagonal(kernels.shape[-1], kernels.device)
+        diagonal = kernels.diagonal(dim1=1, dim2=2).clone()
+        return cls(kernels[:, i, j], kernels.sum(2) - diagonal, diagonal)
 
     @classmethod
     def stack(cls, parts: list["Pieces"]) -> "Pieces":

@@ -3,16 +3,16 @@ pass."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import combinations_with_replacement
+from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from src.cka.activations import POOLS, looked_at
-from src.cka.direct import KERNELS, Pieces, as_matrix, gram
+from src.cka.direct import KERNELS, Pieces, as_matrix, check_finite
 from src.data.batches import Batch
 from src.data.inputs import Batches, as_batches, count_images
 from src.models.access import as_zoo, device_of
@@ -63,25 +63,57 @@ def hsic_table(
         names = {key: list(of_layers) for key, of_layers in seen.items()}
         pieces = {key: Pieces.stack(list(seen.pop(key).values())) for key in models} | _references(batch, kernels)
         names |= {LABELS: ["labels"], INPUTS: ["inputs"]}
-        pairs = list(combinations_with_replacement(pieces, 2))
+        each = [f"layer {layer}" for of_layers in names.values() for layer in of_layers]
+        check_finite(each, [total for part in pieces.values() for total in part.rows + part.diagonal])
         settings = dict(batch=number, n=len(batch.labels), kernel=kernel, unbiased=None, pool=pool or "none")
-        rows += _rows(pieces, names, pairs, estimators, **settings)
-        if n_permutations:
-            orders = uniform(batch.sample_ids, seed, Stream.PERMUTATION, draws=n_permutations).argsort(0).T
-            for key, part in pieces.items():
-                own[key] += part.own_hsic(unbiased=estimators[0]).cpu().numpy()
-            for a, b in pairs:
-                if a != b and a[1] == "trained" and b[1] in ("trained", "labels"):
-                    drawn = [pieces[a].hsic(pieces[b].permuted(order), unbiased=estimators[0]) for order in orders]
-                    shuffled[a, b] += torch.stack(drawn).cpu().numpy()
+        for unbiased in estimators:
+            found = _on_host(_hsic(pieces, unbiased))
+            rows += _rows(found, names, settings | dict(unbiased=unbiased))
+            if n_permutations and unbiased == estimators[0]:
+                orders = uniform(batch.sample_ids, seed, Stream.PERMUTATION, draws=n_permutations).argsort(0).T
+                for pair, values in _on_host(_shuffled_hsic(pieces, orders, unbiased)).items():
+                    shuffled[pair] += values
+                for key in pieces:
+                    own[key] += found[key]
     return with_keys(pd.concat(rows, ignore_index=True)), with_keys(_null_table(shuffled, own, n_permutations))
 
 
 def _references(batch: Batch, kernels: Callable) -> dict[tuple[str, str, int], Pieces]:
     """What networks are compared with besides each other: a kernel that is 1 within a class, and that of the pixels."""
     pixels = batch.pixels if isinstance(batch.pixels, torch.Tensor) else next(iter(batch.pixels.values()))
-    labels = Pieces.of(gram(F.one_hot(batch.labels.long()).double()))
-    return {LABELS: labels, INPUTS: kernels(as_matrix(pixels))}
+    same_class = (batch.labels[:, None] == batch.labels).double()
+    return {LABELS: Pieces.of(same_class), INPUTS: kernels(as_matrix(pixels))}
+
+
+def _hsic(pieces: Mapping[tuple, Pieces], unbiased: bool) -> dict[tuple, Tensor]:
+    """HSIC of all layers of two networks, (a, b) -> [l, m], and of those of each with themselves, a -> [l]."""
+    found = {key: part.own_hsic(unbiased=unbiased) for key, part in pieces.items()}
+    pairs = combinations_with_replacement(pieces, 2)
+    return found | {(a, b): pieces[a].hsic(pieces[b], unbiased=unbiased) for a, b in pairs}
+
+
+def _shuffled_hsic(
+    pieces: Mapping[tuple, Pieces], orders: Int[Tensor, "p n"], unbiased: bool
+) -> dict[tuple[tuple, tuple], Tensor]:
+    """HSIC of two trained networks, or of one and the labels, b's images in each order: (a, b) -> [p, l, m]."""
+    pairs = [
+        pair for pair in combinations(pieces, 2) if pair[0][1] == "trained" and pair[1][1] in ("trained", "labels")
+    ]
+    found = {pair: [] for pair in pairs}
+    for b in dict.fromkeys(b for _, b in pairs):
+        for order in orders:
+            shuffled = pieces[b].permuted(order)
+            for a in (a for a, other in pairs if other == b):
+                found[a, b].append(pieces[a].hsic(shuffled, unbiased=unbiased))
+    return {pair: torch.stack(values) for pair, values in found.items()}
+
+
+def _on_host(found: Mapping[tuple, Tensor]) -> dict[tuple, np.ndarray]:
+    """The same arrays, for which the device is waited for once."""
+    flat = torch.cat([values.flatten() for values in found.values()]).cpu().numpy()
+    ends = np.cumsum([values.numel() for values in found.values()])
+    parts = np.split(flat, ends[:-1])
+    return {key: part.reshape(values.shape) for (key, values), part in zip(found.items(), parts, strict=True)}
 
 
 def _null_table(shuffled: Mapping, own: Mapping, n_permutations: int) -> pd.DataFrame:
@@ -171,16 +203,13 @@ def _estimators(kernel: str, unbiased: bool | str, pool: str | None) -> list[boo
     return [True, False] if unbiased == "both" else [bool(unbiased)]
 
 
-def _rows(pieces: Mapping, names: Mapping, pairs: list, estimators: list[bool], **settings) -> list[pd.DataFrame]:
-    """One table for each pair of networks and estimator."""
+def _rows(found: Mapping[tuple, np.ndarray], names: Mapping[tuple, list[str]], settings: dict) -> list[pd.DataFrame]:
+    """One table for each pair of networks; found: of `_hsic`."""
     rows = []
-    for unbiased in estimators:
-        own = {key: part.own_hsic(unbiased=unbiased).cpu().numpy() for key, part in pieces.items()}
-        for a, b in pairs:
-            cross = pieces[a].hsic(pieces[b], unbiased=unbiased).cpu().numpy()
-            i, j = (grid.ravel() for grid in np.indices(cross.shape))
-            values = (*a, np.array(names[a])[i], i, *b, np.array(names[b])[j], j)
-            columns = dict(zip([*SIDE_A, *SIDE_B], values, strict=True))
-            columns |= dict(cross=cross.ravel(), own_a=own[a][i], own_b=own[b][j])
-            rows.append(pd.DataFrame(columns | settings | dict(unbiased=unbiased)))
+    for a, b in combinations_with_replacement(names, 2):
+        i, j = (grid.ravel() for grid in np.indices(found[a, b].shape))
+        values = (*a, np.array(names[a])[i], i, *b, np.array(names[b])[j], j)
+        columns = dict(zip([*SIDE_A, *SIDE_B], values, strict=True))
+        columns |= dict(cross=found[a, b].ravel(), own_a=found[a][i], own_b=found[b][j])
+        rows.append(pd.DataFrame(columns | settings))
     return rows

@@ -5,11 +5,11 @@ from itertools import combinations_with_replacement
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from src.cka.activations import looked_at
-from src.cka.direct import Pieces, cka_of, gram, of_both
+from src.cka.direct import Pieces, check_finite, cka_of, gram, of_both
 from src.cka.networks import with_keys
 from src.data.inputs import as_batches
 from src.models.access import as_zoo, device_of
@@ -17,6 +17,11 @@ from src.seeding import Stream, uniform
 from src.tables.cka.hsic import SIDE_A, SIDE_B
 
 NEIGHBOURS = 10
+VALUES_AT_ONCE = 2**24  # of the products that a GPU is given
+
+Layers, Values = Float[Tensor, "l n r"], Float[Tensor, " pairs"]
+Places = Int[Tensor, " pairs"]  # of layers
+PAIR = torch.zeros(2, 1, dtype=torch.long)  # the places of two layers alone
 
 
 def mutual_knn(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, neighbours: int = NEIGHBOURS) -> float:
@@ -25,10 +30,10 @@ def mutual_knn(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, neighbours: 
     Distances are Euclidean; of unrelated layers neighbours / (n - 1) are shared.  Raises ValueError unless there are
     more examples than neighbours.  Source: Huh et al. 2024, "The Platonic representation hypothesis", appendix A.
     """
-    x, y = of_both(x, y, _finite)
+    x, y = of_both(x, y, Tensor.double)
     if not 0 < neighbours < len(x):
         raise ValueError(f"neighbours must be between 1 and {len(x) - 1} for {len(x)} examples, not {neighbours}")
-    return _share_in_both(_nearest(x, neighbours), _nearest(y, neighbours))
+    return float(_share_in_both(_nearest(x[None], neighbours), _nearest(y[None], neighbours), *PAIR))
 
 
 def procrustes_similarity(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> float:
@@ -38,8 +43,8 @@ def procrustes_similarity(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> f
     number of features, so hold it against that of shuffled examples.  NaN where a side does not vary.
     Source: Ding, Denain & Steinhardt 2021, "Grounding representation similarity", section 3.
     """
-    x, y = of_both(x, y, _finite)
-    return _sum_of_singular_values(_unit(x), _unit(y))
+    x, y = of_both(x, y, Tensor.double)
+    return float(_sums_of_singular_values(_unit(x[None]), _unit(y[None]), *PAIR))
 
 
 def svcca(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, variance: float = 0.99) -> float:
@@ -51,8 +56,8 @@ def svcca(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, variance: float =
     """
     if not 0 < variance <= 1:
         raise ValueError(f"variance must be in (0, 1], not {variance}")
-    x, y = of_both(x, y, _finite)
-    return _mean_correlation(_components(x, variance), _components(y, variance))
+    x, y = (coordinates(values)[None] for values in of_both(x, y, lambda values: gram(values.double())))
+    return float(_mean_correlations(_components(x, variance), _components(y, variance), *PAIR))
 
 
 def measure_table(
@@ -79,78 +84,88 @@ def measure_table(
     models, rows = {(name, "trained", number): model for (name, number), model in as_zoo(networks).items()}, []
     batches = as_batches(loader, device=device_of(*models.values()))
     options = dict(progress=progress, least=NEIGHBOURS + 1)
-    for number, (batch, seen) in enumerate(looked_at(models, batches, layers, coordinates, **options)):
-        if len(batch.labels) <= NEIGHBOURS:
-            raise ValueError(f"measures need more than {NEIGHBOURS} images at a time, not {len(batch.labels)}")
+    for number, (batch, seen) in enumerate(looked_at(models, batches, layers, gram, **options)):
+        n = len(batch.labels)
+        if n <= NEIGHBOURS:
+            raise ValueError(f"measures need more than {NEIGHBOURS} images at a time, not {n}")
         order = uniform(batch.sample_ids, seed, Stream.PERMUTATION_OF_BATCH, draws=1)[:, 0].argsort()
-        made = [
-            ((*key, layer, index), {name: (MEASURES[name][0](x), MEASURES[name][0](x[order])) for name in measures})
-            for key, of_layers in seen.items()
-            for index, (layer, x) in enumerate(of_layers.items())
-        ]
-        for (a, made_a), (b, made_b) in combinations_with_replacement(made, 2):
-            for name in measures:
-                value, null = (MEASURES[name][1](made_a[name][0], other) for other in made_b[name])
-                rows.append((*a, *b, name, number, len(batch.pixels), value, null))
+        made = {(*key, name, i): x for key, of in seen.items() for i, (name, x) in enumerate(of.items())}
+        check_finite([f"layer {key[3]}" for key in made], made.values())
+        x = coordinates(torch.stack([*made.values()]))
+        first, second = torch.triu_indices(len(x), len(x), device=x.device)
+        values = []  # of each measure, and of it with the images of b shuffled: [pairs]
+        for turn, compare in (MEASURES[name] for name in measures):
+            own = turn(x)
+            values += [compare(own, other, first, second) for other in (own, turn(x[:, order]))]
+        pairs = combinations_with_replacement(made, 2)
+        for (a, b), found in zip(pairs, torch.stack(values, 1).tolist(), strict=True):
+            rows += [(*a, *b, name, number, n, *found[2 * i : 2 * i + 2]) for i, name in enumerate(measures)]
     return with_keys(pd.DataFrame(rows, columns=[*SIDE_A, *SIDE_B, "measure", "batch", "n", "value", "null"]))
 
 
-def coordinates(x: Float[Tensor, "n p"]) -> Float[Tensor, "n r"]:
-    """The centred examples in the basis of their principal components, largest first: all that rotations leave."""
-    values, vectors = _principal(x)
-    return vectors * values.sqrt()
+def coordinates(grams: Float[Tensor, "*l n n"]) -> Float[Tensor, "*l n n"]:
+    """Centred examples in the basis of their principal components, largest first: all that rotations leave.
+
+    grams: XXᵀ of centred examples, of one layer or several.  Components that do not vary are 0.
+    """
+    values, vectors = torch.linalg.eigh(grams)
+    values, vectors = values.flip(-1), vectors.flip(-1)
+    least = values[..., :1].clamp(min=torch.finfo(values.dtype).tiny) * 1e-10  # below it is rounding of the Gram
+    return vectors * torch.where(values > least, values, 0).sqrt()[..., None, :]
 
 
-def _principal(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Variances [r], the largest first, and orthonormal components [n, r] of the centred examples; r is 0 if flat."""
-    values, vectors = torch.linalg.eigh(gram(x))
-    values, vectors = values.flip(0), vectors.flip(1)
-    kept = values > values[0].clamp(min=torch.finfo(values.dtype).tiny) * 1e-10  # below it is rounding of the Gram
-    return values[kept], vectors[:, kept]
+# Of several layers [l, n, r] at once: what each is turned into, and the similarity of those at `first` with `second`
 
 
-def _nearest(x: Tensor, neighbours: int = NEIGHBOURS) -> Tensor:
-    """[n, n], True where the second example is among the nearest ones of the first."""
-    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
-    nearest = distances.topk(neighbours, largest=False).indices
-    return torch.zeros_like(distances, dtype=torch.bool).scatter_(1, nearest, True)
+def _nearest(x: Layers, neighbours: int = NEIGHBOURS) -> Float[Tensor, "l n n"]:
+    """1 where the second example is among the nearest ones of the first, else 0."""
+    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    return torch.zeros_like(distances).scatter_(2, distances.topk(neighbours, largest=False).indices, 1)
 
 
-def _share_in_both(near_x: Tensor, near_y: Tensor) -> float:
-    return float((near_x & near_y).sum()) / float(near_x.sum())
+def _share_in_both(near_x: Tensor, near_y: Tensor, first: Places, second: Places) -> Values:
+    return (near_x.flatten(1) @ near_y.flatten(1).T)[first, second] / near_x.sum((1, 2))[first]
 
 
-def _unit(x: Tensor) -> Tensor:
+def _unit(x: Layers) -> Layers:
     """Centred and of Frobenius norm 1; zeros where nothing varies."""
-    x = x - x.mean(0)
-    return x / x.norm().clamp(min=torch.finfo(x.dtype).tiny)
+    x = x - x.mean(1, keepdim=True)
+    return x / x.norm(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
 
 
-def _sum_of_singular_values(x: Tensor, y: Tensor) -> float:
-    return float(torch.linalg.svdvals(x.T @ y).sum()) if x.any() and y.any() else float("nan")
+def _components(x: Layers, variance: float = 0.99) -> Layers:
+    """Of principal coordinates those that hold the share `variance`, the first ones, at length 1; 0 for others."""
+    values = x.square().sum(1, keepdim=True)
+    before = (values.cumsum(2) - values) / values.sum(2, keepdim=True)
+    return torch.where((before < variance - 1e-12) & (values > 0), x / values.sqrt(), 0)
 
 
-def _components(x: Tensor, variance: float = 0.99) -> Tensor:
-    """An orthonormal basis [n, r] of the leading components that hold the share `variance`; r is 0 for a flat x."""
-    values, vectors = _principal(x)
-    before = (values.cumsum(0) - values) / values.sum()
-    return vectors[:, before < variance - 1e-12]
+def _sums_of_singular_values(x: Layers, y: Layers, first: Places, second: Places) -> Values:
+    """Of XᵀY, whose norm is at most 1; NaN where a side is 0.  One pair at a time on a CPU, many on a GPU."""
+    widths = torch.stack([_width(x)[first], _width(y)[second]])
+    wide = widths.tolist()
+    at_once = 1 if x.device.type == "cpu" else max(1, VALUES_AT_ONCE // (x.shape[2] * y.shape[2]))
+    sums = []
+    for some in (slice(i, i + at_once) for i in range(0, len(first), at_once)):
+        a, b = (v[places[some], :, : max(w[some])] for v, places, w in zip((x, y), (first, second), wide, strict=True))
+        sums.append(torch.linalg.svdvals(a.mT @ b).clamp(max=1).sum(1))
+    return torch.where(widths.amin(0) > 0, torch.cat(sums), torch.nan)
 
 
-def _mean_correlation(x: Tensor, y: Tensor) -> float:
-    return float(torch.linalg.svdvals(x.T @ y).clamp(max=1).mean()) if x.shape[1] and y.shape[1] else float("nan")
+def _mean_correlations(x: Layers, y: Layers, first: Places, second: Places) -> Values:
+    return _sums_of_singular_values(x, y, first, second) / torch.minimum(_width(x)[first], _width(y)[second])
 
 
-def _finite(x: Tensor) -> Tensor:
-    if not bool(x.isfinite().all()):
-        raise ValueError("activations are not finite")
-    return x.double()
+def _width(x: Layers) -> Int[Tensor, " l"]:
+    """Number of columns up to the last that is not 0."""
+    return ((x != 0).any(1) * torch.arange(1, x.shape[2] + 1, device=x.device)).amax(1)
 
 
-# name -> (what a layer is turned into once, similarity of two layers from it)
-MEASURES: dict[str, tuple[Callable[[Tensor], object], Callable[[object, object], float]]] = {
-    "CKA": (lambda x: Pieces.of(gram(x)), cka_of),
+# name -> (what layers are turned into, similarity of pairs of them from it)
+MEASURES: dict[str, tuple[Callable[[Tensor], object], Callable[..., Tensor]]] = {
+    "CKA": (lambda x: Pieces.of(x @ x.mT), lambda x, y, first, second: cka_of(x, y)[first, second]),
     "mutual kNN": (_nearest, _share_in_both),
-    "Procrustes": (_unit, _sum_of_singular_values),
-    "SVCCA": (_components, _mean_correlation),
+    "Procrustes": (_unit, _sums_of_singular_values),
+    "SVCCA": (_components, _mean_correlations),
 }

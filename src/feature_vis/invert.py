@@ -57,7 +57,7 @@ def invert_features(
         if bool(silent.any()):
             raise ValueError(f"layer {layer!r} gives 0 for sample_id {int(ids[silent][0])}; there is nothing to invert")
 
-        def objective(pixels: Tensor, rows: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        def objective(pixels: Tensor, rows: Tensor, places: list[int], step: int) -> tuple[Tensor, Tensor, Tensor]:
             distance = feature_distance(respond(model, pixels, layer).float(), wanted[rows])
             penalty = torch.zeros_like(distance)
             if alpha_norm:

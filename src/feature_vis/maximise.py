@@ -75,14 +75,17 @@ def maximise_activation(
         with torch.no_grad():
             _check_targets(respond(model, how.draw(how.start[:1]), layer), targets, layer)
 
-        def objective(pixels: Tensor, rows: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        classes = torch.tensor(targets, device=device) if layer == LOGITS else None
+
+        def objective(pixels: Tensor, rows: Tensor, places: list[int], step: int) -> tuple[Tensor, Tensor, Tensor]:
             seen = change_view(pixels, views[rows, step], jitter=jitter, rotate=rotate, scale=scale)
-            response, chosen = respond(model, seen, layer).float(), [targets[row] for row in rows.tolist()]
+            response = respond(model, seen, layer).float()
             penalty = tv * total_variation(pixels) if tv else torch.zeros(len(rows), device=device)
             if layer == LOGITS:
-                odds = log_odds(response, torch.tensor(chosen, device=device))
+                odds = log_odds(response, classes[rows])
                 return odds.sigmoid(), -odds, penalty
-            values = torch.stack([pick_response(row[None], k)[0] for row, k in zip(response, chosen, strict=True)])
+            units = zip(response, (targets[i] for i in places), strict=True)
+            values = torch.stack([pick_response(row[None], unit)[0] for row, unit in units])
             return values, -values, penalty
 
         reached = None if stop_at is None else lambda value: value >= stop_at

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from src.feature_vis.parameterisations import Parameterisation
 
-DONE, REACHED, CONVERGED = "all steps done", "reached", "converged"
+GOING, REACHED, CONVERGED, DEAD, BROKEN = range(5)  # states of a picture
+STOPS = {GOING: "all steps done", REACHED: "reached", CONVERGED: "converged"}
 PATIENCE = 20  # steps in a row after which a score that has not moved in its last bit will not move
+LOOK_EVERY = 10  # steps of a GPU, which is waited for at each look; pictures that end meanwhile are kept as they were
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class Pictures:
     n_steps: Int[Tensor, " n"]
 
 
-# (pixels of the active pictures, their positions, step) -> value for the history, score that falls, penalty; [m] each
-Objective = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]]
+# (pixels of the active pictures, their positions on the device and on the host, step) -> value for the history, score
+# that falls, penalty; [m] each
+Objective = Callable[[Tensor, Tensor, list[int], int], tuple[Tensor, Tensor, Tensor]]
 
 
 def optimise(
@@ -58,37 +61,40 @@ def optimise(
     cosine = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps))
     )
-    rows = torch.arange(n, device=x.device)  # of the active pictures
-    final, n_steps, stops = x.detach().clone(), torch.full((n,), steps), [DONE] * n
-    history = torch.full((n, steps), torch.nan)
+    rows, places = torch.arange(n, device=x.device), list(range(n))  # of the active pictures
+    final, history = x.detach().clone(), torch.full((n, steps), torch.nan, device=x.device)
+    state, n_steps = torch.zeros_like(rows), torch.full_like(rows, steps)
     first = last = torch.full((n,), torch.nan, device=x.device)
-    same = held = torch.zeros(n, dtype=torch.long, device=x.device)
+    same = held = torch.zeros_like(rows)
+    look_every = 1 if x.device.type == "cpu" else LOOK_EVERY
     for step in range(steps):
         advance(1)
         optimiser.zero_grad()
         with torch.enable_grad():
-            value, score, penalty = objective(how.draw(x[rows]), rows, step)
+            value, score, penalty = objective(how.draw(x[rows]), rows, places, step)
             if not score.requires_grad:
                 raise ValueError("the response does not depend on the pixels in a way that can be differentiated")
             (score + penalty).sum().backward()
         value, score = value.detach(), score.detach()
-        _check_finite(value, score, x.grad[rows], rows, step, names)
-        history[rows.cpu(), step] = value.float().cpu()
+        history[rows, step] = value.float()
         first, same = (score if step == 0 else first), torch.where(score == last, same + 1, 0)
         last = score
-        good = reached(value) if reached else torch.zeros_like(same, dtype=torch.bool)
-        held = torch.where(good, held + 1, 0)
-        over, stuck = held >= hold, same >= PATIENCE
-        if bool((over | stuck).any()):
-            for i in (over | stuck).nonzero()[:, 0].tolist():
-                row = int(rows[i])
-                dead = f"dead: {names[row]} stayed at {float(value[i]):g} for {PATIENCE} steps, without a gradient"
-                stops[row] = REACHED if over[i] else dead if score[i] == first[i] else CONVERGED
-                n_steps[row] = step
-            final[rows] = x.detach()[rows]
-            left = ~(over | stuck)
-            rows, first, last, same, held = (part[left] for part in (rows, first, last, same, held))
-            if not len(rows):
+        held = torch.where(reached(value), held + 1, 0) if reached else held
+        finite = value.isfinite() & score.isfinite() & x.grad[rows].flatten(1).isfinite().all(1)
+        stuck = torch.where(same < PATIENCE, GOING, torch.where(score == first, DEAD, CONVERGED))
+        now = torch.where(finite, torch.where(held >= hold, REACHED, stuck), BROKEN)
+        ends = (state[rows] == GOING) & (now != GOING)
+        for kept, new in ((state, now), (n_steps, torch.full_like(rows, step)), (final, x.detach()[rows])):
+            kept[rows] = torch.where(ends.view(-1, *[1] * (kept.ndim - 1)), new, kept[rows])
+        if (step + 1) % look_every == 0 or step == steps - 1:
+            states = state[rows].tolist()
+            if BROKEN in states:
+                _refuse(state, n_steps, names)
+            if any(states):
+                going = [i for i, each in enumerate(states) if each == GOING]
+                places, left = [places[i] for i in going], torch.tensor(going, dtype=torch.long, device=x.device)
+                rows, first, last, same, held = (part[left] for part in (rows, first, last, same, held))
+            if not places:
                 break
         optimiser.step()
         cosine.step()
@@ -98,14 +104,18 @@ def optimise(
     final[rows] = x.detach()[rows]
     with torch.no_grad():
         images = how.draw(final).clamp(0, 1)
+    n_steps, history = n_steps.cpu(), history.cpu()
+    history.masked_fill_(torch.arange(steps) > n_steps[:, None], torch.nan)  # what a GPU went on to do
+    stops = [STOPS.get(each, "") for each in state.tolist()]
+    for i in (i for i, stop in enumerate(stops) if not stop):
+        value = float(history[i, n_steps[i]])
+        stops[i] = f"dead: {names[i]} stayed at {value:g} for {PATIENCE} steps, without a gradient"
     return Pictures(images, history, stops, n_steps)
 
 
-def _check_finite(value: Tensor, score: Tensor, gradient: Tensor, rows: Tensor, step: int, names: list[str]) -> None:
-    finite = value.isfinite() & score.isfinite() & gradient.flatten(1).isfinite().all(1)
-    if not bool(finite.all()):
-        row = int(rows[~finite][0])
-        raise ValueError(
-            f"{names[row]} (picture {row}) has a response or gradient that is not finite at step {step}; "
-            "try a smaller lr, and look whether the model is finite on such pictures"
-        )
+def _refuse(state: Tensor, n_steps: Tensor, names: list[str]) -> None:
+    step, row = min((step, i) for i, step in enumerate(n_steps.tolist()) if state[i] == BROKEN)
+    raise ValueError(
+        f"{names[row]} (picture {row}) has a response or gradient that is not finite at step {step}; "
+        "try a smaller lr, and look whether the model is finite on such pictures"
+    )

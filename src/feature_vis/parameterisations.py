@@ -193,7 +193,7 @@ def _normal(draws: Tensor) -> Tensor:
 
 def _odd(phases: Tensor, w: int) -> Tensor:
     """Phases of a real image: in the columns that hold both a frequency and its opposite, one is minus the other."""
-    columns = [0, w // 2] if w % 2 == 0 else [0]
-    both = phases[..., columns]
+    step = (w + 1) // 2  # columns 0 and, of an even width, w / 2
+    both = phases[..., ::step]
     opposite = both.flip(-2).roll(1, -2)
-    return phases.index_copy(-1, torch.tensor(columns, device=phases.device), (both - opposite) / 2)
+    return phases.slice_scatter((both - opposite) / 2, dim=-1, step=step)

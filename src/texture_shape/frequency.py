@@ -102,18 +102,19 @@ def cue_conflict(shape: Pixels, texture: Pixels, *, kind: str = "phase", cutoff:
 
 def _blur(values: Tensor, cutoff: float) -> Tensor:
     """Each channel through the low-pass filter, rows and columns; not cut to [0, 1]."""
-    matrix = _low_pass_matrix(values.shape[-1], float(cutoff)).to(values)
+    matrix = _low_pass_matrix(values.shape[-1], float(cutoff), values.dtype, values.device)
     return matrix @ values @ matrix
 
 
 @lru_cache
-def _low_pass_matrix(side: int, cutoff: float) -> Float[Tensor, "s s"]:
+def _low_pass_matrix(side: int, cutoff: float, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "s s"]:
     """The filter along one axis: cosine transform, gain exp(-f² / 2 cutoff²) at f = 0, 1/2, 1, … cycles, and back."""
     places = (torch.arange(side, dtype=torch.float64) + 0.5) / side
     cycles = torch.arange(side, dtype=torch.float64) / 2
     cosines = torch.cos(2 * math.pi * cycles[:, None] * places) * math.sqrt(2 / side)
     cosines[0] /= math.sqrt(2)  # now orthonormal
-    return cosines.T @ (torch.exp(-0.5 * (cycles / cutoff) ** 2)[:, None] * cosines)
+    matrix = cosines.T @ (torch.exp(-0.5 * (cycles / cutoff) ** 2)[:, None] * cosines)
+    return matrix.to(device, dtype)
 
 
 @lru_cache

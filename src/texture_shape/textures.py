@@ -79,7 +79,10 @@ def _match(targets: Tensor, ids: Tensor, seed: int, part: int, statistics, steps
     """Noise [n, s, s] with the statistics of the targets, each scaled to mean 0 and variance 1 meanwhile."""
     spread = targets.std((1, 2), keepdim=True)
     targets = (targets / spread)[:, None]
-    wanted = _groups(statistics, targets)
+    wanted = statistics(targets)
+    kinds = statistics.convert_to_dict(torch.zeros(1, 1, wanted.shape[2])).values()
+    sizes = [int(kind.isfinite().sum()) for kind in kinds]  # entries that are left out, being repetitions, are NaN
+    wanted = _groups(wanted, sizes)
     low, high = targets.amin((1, 2, 3), keepdim=True), targets.amax((1, 2, 3), keepdim=True)
     draws = uniform(ids, seed, Stream.TEXTURE_START, part, draws=targets[0].numel()).to(targets).view_as(targets)
     x = ((draws - 0.5) * 12**0.5).requires_grad_()
@@ -88,7 +91,7 @@ def _match(targets: Tensor, ids: Tensor, seed: int, part: int, statistics, steps
         # by groups, each relative to its own length: else the few large statistics are all that counts
         losses = sum(
             (a - b).square().sum(1) / b.square().sum(1).clamp(min=1e-6)
-            for a, b in zip(_groups(statistics, x), wanted, strict=True)
+            for a, b in zip(_groups(statistics(x), sizes), wanted, strict=True)
         )
         beyond = (x - x.clamp(low, high)).square().mean((1, 2, 3))
         (x.grad,) = torch.autograd.grad((losses + _RANGE_WEIGHT * beyond).sum(), x)
@@ -98,10 +101,9 @@ def _match(targets: Tensor, ids: Tensor, seed: int, part: int, statistics, steps
     return (x.detach() * spread[:, None])[:, 0]
 
 
-def _groups(statistics: torch.nn.Module, images: Tensor) -> list[Float[Tensor, "n k"]]:
-    """The statistics, kind by kind; entries that the model leaves out, being repetitions, are 0."""
-    kinds = statistics.convert_to_dict(statistics(images)).values()
-    return [kind.flatten(1).nan_to_num(nan=0.0) for kind in kinds]
+def _groups(statistics: Float[Tensor, "n c k"], sizes: list[int]) -> list[Float[Tensor, "n k"]]:
+    """The statistics, kind by kind, which follow each other; the model's own `convert_to_dict` waits for a GPU."""
+    return [kind.flatten(1).nan_to_num(nan=0.0) for kind in statistics.split(sizes, 2)]
 
 
 def _statistics(side: int) -> torch.nn.Module:

@@ -320,6 +320,42 @@ def test_pictures(parameterisation):
     assert_as_on_the_cpu(measure, tolerance=1e-3)
 
 
+def test_pictures_end_at_the_step_where_they_do_on_the_cpu():
+    """A GPU is asked every ten steps, by which time a picture may have gone on."""
+
+    class Units(nn.Module):
+        """One that never responds, one that climbs, one that has a most; the third picture breaks when asked to."""
+
+        def __init__(self, breaks: bool):
+            super().__init__()
+            self.weight, self.passes, self.breaks = nn.Parameter(torch.tensor(1.0)), 0, breaks
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passes += 1
+            mean, broken = x.mean((1, 2, 3)) * self.weight, torch.ones(len(x), 1, 1, 1, device=x.device)
+            broken[2:3] = torch.nan if self.breaks and self.passes > 13 else 1
+            return torch.stack([mean.clamp(max=0), mean, mean.clamp(max=0.7)], dim=1)[..., None, None] * broken
+
+    options = dict(layer="units", parameterisation="pixels", size=(6, 6), lr=0.02, steps=60, progress=False)
+    options |= dict(jitter=0, rotate=0, scale=0)
+
+    def measure(device: str, breaks: bool = False):
+        model = nn.Sequential()
+        model.add_module("units", Units(breaks))
+        done = feature_vis.maximise_activation(model.to(device), [0, 1, 1, 2], stop_at=0.9, **options)
+        return done.stops, done.n_steps.tolist(), done.images.cpu(), done.history
+
+    stops, n_steps, images, history = measure("cpu")
+    assert [stop.partition(":")[0] for stop in stops] == ["dead", "reached", "reached", "converged"]
+    assert all((n + 1) % 10 for n in n_steps)  # not at a look
+    with pretend_gpu():
+        found = measure("cuda")
+        with pytest.raises(ValueError, match=r"units 1 \(picture 2\) has .* not finite at step 12"):
+            measure("cuda", breaks=True)
+    assert found[:2] == (stops, n_steps)
+    torch.testing.assert_close(found[2:], (images, history), rtol=0, atol=1e-5, equal_nan=True)
+
+
 def test_tables_of_pictures():
     natural = feature_vis.image_statistics(to_pixels(IMAGES.images))
 
