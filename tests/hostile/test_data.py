@@ -137,7 +137,7 @@ FOLDERS = [  # files beside the good ones, or in place of them; what is asked; h
 ]
 
 
-@pytest.mark.parametrize(("files", "name", "says"), FOLDERS, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(("files", "name", "says"), FOLDERS, ids=lambda value: str(value).split(" at 0x")[0][:50])
 def test_pictures_that_cannot_be_read_are_named(files, name, says, tmp_path):
     write(tmp_path, GOOD | files)
     asked = name.replace("~", str(tmp_path))
@@ -160,7 +160,7 @@ TAKEN = [  # files beside the good ones; numbers of classes and of images
 ]
 
 
-@pytest.mark.parametrize(("files", "n_classes", "n"), TAKEN, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(("files", "n_classes", "n"), TAKEN, ids=lambda value: str(value).split(" at 0x")[0][:50])
 def test_odd_pictures_that_are_right_are_taken(files, n_classes, n, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "own", GOOD | files)
@@ -202,7 +202,7 @@ TABLES = [  # columns, metadata, how the error goes on after the file's name
 ]
 
 
-@pytest.mark.parametrize(("columns", "names", "says"), TABLES, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(("columns", "names", "says"), TABLES, ids=lambda value: str(value).split(" at 0x")[0][:50])
 def test_a_table_of_pictures_that_is_none_is_refused_by_name(columns, names, says, tmp_path):
     raw = names if isinstance(names, str) and names != "abc" else None
     about = raw or json.dumps({"info": {"features": {"label": {"names": names}}}})
