@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from src import paths
+from src.names import slug
 from src.results import save_table
 from src.tables.claims import CONTROLS, SEEDS, STATEMENTS, judge_claims, needed, state_of, verdict_of
 from src.tables.claims.estimates import Estimate, mean_of
@@ -15,8 +16,11 @@ N = 400
 C1, C2, C3 = STATEMENTS[:3]
 
 
-def zoo(folder, held: dict[str, float], *, seeds: int = 3):
-    """A table of the ensemble at 2/255: a network holds images whose mean of two uniform numbers is below its own."""
+def zoo(folder, held: dict[str, float], *, seeds: int = 3, right: dict[str, int] | None = None):
+    """A table of the ensemble at 2/255: a network holds images whose mean of two uniform numbers is below its own.
+
+    right: how many of N images a network classifies right as they are, if not 300.
+    """
     rng, parts = np.random.default_rng(0), []
     hard = rng.random(N)  # images that are hard for one are so for all
     for name, share in held.items():
@@ -24,6 +28,12 @@ def zoo(folder, held: dict[str, float], *, seeds: int = 3):
             holds = 0.5 * hard + 0.5 * rng.random(N) < share
             facts = dict(model=name, model_seed=seed, sample_id=range(N), eps=2 / 255, steps=5, n_targets=2, queries=0)
             parts.append(pd.DataFrame(facts | dict(broken_by=np.where(holds, "", "apgd"))))
+        n_right = (right or {}).get(name, 300)
+        facts = dict(
+            model=name, model_seed=0, sample_id=range(N), label=0, dataset="planted", condition="clean", seed=0
+        )
+        facts |= dict(prediction=(np.arange(N) >= n_right).astype(int), dataset="planted", seed=0)
+        save_table(pd.DataFrame(facts), folder, "05_calibration", slug(name), parameters={}, provenance={})
     table = pd.concat(parts, ignore_index=True).assign(dataset="planted", condition="worst case", seed=0)
     save_table(table, folder, "02_attacks", "worst_case", parameters={}, provenance={})
     return folder
@@ -35,10 +45,10 @@ def labels(*kinds: str) -> list[str]:
     return sorted({*matched, *of_controls} if not kinds else {x for x in of_controls if x.endswith(kinds)})
 
 
-def judged(tmp_path, base: dict, controls: dict, other: dict) -> pd.Series:
+def judged(tmp_path, base: dict, controls: dict, other: dict, **more) -> pd.Series:
     """What is said of C1, the MLP against the CNN."""
     folders = {"base": base, "controls": controls, "other": other}
-    there = {name: zoo(tmp_path / name, held) for name, held in folders.items() if held}
+    there = {name: zoo(tmp_path / name, held, **more) for name, held in folders.items() if held}
     return judge_claims(there, (C1, C2, C3)).set_index("claim").loc["C1"]
 
 
@@ -63,6 +73,14 @@ def test_what_makes_the_difference_is_named(tmp_path, changed, verdict):
     assert (row["state"], row["verdict"], row["n_seeds"]) == ("holds", verdict, 3)
     assert row["value"] == pytest.approx(0.5, abs=0.08)  # of sums of two uniform numbers: .68 - .18
     assert row["low"] < row["value"] < row["high"]
+
+
+@pytest.mark.parametrize(("n_right", "state"), [(304, "open"), (296, "open"), (305, "not run"), (295, "not run")])
+def test_accuracies_more_than_a_point_apart_are_not_matched(tmp_path, n_right, state):
+    controls = {label: BASE[label.partition("@")[0]] for label in labels()} | {"cnn@w2": BASE["mlp"]}
+    row = judged(tmp_path, BASE, controls, BASE, right={"cnn@w2": n_right})
+    assert row["accuracy matched (narrow)"] == state and row["accuracy matched (short)"] == "holds"
+    assert row["verdict"] == ("accuracy" if state == "open" else "these networks")
 
 
 def test_a_control_that_was_not_run_leaves_these_networks(tmp_path):

@@ -7,16 +7,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from src.results import noting_missing
+from src.results import load_tables, noting_missing
 from src.tables.claims.estimates import Estimate
 from src.tables.claims.statements import CONTROLS, STATEMENTS, Statement, networks_of
-from src.tables.statistics import with_holm
+from src.tables.statistics import hits, with_holm
 
 HOLDS, REVERSED, OPEN, NOT_RUN = "holds", "reversed", "open", "not run"
 SEEDS = "seeds"  # the control that needs no other networks, only more of each
 N_SEEDS = 3
 ACCURACY = ("accuracy matched (narrow)", "accuracy matched (short)")
 RECIPE = ("common recipe", "no smoothing, no mixup")
+WITHIN = 0.01  # of each other, for accuracies that are called matched
 POWER = 0.8
 
 
@@ -27,7 +28,8 @@ def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] 
     counted, value, low, high, p_value, p_holm, n, n_promised, small, n_seeds, state (as trained), a column for each
     control (SEEDS and CONTROLS), value, low and high under it as "<control> value" and so on, verdict, needed.
     A control holds when its interval lies above 0, is reversed when it lies below, open when it holds 0, and not run
-    when a table or a network is not there.  Holm's correction is over all statements that have a number.
+    when a table or a network is not there, or when accuracies that it calls matched are not WITHIN of each other.
+    Holm's correction is over all statements that have a number.
     """
     rows = []
     for statement in statements:
@@ -37,7 +39,8 @@ def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] 
         row |= dict(counted=statement.counted)
         row |= _numbers(found) | dict(n_promised=statement.n, small=statement.small)
         for control, (where, _) in CONTROLS.items() if statement.recipe == "base" else ():
-            under = _estimate(statement, folders.get(where), networks_of(statement, control))
+            names = networks_of(statement, control)
+            under = _estimate(statement, folders.get(where), names, matched=control in ACCURACY)
             row |= {control: state_of(under)} | {
                 f"{control} {end}": getattr(under, end, np.nan) for end in ("value", "low", "high")
             }
@@ -118,13 +121,25 @@ def _as_trained(row: Mapping) -> str:
     return OPEN if state in (HOLDS, REVERSED) and not row["p_holm"] < 0.05 else state
 
 
-def _estimate(statement: Statement, folder: Path | None, names: dict[str, str]) -> Estimate | None:
-    """The statement's number from a folder's tables, or None where they or the networks are not there."""
+def _estimate(
+    statement: Statement, folder: Path | None, names: dict[str, str], *, matched: bool = False
+) -> Estimate | None:
+    """The statement's number from a folder's tables; None where they or the networks are not there.
+
+    matched: None too where the networks' accuracies, by the tables of 05, are not WITHIN of each other.
+    """
     if folder is None:
         return None
     with noting_missing([]):
+        if matched and not _are_matched(load_tables(folder, "05_calibration", list(names.values()))):
+            return None
         return statement.measure(folder, names)
     return None
+
+
+def _are_matched(predictions: pd.DataFrame) -> bool:
+    accuracies = predictions.assign(hit=hits(predictions)).groupby("model")["hit"].mean()
+    return bool(accuracies.max() - accuracies.min() <= WITHIN + 1e-9)
 
 
 def _numbers(found: Estimate | None) -> dict:
