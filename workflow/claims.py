@@ -104,7 +104,8 @@ def leads() -> str:
             tied = [" = ".join(map(label, same["model"])) for _, same in part.groupby("rank")]
             cells.setdefault(AXES[axis].label, {})[dataset] = " > ".join(tied)
     table = pd.DataFrame.from_dict(cells, orient="index").rename_axis("the better first").fillna("–")
-    return f"{table.to_markdown()}\n\n=: no paired test parts them, all axes of a data set in one Holm family at 5 %."
+    legend = "`>`: surely behind one of those before it; `=`: not. Paired tests, one Holm family at 5 % a data set."
+    return f"{table.to_markdown()}\n\n{legend}"
 
 
 def names_of(table: pd.DataFrame) -> list[str]:
