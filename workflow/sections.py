@@ -124,7 +124,7 @@ def blocks_of(notebook: nbformat.NotebookNode, experiment: str, folder: Path) ->
 
 
 def saved_pictures(cell: nbformat.NotebookNode, experiment: str, folder: Path) -> dict[str, Picture | None]:
-    """name -> picture, of the figures that a cell saves: of their files, else of the cell's outputs."""
+    """name -> picture, of the figures of FIGURES that a cell saves: of their files, else of the cell's outputs."""
     calls = re.findall(r"study\.save_figure\((.*)\)$", cell.source, flags=re.M) if cell.cell_type == "code" else []
     names = []
     for call in calls:
@@ -140,6 +140,7 @@ def saved_pictures(cell: nbformat.NotebookNode, experiment: str, folder: Path) -
             path.with_name(f"{experiment}_{name}" if name else experiment), output=outputs.get(name, "")
         )
         for name in names
+        if name in FIGURES[experiment]
     }
 
 
