@@ -192,11 +192,11 @@ def test_the_readme_says_what_was_found_and_no_more(published):
     )
 
 
-def test_the_readme_tells_one_statement_of_each_measure_and_the_decided_first(published):
+def test_the_readme_tells_one_statement_of_each_measure_and_verdict(published):
     """A statement that a control has decided is told before one that only holds of these networks."""
     planted = published.assign(verdict=["not run", *["these networks"] * (len(published) - 3), "open", "accuracy"])
     told = claims.findings(planted)
     assert told[0]["text"] == planted["text"].iloc[-1] and len(told) <= claims.N_FINDINGS
     assert {row["verdict"] for row in told} == {"accuracy", "these networks"}
     measures = {statement.text: statement.measure.func for statement in STATEMENTS}
-    assert len({measures[row["text"]] for row in told}) == len(told) > 3
+    assert len({(measures[row["text"]], row["verdict"]) for row in told}) == len(told) > 3
