@@ -28,6 +28,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "needs_cifar: skipped where CIFAR-10 and CIFAR-100 are not in $ZOOM_DATA")
 
 
+@pytest.hookimpl(tryfirst=True)  # before several processes read the groups
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     for (

@@ -117,6 +117,9 @@ def agrees(folder: Path, names: Names, pair: tuple[str, str], what: str) -> Esti
     """
     models = list(names.values())
     hsic = load_table(folder, "04a_cka", "hsic", columns=["kind_a"])
+    if missing := set(models) - set(hsic["model_a"]):
+        networks = ", ".join(sorted(missing))
+        raise FileNotFoundError(f"{folder.name} has no CKA of {networks}. Run 04a_cka.ipynb to make it.")
     table = cka.compare_at_depth(hsic, models, n_resamples=N_RESAMPLES // 2)
     table = table[(table["measure"] == "deconfounded") & (table["layers"] == "depth")]
     for architecture, label in names.items():
