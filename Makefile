@@ -60,7 +60,7 @@ gallery: setup  ## draw the README's figures again and write its numbers, from t
 	$(PATHS) python -m workflow.gallery
 
 test: $(VENV)/.installed-dev  ## run the tests on all cores: ARGS="-k pgd"
-	$(PATHS) OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(PATHS) OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-cluster: $(VENV)/.installed-dev cluster  ## run the graph on a private one-node Slurm (needs root, slurm-wlm, munge)
 	$(PATHS) REQUIRE_SLURM=1 python -m pytest tests/workflow/test_cluster.py

@@ -16,9 +16,8 @@ SHARED = ROOT.parent / "shared" / "data"
 if "ZOOM_DATA" not in os.environ and SHARED.is_dir():
     os.environ["ZOOM_DATA"] = str(SHARED)
 
-# what shares one graph run, and what begins first where several processes share the tests, as it takes longest
-GRAPH = ("test_cluster", "test_interruption")
-LONGEST = (*GRAPH, "test_notebooks", "test_readme", "test_workflow")
+# what begins first where several processes share the tests, file by file, as it takes longest
+LONGEST = ("test_interruption", "test_cluster", "test_notebooks", "test_readme", "test_workflow")
 
 mpl.use("Agg")
 torch.set_num_threads(1)  # sums differ in the last bit with the number of threads
@@ -28,14 +27,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "needs_cifar: skipped where CIFAR-10 and CIFAR-100 are not in $ZOOM_DATA")
 
 
-@pytest.hookimpl(tryfirst=True)  # before several processes read the groups
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
-    for (
-        item
-    ) in items:  # a file stays in one process, with its fixtures; of the notebooks, each goes where there is time
-        if item.path.stem != "test_notebooks":
-            item.add_marker(pytest.mark.xdist_group("graph" if item.path.stem in GRAPH else str(item.path)))
     place = os.environ.get("ZOOM_DATA")
     if place and all(os.path.isdir(os.path.join(place, name)) for name in ("cifar10", "cifar100")):
         return

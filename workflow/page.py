@@ -71,7 +71,7 @@ def build_page(
             profile_figure=profile_figure(folder, read.get(PLOTS)),
             profile_table=table_of(as_text(summary, names=names)),
             profile_csv=csv_link(summary.to_csv(index=False, float_format="%.6g")),
-            sentences=sentences(summary, names=list(names.values())) if len(summary) else [],
+            sentences=sentences(summary, names=[names[model] for model in summary["model"].unique()]),
             provenance=facts,
             weights=weights,
             left_out=left_out(folder, read, missing),
