@@ -145,7 +145,7 @@ def left_out(folder: Path, read: dict[str, nbformat.NotebookNode], missing: Sequ
     """What this run lacks: notebooks, tables, parts of them, and what was made with other weights."""
     lines = [f"{name}: not part of this run" for name in EXPERIMENTS if name not in read]
     lines += [note.replace(f"{paths.ROOT}/", "") for note in missing]
-    for file in sorted(folder.glob("*/*.json")):
+    for file in sorted(folder.glob("0*/*.json")):
         lines += [f"{file.parent.name}: {said}" for said in read_json(file)["parameters"].get("left_out", [])]
     here = f"{folder.parent.name}/{folder.name}/"
     for line in printed(read[PLOTS]) if PLOTS in read else []:
