@@ -83,7 +83,7 @@ def test_budgets_go_by_name():
 
 
 def test_a_table_of_before_gets_its_budget_from_its_parameters():
-    table = stored_worst_case("results/cifar10")
+    table = stored_worst_case("results/cifar100")
     assert describe_budget(table).startswith("APGD-CE 50 steps, APGD-T 50 steps × 5 targets, Square 500 queries")
 
 
@@ -108,10 +108,15 @@ def test_ranks_turn_along_the_radius_and_ties_share_one():
 
 
 def test_the_figure_says_its_budget_and_draws_every_radius():
-    figure = plotting.attacks.ensemble(stored_worst_case("results/cifar10"))
+    table = stored_worst_case("results/cifar10")
+    figure, ranked = plotting.attacks.ensemble(table), ranks(table)
     left, right = figure.axes
-    assert "n = 100" in figure.get_supxlabel() and "APGD-T 50 steps × 5 targets" in figure.get_supxlabel()
+    n = table["sample_id"].nunique()
+    assert f"n = {n}" in figure.get_supxlabel() and "APGD-T 50 steps × 5 targets" in figure.get_supxlabel()
     line = next(line for line in left.lines if line.get_label() == "MLP")
-    np.testing.assert_allclose(line.get_xydata(), [[2, 30], [8, 0]])
-    assert [round(y) for line in right.lines for y in line.get_ydata()[:1]] == [2, 4, 3, 1]
+    mlp = ranked[ranked["model"] == "mlp"].sort_values("eps_255")
+    np.testing.assert_allclose(line.get_xydata(), np.c_[mlp["eps_255"], 100 * mlp["accuracy"]])
+    assert len(mlp) == 6 and len(right.lines) == 4
+    places = next(each for each in right.lines if each.get_color() == line.get_color()).get_ydata()
+    assert [round(y) for y in places] == mlp["rank"].tolist()
     plt.close("all")

@@ -143,12 +143,12 @@ def test_a_table_without_random_signs_is_named_and_a_stored_one_takes_those_of_t
     table = planted(np.full((3, 3), 0.3), 20)
     with pytest.raises(FileNotFoundError, match="no random_signs at radius 0.1.*02_adversarial_robustness"):
         transfer_excess(table[table["attack"] != NOISE])
-    stored = stored_transfer("results/cifar10")
+    stored = stored_transfer("results/cifar100")
     noise = stored[stored["attack"] == NOISE]
-    assert len(noise) == 400 and not noise.duplicated(["target", "sample_id"]).any()
-    audit = load_table("results/cifar10", "02_attacks", "audit").query("condition == 'noise'")
+    assert len(noise) == 300 and not noise.duplicated(["target", "sample_id"]).any()
+    audit = load_table("results/cifar100", "02_attacks", "audit").query("condition == 'noise'")
     both = noise.merge(audit, left_on=["target", "sample_id"], right_on=["model", "sample_id"], suffixes=("", "_audit"))
-    assert ((both["prediction"] == both["label"]) == both["holds"]).all() and len(both) == 400
+    assert ((both["prediction"] == both["label"]) == both["holds"]).all() and len(both) == 300
 
 
 def test_the_figure_has_a_row_for_each_pair_and_target(additive):
