@@ -38,12 +38,15 @@ def mean_of(values: pd.DataFrame, a: str, b: str = "", *, beyond: float = 0.0) -
     """Mean over images and seeds of model a, less that of b where given, less `beyond`.
 
     values: columns model, model_seed, sample_id, value.  Interval and test: `statistics.two_level_bootstrap`.
+    Raises FileNotFoundError where one of them has no rows.
 
     >>> rows = dict(model=["a"] * 4 + ["b"] * 4, model_seed=0, sample_id=[0, 1, 2, 3] * 2, value=[1] * 4 + [0, 0, 1, 0])
     >>> float(mean_of(pd.DataFrame(rows), "a", "b", beyond=0.25).value)
     0.5
     """
     values = values[values["model"].isin([a, b])]
+    if missing := {a, b} - {""} - set(values["model"]):
+        raise FileNotFoundError(f"there are no images to count of {' and '.join(sorted(missing))}")
     values = values.assign(value=values["value"] - beyond * (values["model"] == a))
     order = values["model"].map({a: 0, b: 1}).sort_values(kind="stable").index  # a first, so that b is subtracted
     table = two_level_bootstrap(values.loc[order], n_resamples=N_RESAMPLES)
