@@ -99,7 +99,7 @@ def samples_of(table: pd.DataFrame) -> Samples:
         for name, measure in COUNTS.items():
             yield from _grouped(table.dropna(subset=[name]), measure, name, "model")
     elif {"ms", "sweep"} <= columns:
-        yield from _grouped(table, "time", "ms", "repeat")
+        yield from _grouped(table, "time", "ms", [name for name in ("process", "repeat") if name in table])
     elif {"target", "p"} <= columns:
         yield from _grouped(table, "p of the target", "p", ["target", "seed", "sample_id"])
     elif {"psnr", "ssim"} <= columns:
