@@ -88,9 +88,9 @@ def with_findings(readme: str, table: pd.DataFrame) -> str:
 def findings(table: pd.DataFrame) -> list[dict]:
     """At most N_FINDINGS rows, one of each measure and verdict: by verdict as in HEADS, then by controls that held."""
     table = table[table["verdict"].isin(HEADS)]
-    measures = {statement.text: statement.measure.func.__name__ for statement in STATEMENTS}
+    kinds = {statement.text: statement.kind for statement in STATEMENTS}
     held = (table[[SEEDS, *CONTROLS]] == "holds").sum(axis=1)
-    order = table.assign(measure=table["text"].map(measures), held=-held, place=table["verdict"].map([*HEADS].index))
+    order = table.assign(measure=table["text"].map(kinds), held=-held, place=table["verdict"].map([*HEADS].index))
     order = order.sort_values(["place", "held"], kind="stable")
     return order.drop_duplicates(["measure", "verdict"]).head(N_FINDINGS).to_dict("records")
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import pyplot as plt
 
 from src import paths, plotting
@@ -18,23 +17,25 @@ from src.names import slug
 from src.runs import find_tables, load_run
 from src.tables import compare
 from workflow import leaderboard
-from workflow.embedding import Picture, embed_pixels, picture
+from workflow.embedding import Picture, embed_pixels, environment
 
 
 def build_page(table: pd.DataFrame, facts: pd.DataFrame, *, a: str, b: str, dataset: str) -> str:
     """The page as HTML; table: of `compare.compare`, facts: of `compare.differing_facts`, a and b: names."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    environment.globals["picture"] = picture
-    return environment.get_template("compare.html.j2").render(
-        a=a,
-        b=b,
-        dataset=dataset,
-        summary=compare.summary(table),
-        sections=[section_of(name, part) for name, part in table.groupby("experiment") if part["difference"].count()],
-        alone=compare.alone(compare.only_in_one(table)),
-        facts=facts.to_dict("records"),
+    return (
+        environment()
+        .get_template("compare.html.j2")
+        .render(
+            a=a,
+            b=b,
+            dataset=dataset,
+            summary=compare.summary(table),
+            sections=[
+                section_of(name, part) for name, part in table.groupby("experiment") if part["difference"].count()
+            ],
+            alone=compare.alone(compare.only_in_one(table)),
+            facts=facts.to_dict("records"),
+        )
     )
 
 

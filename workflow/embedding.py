@@ -9,6 +9,8 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import mistune
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
@@ -18,6 +20,18 @@ LIGHTER = 0.75  # of a drawing, at which its pixels take its place
 SAFE = " =/:;,()!*'-.~?@$+[]|^"  # letters that may stand in an address within quotes, besides those of words
 KEPT = ("table", "thead", "tbody", "tr", "th", "td", "caption")  # tags of a table; all others are text
 _markdown = mistune.create_markdown(escape=True, plugins=["table"])
+
+
+def environment() -> Environment:
+    """Jinja2 with the templates beside this file; all that they are given is escaped."""
+    found = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
+    found.globals["picture"] = picture
+    return found
+
+
+def table_of(table: pd.DataFrame, *, index: bool = True) -> Markup:
+    """A table with its names and cells escaped, which a script may sort; index: whether it heads the rows."""
+    return Markup(table.rename_axis(None).to_html(border=0, classes="sortable", index=index))
 
 
 def as_markdown(text: str) -> Markup:

@@ -7,8 +7,6 @@ The published tables, those of the runs in runs/, and the 2023 report's accuraci
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from src import paths
 from src.files import read_json, written_whole
@@ -19,6 +17,7 @@ from src.runs import load_run
 from src.tables.profile import AXES
 from src.tables.statistics import in_words
 from src.training.controls import CONTROLS
+from workflow.embedding import environment, table_of
 
 # axis -> the experiment that measures it: not every network is in every notebook
 MEASURED = dict.fromkeys(("accuracy", "calibration"), "05_calibration")
@@ -86,9 +85,7 @@ def title_of(axis: str) -> str:
 
 def build_page(table: pd.DataFrame) -> str:
     """The page as HTML; its script sorts by the head of a column."""
-    found = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    text = Markup(table.to_html(border=0, classes="sortable", index=False))
-    return found.get_template("leaderboard.html.j2").render(table=text)
+    return environment().get_template("leaderboard.html.j2").render(table=table_of(table, index=False))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ from urllib.parse import quote
 import nbformat
 import pandas as pd
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from src import paths
 from src.files import read_json, written_whole
@@ -26,20 +24,13 @@ from src.tables.claims import STATEMENTS, judge_claims
 from src.tables.profile import MODELS, as_text, profile, sentences, summarise
 from workflow import key_tables
 from workflow.claims import number_of
-from workflow.embedding import Picture, embed_picture, picture
+from workflow.embedding import Picture, embed_picture, environment, table_of
 from workflow.sections import describe, printed
 
 PLOTS = "07_plots"
 EXPERIMENTS = {Path(file).stem: experiment for experiment, file in NOTEBOOKS.items()}
 LEADING = 5  # statements that the first screen shows
 STATES = {"holds": "held", "reversed": "reversed", "open": "open", "not run": "not measured"}
-
-
-def environment() -> Environment:
-    """Jinja2 with the templates beside this file; all that they are given is escaped."""
-    found = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    found.globals["picture"] = picture
-    return found
 
 
 def build_page(
@@ -91,11 +82,6 @@ def section_of(name: str, notebook: nbformat.NotebookNode, folder: Path, place: 
     return section | dict(experiment=experiment, over=key_tables.OVER.get(experiment, key_tables.IMAGES))
 
 
-def table_of(table: pd.DataFrame) -> Markup:
-    """A table with its names and cells escaped; its first column heads the rows, and a script may sort it."""
-    return Markup(table.rename_axis(None).to_html(border=0, classes="sortable"))
-
-
 def csv_link(text: str) -> str:
     """A table as an address that a link downloads."""
     return f"data:text/csv;charset=utf-8,{quote(text)}"
@@ -116,9 +102,9 @@ def findings_of(folder: Path) -> pd.DataFrame:
     table = judge_claims({"base": folder})
     verdicts = load_claims().set_index("text")["verdict"]
     numbers = [number_of(row) for row in table.to_dict("records")]
-    measures = {one.text: getattr(one.measure, "func", one.measure).__name__ for one in STATEMENTS}
+    kinds = {statement.text: statement.kind for statement in STATEMENTS}
     found = table[["claim", "text"]].assign(number=numbers, said=table["state"].map(STATES))
-    found["measure"] = found["text"].map(measures)
+    found["measure"] = found["text"].map(kinds)
     return found.assign(verdict=table["text"].map(verdicts).fillna("not run"))
 
 

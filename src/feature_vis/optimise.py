@@ -81,8 +81,7 @@ def optimise(
         last = score
         held = torch.where(reached(value), held + 1, 0) if reached else held
         finite = value.isfinite() & score.isfinite() & x.grad[rows].flatten(1).isfinite().all(1)
-        stuck = torch.where(same < PATIENCE, GOING, torch.where(score == first, DEAD, CONVERGED))
-        now = torch.where(finite, torch.where(held >= hold, REACHED, stuck), BROKEN)
+        now = _states(finite, held >= hold, same >= PATIENCE, score == first)
         ends = (state[rows] == GOING) & (now != GOING)
         for kept, new in ((state, now), (n_steps, torch.full_like(rows, step)), (final, x.detach()[rows])):
             kept[rows] = torch.where(ends.view(-1, *[1] * (kept.ndim - 1)), new, kept[rows])
@@ -106,11 +105,22 @@ def optimise(
         images = how.draw(final).clamp(0, 1)
     n_steps, history = n_steps.cpu(), history.cpu()
     history.masked_fill_(torch.arange(steps) > n_steps[:, None], torch.nan)  # what a GPU went on to do
+    return Pictures(images, history, _stops(state, n_steps, history, names), n_steps)
+
+
+def _states(finite: Tensor, reached: Tensor, still: Tensor, as_at_first: Tensor) -> Int[Tensor, " m"]:
+    """The state of each picture: not finite before all else, and good enough before stuck."""
+    stuck = torch.where(still, torch.where(as_at_first, DEAD, CONVERGED), GOING)
+    return torch.where(finite, torch.where(reached, REACHED, stuck), BROKEN)
+
+
+def _stops(state: Tensor, n_steps: Tensor, history: Tensor, names: list[str]) -> list[str]:
+    """Why each picture ended, in words."""
     stops = [STOPS.get(each, "") for each in state.tolist()]
     for i in (i for i, stop in enumerate(stops) if not stop):
         value = float(history[i, n_steps[i]])
         stops[i] = f"dead: {names[i]} stayed at {value:g} for {PATIENCE} steps, without a gradient"
-    return Pictures(images, history, stops, n_steps)
+    return stops
 
 
 def _refuse(state: Tensor, n_steps: Tensor, names: list[str]) -> None:

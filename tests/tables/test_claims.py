@@ -198,5 +198,5 @@ def test_the_readme_tells_one_statement_of_each_measure_and_verdict(published):
     told = claims.findings(planted)
     assert told[0]["text"] == planted["text"].iloc[-1] and len(told) <= claims.N_FINDINGS
     assert {row["verdict"] for row in told} == {"accuracy", "these networks"}
-    measures = {statement.text: statement.measure.func for statement in STATEMENTS}
+    measures = {statement.text: statement.kind for statement in STATEMENTS}
     assert len({(measures[row["text"]], row["verdict"]) for row in told}) == len(told) > 3

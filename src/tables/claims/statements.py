@@ -6,7 +6,6 @@ from functools import partial
 from itertools import combinations
 
 from src.tables.claims import estimates
-from src.tables.claims.estimates import Measure
 
 NAMES = {"mlp": "MLP", "cnn": "CNN", "vit": "ViT"}
 ALL = tuple(NAMES)
@@ -25,13 +24,18 @@ class Statement:
     claim: str
     text: str
     of: tuple[str, ...]
-    measure: Measure
+    measure: partial  # of a function of estimates.py, which is left the folder and the names of the networks
     n: int
     unit: str = "points"
     scale: float = 100
     recipe: str = "base"
     small: bool = False
     counted: str = "images"
+
+    @property
+    def kind(self) -> str:
+        """What is measured, the same for statements that differ in networks, radius or level."""
+        return self.measure.func.__name__
 
 
 def _robust(claim: str, a: str, b: str, eps_255: float) -> Statement:
