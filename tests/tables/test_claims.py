@@ -136,7 +136,13 @@ def test_the_number_needed_is_that_of_a_normal_test():
 
 @pytest.mark.parametrize(
     ("low", "high", "state"),
-    [(0.1, 0.2, "holds"), (-0.2, -0.1, "reversed"), (-0.1, 0.1, "open"), (np.nan,) * 2 + ("not run",)],
+    [
+        (0.1, 0.2, "holds"),
+        (-0.2, -0.1, "reversed"),
+        (-0.1, 0.1, "open"),
+        (0.1, 0.1, "open"),
+        (np.nan,) * 2 + ("not run",),
+    ],
 )
 def test_a_state_is_where_the_interval_lies(low, high, state):
     assert state_of(Estimate((low + high) / 2, low, high, 0.5, 10)) == state

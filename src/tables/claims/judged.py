@@ -59,13 +59,15 @@ def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] 
 
 
 def state_of(found: Estimate | None) -> str:
-    """What an estimate leaves of a statement that says it is above 0.
+    """What an estimate leaves of a statement that says it is above 0; of no width, as of one image, it is open.
 
     >>> state_of(Estimate(0.1, -0.1, 0.3, 0.3, 100))
     'open'
     """
     if found is None or np.isnan(found.low):
         return NOT_RUN
+    if found.low == found.high:
+        return OPEN
     return HOLDS if found.low > 0 else REVERSED if found.high < 0 else OPEN
 
 
