@@ -25,12 +25,18 @@ def seed_everything(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def pick_device(name: str = "auto") -> torch.device:
+def pick_device(name: str = "auto", *, float64: bool = False) -> torch.device:
     """The device called `name`; "auto" takes CUDA, then Apple's MPS, then the CPU.
 
+    float64: whether it must compute in double precision, which MPS does not.  On CUDA, float32 is float32 from here on:
+    torch's default of TF32 for convolutions, good to three digits, is switched off.
     Raises ValueError when the named device is not on this machine: a run asked to use a GPU never falls back.
     """
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if float64 and name.partition(":")[0] == "mps":
+        raise ValueError(f"device {name!r} computes no float64, which is needed here; choose cpu")
+    here["mps"] &= not float64
+    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return torch.device(next(kind for kind, there in here.items() if there))
     kind, _, index = name.partition(":")
@@ -103,6 +109,7 @@ def provenance(device: torch.device | str = "cpu") -> dict:
         "commit": _git("rev-parse", "HEAD"),
         "device": device_label(torch.device(device)),
         "threads": torch.get_num_threads(),
+        "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
         "cpus": os.cpu_count(),
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),

@@ -22,6 +22,7 @@ from src.results import GATHER, NOTEBOOKS, WHOLE, load_parts, parse_shard, save_
 from src.runs import code_hash, load_run, open_run
 from src.runtime import fast_dtype, pick_device, provenance, seed_everything
 
+NEED_FLOAT64 = ("03_texture_shape", "04a_cka", "04b_feature_vis")  # on the device
 PLACE = ("dataset", "run", "device", "loader", "shard")  # parameters that say where a run is, not how it measures
 
 Items = TypeVar("Items")  # with a length and `take(positions)`: an ImageSet, a DataFrame
@@ -165,7 +166,8 @@ def begin(experiment: str, variables: dict) -> Study:
     plotting.use_style()
     seed_everything(parameters["seed"])
     labels = [model.label for model in parse_models(parameters["models"])] if "models" in parameters else []
-    device, (label, dataset_name) = pick_device(parameters["device"]), parse_dataset(parameters["dataset"])
+    device = pick_device(parameters["device"], float64=experiment in NEED_FLOAT64)
+    label, dataset_name = parse_dataset(parameters["dataset"])
     if parameters.get("dtype") == "auto":
         parameters["dtype"] = fast_dtype(device)  # tables say which
     test_set = load_images(parameters["dataset"], "test")

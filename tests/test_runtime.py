@@ -35,6 +35,22 @@ def test_a_device_that_is_not_here_is_refused_with_the_choices(name):
         pick_device(name)
 
 
+def test_what_needs_float64_leaves_mps_alone(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto").type == pick_device("mps").type == "mps"
+    assert pick_device("auto", float64=True).type == "cpu"
+    with pytest.raises(ValueError, match="device 'mps' computes no float64, which is needed here; choose cpu"):
+        pick_device("mps", float64=True)
+
+
+def test_float32_is_no_tf32_and_a_table_says_so(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # as torch has it
+    assert provenance()["tf32"] is True
+    pick_device()
+    assert provenance()["tf32"] is False
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_run_that_asks_for_a_gpu_never_falls_back():
     with pytest.raises(ValueError, match="device 'cuda' is not on this machine"):
@@ -70,7 +86,7 @@ def test_bfloat16_on_a_gpu_that_has_it(monkeypatch, there, expected):
 def test_provenance_says_where_a_number_comes_from():
     facts = provenance()
     assert json.loads(json.dumps(facts)) == facts
-    expected = {"time", "commit", "device", "threads", "cpus", "platform", "python", "packages"}
+    expected = {"time", "commit", "device", "threads", "cpus", "platform", "python", "packages", "tf32"}
     assert set(facts) == expected
     assert facts["packages"]["torch"] == version("torch") and facts["packages"]["numpy"] == np.__version__
     assert facts["threads"] == torch.get_num_threads()

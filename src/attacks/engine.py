@@ -17,6 +17,7 @@ warm start), whose gradient is known already.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 
 import torch
@@ -26,7 +27,7 @@ from src.attacks.norms import check_threat, distance, pick
 from src.attacks.record import WRITTEN, Record, Rows, facts_of, joined, logits_of, rows_at, sent
 from src.attacks.rules import Rule
 from src.data.batches import Batch
-from src.models.access import check_images, check_logits, forward, frozen, input_gradient
+from src.models.access import check_images, check_logits, forward, frozen, in_halves, input_gradient
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,11 @@ def _evaluate(model, rows: Rows, rule: Rule, plan: Plan, moves: Tensor) -> tuple
 
 
 def _pass(model, rows: Rows, rule: Rule, plan: Plan, *, backward: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    once, n = partial(_pass_at_once, model, rule=rule, plan=plan, backward=backward), len(rows["x"])
+    return in_halves(lambda some: once(rows if some == slice(0, n) else rows_at(rows, some)), n)
+
+
+def _pass_at_once(model, rows: Rows, rule: Rule, plan: Plan, backward: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     with torch.autocast(rows["x"].device.type, torch.bfloat16, enabled=plan.dtype == "bfloat16"):
         if backward:
             return input_gradient(model, rows["x"], lambda logits: rule.loss(logits, rows))
@@ -221,10 +227,16 @@ def _look(model: nn.Module, rows: Rows, logits: Tensor, plan: Plan) -> tuple[Row
     if plan.early_stop and plan.dtype != "float32" and bool(broken.any()):
         claimed = broken.nonzero()[:, 0]
         some = rows_at({name: rows[name] for name in ("x", "y")}, claimed)
-        sure, there = facts_of(model(some["x"]).float(), some["y"]), sent(claimed, logits.device)
+        sure, there = _facts_in_float32(model, some["x"], some["y"]), sent(claimed, logits.device)
         facts = {name: values.index_copy(0, there, sure[name]) for name, values in facts.items()}
         broken = (facts["label_rank"] >= plan.k).cpu()
     return facts, broken & plan.early_stop
+
+
+@torch.no_grad()
+def _facts_in_float32(model: nn.Module, pixels: Tensor, labels: Tensor) -> Rows:
+    (logits,) = in_halves(lambda rows: (model(pixels[rows]).float(),), len(pixels))
+    return facts_of(logits, labels)
 
 
 def _write_down(model: nn.Module, rows: Rows, ended: Tensor, rule: Rule, plan: Plan, record: Record) -> None:
@@ -232,8 +244,7 @@ def _write_down(model: nn.Module, rows: Rows, ended: Tensor, rule: Rule, plan: P
     rows = rows_at({name: rows[name] for name in WRITTEN}, ended)
     facts = {name: rows[f"best_{name}"] for name in ("prediction", "confidence", "label_rank")}
     if not plan.early_stop and plan.dtype != "float32":
-        with torch.no_grad():
-            facts = facts_of(model(rows["best"]).float(), rows["y"])
+        facts = _facts_in_float32(model, rows["best"], rows["y"])
     reached = distance(rows["best"], rows["clean"], rule.norm)
     ids = dict(position=rows["position"], radius=rows["radius"] + 1, sample_id=rows["id"], label=rows["y"])
     record.add(**ids, **facts, distance=reached, n_evaluations=rows["n_evaluations"])

@@ -25,7 +25,7 @@ from src.attacks.record import in_chunks, logits_of
 from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.square import with_queries
 from src.data.batches import Batch
-from src.models.access import check_images, check_logits, frozen, input_gradient
+from src.models.access import check_images, check_logits, frozen, in_halves, input_gradient
 from src.seeding import Stream
 
 Pixels = Float[Tensor, "n c h w"]
@@ -49,10 +49,13 @@ def fgsm_direction(
     """Logits of the pixels, and the direction in which their loss grows fastest: all that FGSM needs at any radius."""
     check_images(pixels, labels)
 
-    def loss(logits: Tensor) -> Tensor:  # an impossible label is reported below, not by an index error here
-        return F.cross_entropy(logits, labels.clamp(0, logits.shape[1] - 1), reduction="none")
+    def gradient_of(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        def loss(logits: Tensor) -> Tensor:  # an impossible label is reported below, not by an index error here
+            return F.cross_entropy(logits, labels[rows].clamp(0, logits.shape[1] - 1), reduction="none")
 
-    logits, _, gradient = input_gradient(model, pixels, loss)
+        return input_gradient(model, pixels[rows], loss)
+
+    logits, _, gradient = in_halves(gradient_of, len(pixels))
     check_logits(logits, labels, sample_ids, n_classes)
     return logits, steepest(gradient, norm)
 

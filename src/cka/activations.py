@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from src.cka.direct import about, as_matrix
 from src.data.inputs import Batches, bar
-from src.models.access import hooked
+from src.models.access import hooked, memory_for
 from src.models.layers import choose_layers
 
 # name -> activations -> what is compared in their place: another measure, and named so in the table
@@ -75,7 +75,7 @@ def look_at(
                 last = value, value._version, look(as_matrix(POOLS[pool](value) if pool else value))
         seen[name] = last[2]
 
-    with hooked(model, layers, note):
+    with hooked(model, layers, note), memory_for(len(pixels)):
         model(pixels)
     for name in layers:
         if name not in seen:

@@ -1,5 +1,6 @@
-"""Access to models: by name, frozen for a time, hooked, input and logits checked, input gradients."""
+"""Access to models: by name, frozen for a time, hooked, input and logits checked, input gradients, short memory."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
@@ -141,6 +142,40 @@ def forward(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor,
     if not full and not torch.is_autocast_enabled(logits.device.type):
         raise ValueError(f"{kind} gives logits of {logits.dtype}, too coarse to rank classes by; take model.float()")
     return logits.float()
+
+
+@contextmanager
+def memory_for(n: int) -> Iterator[None]:
+    """Names the way out where the device has no memory for n images at once, in torch's OutOfMemoryError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise torch.OutOfMemoryError(f"no memory for {n} images at once; take a smaller batch_size") from error
+
+
+def in_halves(run: Callable[[slice], tuple[Tensor | None, ...]], n: int) -> tuple[Tensor | None, ...]:
+    """What `run` gives of rows 0 to n: tensors [n, …], or None; where memory runs out, of each half on its own.
+
+    run: must give of a row the same whatever others are with it.  Raises OutOfMemoryError where one row is too many.
+
+    >>> in_halves(lambda rows: (torch.arange(4)[rows], None), 4)
+    (tensor([0, 1, 2, 3]), None)
+    """
+    return _in_halves(run, 0, n)
+
+
+def _in_halves(run: Callable, start: int, stop: int) -> tuple[Tensor | None, ...]:
+    n, middle = stop - start, (start + stop) // 2
+    try:
+        with memory_for(n):
+            return run(slice(start, stop))
+    except torch.OutOfMemoryError as error:
+        if n < 2:
+            raise
+        warnings.warn(f"{error}; goes on with {(n + 1) // 2}", stacklevel=4)
+    torch.cuda.empty_cache()  # only now: the error held on to what the pass had made
+    parts = [_in_halves(run, start, middle), _in_halves(run, middle, stop)]
+    return tuple(None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True))
 
 
 def check_logits(

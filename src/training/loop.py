@@ -24,6 +24,7 @@ from src.data.batches import Batch, MemoryLoader
 from src.data.image_set import ImageSet
 from src.data.loaders import make_loader
 from src.files import fingerprint
+from src.models.access import memory_for
 from src.models.predict import logits_of, predict
 from src.tables.statistics import hits
 from src.training import checkpoints, distributed
@@ -93,7 +94,8 @@ def fit(
                 lr = learning_rate(recipe, step, n_steps)
                 for group in (group for optimiser in optimisers for group in optimiser.param_groups):
                     group["lr"] = lr
-                state.count(*_training_step(replica, optimisers, batch, recipe))
+                with memory_for(len(batch.labels)):
+                    state.count(*_training_step(replica, optimisers, batch, recipe))
                 if recipe.ema:
                     _update_average(parts["average"], model, recipe.ema, step)
                 tick, spent = time.monotonic(), time.monotonic() - tick
