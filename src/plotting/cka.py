@@ -3,6 +3,7 @@
 Those of single layers show networks of one training seed: `model_seed`, or the first the table has of a model.
 """
 
+import re
 from collections.abc import Sequence
 from itertools import combinations, product
 
@@ -36,7 +37,8 @@ def layer_grid(table: pd.DataFrame, models: Sequence[str] = (), *, model_seed: i
         if i > j:
             axes[i, j].set_visible(False)
         else:
-            _layer_heatmap(between(table, a, b), axes[i, j], colour_bar=j == n - 1)
+            _layer_heatmap(between(table, a, b), axes[i, j])
+    _colour_bar(figure, axes, "CKA")
     figure.suptitle(_caption(table), fontsize=8)
     return figure
 
@@ -49,7 +51,8 @@ def trained_against_untrained(
     figure, axes = plt.subplots(1, len(models), figsize=(PAGE_WIDTH, 2.4), squeeze=False)
     for ax, name in zip(axes[0], models, strict=True):
         rows = between(table, name, name, kinds=("trained", "untrained"))
-        _layer_heatmap(rows, ax, colour_bar=name == models[-1])
+        _layer_heatmap(rows, ax)
+    _colour_bar(figure, axes, "CKA")
     figure.suptitle(_caption(table), fontsize=8)
     return figure
 
@@ -89,7 +92,7 @@ def matching(table: pd.DataFrame, models: Sequence[str] = (), *, model_seed: int
         for x, side, name in ((0, "a", a), (1, "b", b)):
             layers = rows.drop_duplicates(f"index_{side}")
             ax.plot([x] * len(layers), layers[f"depth_{side}"], "o", markersize=3, color=model_style(name)["color"])
-            place = dict(textcoords="offset points", ha=("right", "left")[x], va="center", fontsize=5)
+            place = dict(textcoords="offset points", ha=("right", "left")[x], va="center", fontsize=6)
             for layer, depth in zip(layers[f"layer_{side}"], layers[f"depth_{side}"], strict=True):
                 ax.annotate(layer_label(layer), (x, depth), (8 * x - 4, 0), **place)
         for row in matched_layers(rows, [a, b]).itertuples():
@@ -194,7 +197,7 @@ def by_measure(measures: pd.DataFrame, *, model_seed: int | None = None) -> Figu
         mean = measures[measures["measure"] == name].groupby(sides[0] + sides[1], sort=False)["value"].mean()
         mean = mean.unstack(sides[1], sort=False)
         cells = np.fmax(mean.to_numpy(), mean.to_numpy().T)  # each pair stands once
-        _heatmap(cells, ax, "similarity", colour_bar=name == names[-1])
+        _heatmap(cells, ax)
         networks = mean.index.get_level_values("model_a")
         starts = np.flatnonzero(~networks.duplicated())
         middles = (starts + np.append(starts[1:], len(networks))) / 2
@@ -205,6 +208,7 @@ def by_measure(measures: pd.DataFrame, *, model_seed: int | None = None) -> Figu
         ax.hlines(starts[1:], 0, len(cells), color="white", linewidth=0.8)
         ax.vlines(starts[1:], 0, len(cells), color="white", linewidth=0.8)
         ax.set_title(name)
+    _colour_bar(figure, axes, "similarity")
     figure.suptitle(_caption(measures), fontsize=8)
     return figure
 
@@ -215,25 +219,41 @@ def network_name(model: str, kind: str = "trained") -> str:
 
 
 def layer_label(layer: str) -> str:
-    """Short enough for an axis; the input of a LayerNorm of an MLP is the state before it."""
+    """Short enough for an axis; the input of a LayerNorm of an MLP is the state before it.
+
+    >>> [layer_label(name) for name in ("net.layernorms.2:input", "layer3.1", "blocks.0", "patch_embed")]
+    ['state 2', 'stage 3.1', 'block 0', 'patches']
+    """
     short = layer.removeprefix("net.").removesuffix(":input")
-    return short.replace("layernorms.", "state ").replace("linear_out", "state, last")
+    for pattern, name in (
+        (r"^layernorms\.", "state "),
+        (r"^linear_out", "state, last"),
+        (r"^layer(?=\d+\.\d+$)", "stage "),
+        (r"^blocks\.(?=\d+$)", "block "),
+        (r"^patch_embed$", "patches"),
+    ):
+        short = re.sub(pattern, name, short)
+    return short
 
 
-def _layer_heatmap(rows: pd.DataFrame, ax: Axes, *, colour_bar: bool) -> None:
+def _layer_heatmap(rows: pd.DataFrame, ax: Axes) -> None:
     """rows: one pair of networks, a down and b across."""
     cells = rows.pivot(index=["index_a", "layer_a"], columns=["index_b", "layer_b"], values="cka")
     down, across = ([layer_label(layer) for _, layer in index] for index in (cells.index, cells.columns))
-    _heatmap(cells.to_numpy(float), ax, "CKA", colour_bar, xticklabels=across, yticklabels=down)
-    ax.tick_params(axis="x", rotation=90, length=0, labelsize=5.5)
-    ax.tick_params(axis="y", rotation=0, length=0, labelsize=5.5)
+    _heatmap(cells.to_numpy(float), ax, xticklabels=across, yticklabels=down)
+    ax.tick_params(axis="x", rotation=90, length=0, labelsize=6)
+    ax.tick_params(axis="y", rotation=0, length=0, labelsize=6)
     names = {side: network_name(rows[f"model_{side}"].iloc[0], rows[f"kind_{side}"].iloc[0]) for side in "ab"}
     ax.set(xlabel=names["b"], ylabel=names["a"])
 
 
-def _heatmap(cells: np.ndarray, ax: Axes, label: str, colour_bar: bool, **options) -> None:
-    bar = dict(cbar=colour_bar, cbar_kws={"label": label, "shrink": 0.7})
-    sns.heatmap(cells, ax=ax, cmap="magma", vmin=0, vmax=1, **bar, **options)
+def _heatmap(cells: np.ndarray, ax: Axes, **options) -> None:
+    sns.heatmap(cells, ax=ax, cmap="magma", vmin=0, vmax=1, cbar=False, **options)
+
+
+def _colour_bar(figure: Figure, axes: np.ndarray, label: str) -> None:
+    """One for all panels, which have one scale."""
+    figure.colorbar(axes[0, 0].collections[0], ax=axes, label=label, shrink=0.7, aspect=30, pad=0.01)
 
 
 def _line_style(model: str, kind: str) -> dict:

@@ -185,7 +185,7 @@ def picture_rows(rows: Sequence[Row], *, titles: Sequence[str] = (), title: str 
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=6.5)
         for ax, image, caption in zip(row, images, captions, strict=False):
             ax.imshow(image, interpolation="nearest", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
-            ax.set_xlabel(caption, fontsize=5, labelpad=1.5, linespacing=1.05)
+            ax.set_xlabel(caption, fontsize=6, labelpad=1.5, linespacing=1.05)
     for ax, text in zip(axes[0], titles, strict=False):
         ax.set_title(text, fontsize=6.5, pad=2)
     figure.suptitle(title, fontsize=7)

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.plotting.style import PAGE_WIDTH, error_bars
+from src.plotting.style import PAGE_WIDTH, error_bars, recolour
 
 CONDITION_STYLE = {
     "linear": dict(color="#56B4E9", marker="o", linestyle="--", label="linear: new classifier, frozen backbone"),
@@ -90,6 +90,8 @@ def confusion_matrix(table: pd.DataFrame, ax: Axes, *, classes: list[str]) -> Ax
     bar = {"label": "% of the class's images", "shrink": 0.7}
     scale = dict(cmap="Blues", vmin=0, vmax=100 if few else None, square=True, cbar_kws=bar)
     sns.heatmap(shown, ax=ax, annot=few, fmt=".0f", annot_kws={"fontsize": 6}, **scale, **names)
+    if few:
+        recolour(ax)
     ax.set(xlabel="predicted", ylabel="label")
     ax.tick_params(axis="x", rotation=45 if few else 0)
     for label in ax.get_xticklabels():

@@ -9,6 +9,13 @@ from matplotlib.figure import Figure
 from src.plotting.style import PAGE_WIDTH, error_bars, model_style
 from src.tables.profile import AXES, counted
 
+KEY = """Arrows point to the better side.
+Bars: 95 % intervals; pale: range over training seeds.
+Numbers: ranks by paired tests (Holm over all axes);
+models that no test tells apart share one, and there
+is none where no side is better.
+Dotted: what chance alone would give."""
+
 
 def profile(summary: pd.DataFrame, *, dataset: str) -> Figure:
     """All axes, two in a row; summary: of `tables.profile.summarise`."""
@@ -18,7 +25,10 @@ def profile(summary: pd.DataFrame, *, dataset: str) -> Figure:
     for ax, name in zip(axes.flat, names, strict=False):
         profile_axis(summary[summary["axis"] == name], ax)
     for ax in axes.flat[len(names) :]:
-        ax.set_visible(False)
+        ax.set_axis_off()
+    if len(names) < axes.size:
+        place = dict(transform=axes[-1, -1].transAxes, va="center", in_layout=False)
+        axes[-1, -1].text(0, 0.4, KEY, fontsize=7, color="0.3", **place)
     figure.suptitle(f"{dataset}: each architecture on {len(names)} axes", fontsize=8)
     return figure
 
@@ -47,10 +57,10 @@ def profile_axis(summary: pd.DataFrame, ax: Axes) -> Axes:
     ax.tick_params(axis="y", length=0)
     arrow = {1: " →", -1: " ←", 0: ""}[axis.better]
     ax.set_title(axis.title(label) + arrow, fontsize=7.5, loc="left")
-    ax.set_xlabel(f"n = {counted(summary.iloc[0])}", loc="right", fontsize=5.5, color="0.3", labelpad=1)
+    ax.set_xlabel(f"n = {counted(summary.iloc[0])}", loc="right", fontsize=6, color="0.3", labelpad=1)
     chance = axis.scale * summary["chance"].dropna().to_numpy()
     if len(chance):
         side = -1 if chance[-1] > np.mean(ax.get_xlim()) else 1  # away from the nearer end
-        look = dict(ha="left" if side > 0 else "right", va="bottom", fontsize=5.5, color="0.3")
+        look = dict(ha="left" if side > 0 else "right", va="bottom", fontsize=6, color="0.3")
         ax.annotate("chance", (chance[-1], 0), (2 * side, 1), ("data", "axes fraction"), "offset points", **look)
     return ax

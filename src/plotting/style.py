@@ -84,6 +84,24 @@ def error_bars(rows: pd.DataFrame, value: str, *, scale: float = 1) -> np.ndarra
     return scale * np.clip([rows[value] - rows["low"], rows["high"] - rows[value]], 0, None)
 
 
+def text_on(fill) -> str:
+    """The colour, black or white, in which text on a fill stands out more: W3C's contrast of relative luminances.
+
+    >>> text_on("#56B4E9"), text_on("#0072B2")
+    ('black', 'white')
+    """
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in mpl.colors.to_rgb(fill))
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
+
+
+def recolour(ax: Axes) -> None:
+    """Numbers in the cells of a heatmap in the colour that stands out more."""
+    fills = ax.collections[0].get_facecolors()
+    for text, fill in zip(ax.texts, fills, strict=True):
+        text.set_color(text_on(fill))
+
+
 def images(pictures: np.ndarray, titles: list[str], *, columns: int = 10) -> Figure:
     """A sheet of pictures, uint8 or [0, 1] floats [n, h, w, 3], each under its title."""
     rows = -(-len(pictures) // columns)

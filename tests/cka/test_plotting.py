@@ -80,4 +80,4 @@ def test_what_training_adds_stands_beside_trained_and_untrained(hsic):
 
 def test_layers_have_short_names():
     names = ["net.layernorms.1:input", "net.linear_out:input", "net.blocks.3"]
-    assert [plotting.cka.layer_label(name) for name in names] == ["state 1", "state, last", "blocks.3"]
+    assert [plotting.cka.layer_label(name) for name in names] == ["state 1", "state, last", "block 3"]

@@ -53,8 +53,11 @@ def curves(
         ax.set(title=f"{name}, top-{k}", ylabel="accuracy (%)" if ax in axes[:, 0] else "")
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    handles, labels = axes[1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=4, loc="outside upper center")
+    handles = axes[1, 0].get_legend_handles_labels()
+    if len(panels) < axes.size:  # in the place that is left
+        axes[-1, -1].legend(*handles, loc="center", fontsize=8)
+    else:
+        figure.legend(*handles, ncols=4, loc="outside upper center")
     few = "; top-5 of ten classes says little" if ranked > 1 and table["label"].max() < 10 else ""
     report = "" if published is None else "\nhollow: the 2023 report's networks, cold PGD-5, 10,000 images"
     told = (

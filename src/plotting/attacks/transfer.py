@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src import tables
-from src.plotting.style import PAGE_WIDTH, model_style
+from src.plotting.style import PAGE_WIDTH, model_style, recolour
 from src.tables.attacks import TRANSFER_STEPS, summarise_transfer
 
 TRANSFER_NAMES = {"fgsm": "FGSM", "pgd": f"PGD-{TRANSFER_STEPS}", "mi_fgsm": f"MI-FGSM-{TRANSFER_STEPS}"}
@@ -97,7 +97,7 @@ def transfer_heatmap(table: pd.DataFrame, ax: Axes, *, models: Sequence[str]) ->
         ax=ax,
         annot=np.array(texts).reshape(shape),
         fmt="",
-        annot_kws={"fontsize": 5.5},
+        annot_kws={"fontsize": 6},
         cmap="Purples",
         vmin=0,
         vmax=100,
@@ -106,6 +106,7 @@ def transfer_heatmap(table: pd.DataFrame, ax: Axes, *, models: Sequence[str]) ->
         xticklabels=names,
         yticklabels=names,
     )
+    recolour(ax)
     ax.tick_params(axis="both", rotation=0, length=0)
     ax.set(xlabel="judged by", ylabel="made on")
     return ax

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src import tables
-from src.plotting.style import PAGE_WIDTH, error_bars, line_with_band, model_style
+from src.plotting.style import PAGE_WIDTH, error_bars, line_with_band, model_style, recolour
 from src.plotting.texture_shape.rows import one_seed
 from src.tables.texture_shape import CORRUPTIONS, STANDING, UNITS
 
@@ -88,8 +88,9 @@ def corruptions(table: pd.DataFrame, *, models: Sequence[str] = (), model_seed: 
         xticklabels=[f"{level:g}" for _, level in cells.columns],
         yticklabels=[name.replace("_", " ") for name in cells.index],
     )
-    bar = dict(cbar_kws={"label": "accuracy (%)", "shrink": 0.6}, annot=True, fmt=".0f", annot_kws={"fontsize": 5})
+    bar = dict(cbar_kws={"label": "accuracy (%)", "shrink": 0.6}, annot=True, fmt=".0f", annot_kws={"fontsize": 6})
     sns.heatmap(cells.to_numpy(), ax=ax, cmap="viridis", vmin=0, vmax=100, **names, **bar)
+    recolour(ax)
     for i, model in enumerate(order):
         if i:
             ax.axvline(i * cells.shape[1] / len(order), color="white", linewidth=3)

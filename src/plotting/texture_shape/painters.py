@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from src import tables
-from src.plotting.style import PAGE_WIDTH, model_style
+from src.plotting.style import PAGE_WIDTH, model_style, text_on
 from src.plotting.texture_shape.rows import one_seed
 
 CELL = "{excess:+.2f}\n[{low:+.2f}, {high:+.2f}]\n{shape:.0%} / {texture:.0%} / {neither:.0%}\nn = {n}"
@@ -35,10 +35,9 @@ def painter_matrix(table: pd.DataFrame, *, models: Sequence[str] = (), model_see
         ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, edgecolor="white", linewidth=1, **look))
         if row.own:
             ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor="0.45", linewidth=0))
-        dark = not np.isnan(row.excess) and abs(row.excess) > 0.7
         text = CELL.format(**row._asdict()) if row.n else "none right"
         box = dict(boxstyle="square,pad=0.15", linewidth=0, **look)
-        ax.text(x, y, text, ha="center", va="center", fontsize=6, color="white" if dark else "black", bbox=box)
+        ax.text(x, y, text, ha="center", va="center", fontsize=6, color=text_on(look["facecolor"]), bbox=box)
     n_outsiders = sum(cells.drop_duplicates("painter")["outsider"])
     if 0 < n_outsiders < len(painters):
         ax.axhline(n_outsiders - 0.5, color="0.2", linewidth=1)

@@ -33,7 +33,7 @@ def manipulation_sheet(
             row[first].imshow(originals[i], interpolation="nearest", vmin=0, vmax=1)
             for ax, (caption, images) in zip(row[first + 1 :], levels.items(), strict=False):
                 ax.imshow(images[i], interpolation="nearest", vmin=0, vmax=1)
-                ax.set_title(caption, fontsize=5.5, pad=1)
+                ax.set_title(caption, fontsize=6, pad=1)
     for i, title in enumerate(titles):
-        axes[0, i * (widest + 2)].set_title(title, fontsize=5.5, pad=1, fontweight="bold", loc="left")
+        axes[0, i * (widest + 2)].set_title(title, fontsize=6, pad=1, fontweight="bold", loc="left")
     return figure
