@@ -232,12 +232,21 @@ def seed_spread(values: pd.DataFrame, *, value: str = "accuracy", by: str | list
     return table
 
 
-def in_words(rows: pd.DataFrame, value: str = "value", *, form: str = ".2f") -> pd.Series:
-    """Each value with the ends `low` and `high` of its interval; alone where these are NaN, "–" where it is.
+def in_words(
+    rows: pd.DataFrame,
+    value: str = "value",
+    low: str = "low",
+    high: str = "high",
+    *,
+    form: str = ".2f",
+    scale: float = 1,
+) -> pd.Series:
+    """Each value with the ends of its interval, all times `scale`; alone where these are NaN, "–" where it is.
 
     >>> in_words(pd.DataFrame(dict(value=[0.3, 0.1], low=[0.2, np.nan], high=[0.4, np.nan])), form="+.1f").tolist()
     ['+0.3 [+0.2, +0.4]', '+0.1']
     """
-    said = rows[value].map(f"{{:{form}}}".format).where(rows[value].notna(), "–")
-    interval = rows["low"].map(f" [{{:{form}}}, ".format) + rows["high"].map(f"{{:{form}}}]".format)
-    return said + interval.where(rows[["low", "high"]].notna().all(axis=1), "")
+    middle, first, last = (scale * rows[name] for name in (value, low, high))
+    said = middle.map(f"{{:{form}}}".format).where(middle.notna(), "–")
+    interval = first.map(f" [{{:{form}}}, ".format) + last.map(f"{{:{form}}}]".format)
+    return said + interval.where(first.notna() & last.notna(), "")
