@@ -1,6 +1,6 @@
 """The study can be killed at any moment and goes on: nothing finished is lost, nothing half-written is read.
 
-KILLS=20 python -m pytest tests/test_interruption.py        # by hand; otherwise 2 kills
+KILLS=20 python -m pytest tests/workflow/test_interruption.py        # by hand; otherwise 3 kills of one graph
 """
 
 import os
@@ -23,7 +23,7 @@ from src.files import written_whole
 from src.paths import ROOT
 from src.results import load_facts, load_table, save_table
 
-KILLS = int(os.environ.get("KILLS", "2"))
+KILLS = int(os.environ.get("KILLS", "3"))
 
 
 def test_a_killed_graph_goes_on_to_the_same_tables(undisturbed, tmp_path):
