@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
+from src.plotting.style import PAGE_WIDTH
+
+ACROSS = 900  # pixels that the page gives a figure of PAGE_WIDTH
 WIDTHS = (1800, 1200)  # pixels of a picture: twice what the page shows; of a heavy one
 HEAVY = 300_000  # bytes
 LIGHTER = 0.75  # of a drawing, at which its pixels take its place
@@ -96,21 +100,42 @@ class _Table(HTMLParser):
 def clean_table(text: str) -> Markup:
     """A table of a notebook, without styles and attributes; tags that are none of a table's are shown as text.
 
+    Of a pivoted table the names of its rows stand in the one row of its head.
+
     >>> clean_table('<style>td {}</style><table id="T"><tr><td class="c"><img src=x></td></tr></table>')
     Markup('<div class="wide"><table><tr><td>&lt;img src=x&gt;</td></tr></table></div>')
     """
     parser = _Table()
     parser.feed(re.sub(r"</?div[^>]*>", "", text).strip())
     parser.close()
-    return Markup('<div class="wide">{}</div>').format(Markup("".join(parser.parts)))
+    head = re.sub(r"(?s)<thead>.*?</thead>", lambda found: _one_row(found[0]), "".join(parser.parts), count=1)
+    return Markup('<div class="wide">{}</div>').format(Markup(head))
+
+
+def _one_row(head: str) -> str:
+    """A head of two rows, labels of columns and names of rows, as one row; any other as it is.
+
+    >>> _one_row("<thead><tr><th>radius</th><th>2</th></tr><tr><th>model</th><th>&nbsp;</th></tr></thead>")
+    '<thead><tr><th>model</th><th>2</th></tr></thead>'
+    """
+    rows = [re.findall(r"<th>(.*?)</th>", row, re.S) for row in re.findall(r"<tr>(.*?)</tr>", head, re.S)]
+    if len(rows) != 2 or len(rows[0]) != len(rows[1]):
+        return head
+    blank = [not unescape(cell).strip() for cell in rows[1]]
+    n = blank.index(True) if any(blank) else 0
+    if not n or not all(blank[n:]):
+        return head
+    cells = "".join(f"<th>{cell}</th>" for cell in rows[1][:n] + rows[0][n:])
+    return f"<thead><tr>{cells}</tr></thead>"
 
 
 class Picture(NamedTuple):
-    """An address that holds the picture, and its width and height in pixels or points."""
+    """An address that holds the picture, its width and height in pixels or points, and how wide it is in print."""
 
     address: str
     width: int
     height: int
+    inches: float = PAGE_WIDTH
 
 
 def picture(drawn: Picture | None, title: str, *, alt: str = "", id: str = "") -> Markup:
@@ -121,8 +146,10 @@ def picture(drawn: Picture | None, title: str, *, alt: str = "", id: str = "") -
     """
     if drawn is None:
         return Markup('<p class="soft">The figure was not drawn.</p>')
-    shown = Markup('<img class="zoom" id="{}" src="{}" width="{}" height="{}" alt="{}" title="{}">')
-    return shown.format(f"figure-{id}", *drawn, f"{title}. {alt}".strip(), title)
+    shown = Markup('<img class="zoom" id="{}" src="{}" width="{}" height="{}" alt="{}" title="{}"{}>')
+    narrow = Markup(' style="max-width: {:.0f}px"').format(ACROSS * drawn.inches / PAGE_WIDTH)
+    of_width = narrow if drawn.inches < PAGE_WIDTH else ""  # one scale for all: text is of one size
+    return shown.format(f"figure-{id}", *drawn[:3], f"{title}. {alt}".strip(), title, of_width)
 
 
 def embed_picture(path: Path, *, output: str = "") -> Picture | None:
@@ -145,12 +172,13 @@ def embed_svg(text: str) -> Picture:
     text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]).replace(" \n", " "), text)
     text = re.sub(r">\s+<", "><", text).strip()
     width, height = (round(float(x)) for x in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups())
-    return Picture(f"data:image/svg+xml,{quote(text, safe=SAFE)}", width, height)
+    return Picture(f"data:image/svg+xml,{quote(text, safe=SAFE)}", width, height, width / 72)
 
 
 def embed_pixels(content: bytes) -> Picture:
     """A picture as WebP of at most WIDTHS[0] pixels across, or WIDTHS[1] where that would be heavy."""
-    whole = Image.open(io.BytesIO(content)).convert("RGB")
+    opened = Image.open(io.BytesIO(content))
+    dots, whole = opened.info.get("dpi", (0, 0))[0], opened.convert("RGB")
     for width in WIDTHS:
         image, file = whole, io.BytesIO()
         if whole.width > width:
@@ -158,4 +186,5 @@ def embed_pixels(content: bytes) -> Picture:
         image.save(file, "webp", quality=75)
         if file.tell() < HEAVY:
             break
-    return Picture(f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}", *image.size)
+    address = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return Picture(address, *image.size, inches=whole.width / dots if dots else PAGE_WIDTH)

@@ -333,5 +333,5 @@ def test_the_profile_s_sentences_name_the_first(whole):
     said, n = sentences(summary, ["MLP", "CNN", "ViT"]), summary["axis"].nunique()
     assert len(said) == n == len(AXES) and said[0].startswith("Accuracy: best CNN; from end to end 25.4 %")
     figure = plotting.profile.profile(summary, dataset=DATASET)
-    assert [ax.get_visible() for ax in figure.axes] == [True] * n + [False] * (n % 2)
+    assert [ax.axison for ax in figure.axes] == [True] * n + [False] * (n % 2)
     plt.close("all")

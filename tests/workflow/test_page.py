@@ -212,7 +212,8 @@ def test_a_figure_is_taken_from_its_file_and_captioned_by_the_cells_around_it(tm
     assert [block["heading"] for block in blocks] == ["Heads", "Next"]
     assert blocks[0]["text"] == "<p><em>Before</em> &lt;b&gt;.</p>\n<p>After.</p>\n"
     (drawn,) = blocks[0]["pictures"]
-    assert drawn["title"] == FIGURES["04a_cka"]["untrained"] and drawn["picture"][1:] == (20, 10)
+    assert drawn["title"] == FIGURES["04a_cka"]["untrained"] and drawn["picture"][1:3] == (20, 10)
+    assert "max-width: 36px" in picture(drawn["picture"], "")  # 20 points, of 7 inches that are 900 pixels wide
     assert "1.23 2" in unquote(drawn["picture"].address) and "<?xml" not in unquote(drawn["picture"].address)
 
 

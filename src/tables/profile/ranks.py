@@ -91,8 +91,9 @@ def sentences(summary: pd.DataFrame, names: Sequence[str]) -> list[str]:
         axis, first = AXES[name], " and ".join(labels[model] for model in part.loc[part["rank"] == 1, "model"])
         gap, spread = part["value"].max() - part["value"].min(), (part["seed_high"] - part["seed_low"]).max()
         seeds = f"; seeds of one architecture differ by up to {axis.scale * spread:.2g}" * bool(part["seeds"].max() > 1)
+        best = f"best {first}; " if part["rank"].max() > 1 else "no test parts them; "
         ends = f"from end to end {axis.scale * gap:.3g} {axis.unit}".rstrip()
-        said.append(f"{part['label'].iloc[0]}: {f'best {first}; ' if axis.better else ''}{ends}{seeds}.")
+        said.append(f"{part['label'].iloc[0]}: {best if axis.better else ''}{ends}{seeds}.")
     return said
 
 
