@@ -5,6 +5,8 @@ PROFILE ?= local
 CONFIG_FILE := $(if $(filter %.yaml,$(CONFIG)),$(CONFIG),workflow/config/$(CONFIG).yaml)
 VENV := .venv
 PATHS := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+# uv where it is, which is faster; the same versions by pip where not
+PIP := $(if $(shell command -v uv),uv pip install --python $(VENV)/bin/python,$(VENV)/bin/pip install) --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help setup report publish compare notebook train zoo betons claims gallery test test-cluster check-gpu lint ffcv cluster texture clean
@@ -18,12 +20,12 @@ $(VENV)/.installed: requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet -r requirements.txt -c constraints.txt
+	$(PIP) -r requirements.txt -c constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt requirements-peers.txt $(VENV)/.installed
-	$(VENV)/bin/pip install --quiet -r requirements-dev.txt -c constraints.txt
-	$(VENV)/bin/pip install --quiet --no-deps -r requirements-peers.txt
+	$(PIP) -r requirements-dev.txt -c constraints.txt
+	$(PIP) --no-deps -r requirements-peers.txt
 	@touch $@
 
 report: setup  ## run the study into runs/: CONFIG=embedded (default), cifar10, cifar100, FILE.yaml; PROFILE=slurm
@@ -74,13 +76,13 @@ lint: $(VENV)/.installed-dev  ## check style, and that notebooks hold no stray o
 	$(PATHS) nbstripout --verify --keep-id *.ipynb
 
 ffcv: $(VENV)/.installed  ## add FFCV, the optional fast loader (needs three system packages, see requirements-ffcv.txt)
-	$(VENV)/bin/pip install --quiet -r requirements-ffcv.txt -c constraints.txt
+	$(PIP) -r requirements-ffcv.txt -c constraints.txt
 
 cluster: $(VENV)/.installed  ## add what submits jobs to Slurm, for `make report PROFILE=slurm`
-	$(VENV)/bin/pip install --quiet -r requirements-cluster.txt -c constraints.txt
+	$(PIP) -r requirements-cluster.txt -c constraints.txt
 
 texture: $(VENV)/.installed  ## add what makes the corruptions and the images of texture alone, for notebook 03
-	$(VENV)/bin/pip install --quiet -r requirements-texture.txt -c constraints.txt
+	$(PIP) -r requirements-texture.txt -c constraints.txt
 
 clean:  ## remove unfinished training and Snakemake's records, but no run, no results and no weights
 	rm -rf .snakemake checkpoints
