@@ -10,6 +10,7 @@ from victims import Linear, in_batches, some_images, trained_conv
 from src import plotting
 from src.attacks import measure_worst_cases, worst_case
 from src.data.batches import Batch
+from src.paths import RESULTS
 from src.tables.attacks import BUDGETS, budget_of, compare_models, describe_budget, ranks, stored_worst_case
 
 FEW = dict(steps=6, n_targets=2, queries=20)
@@ -120,3 +121,12 @@ def test_the_figure_says_its_budget_and_draws_every_radius():
     places = next(each for each in right.lines if each.get_color() == line.get_color()).get_ydata()
     assert [round(y) for y in places] == mlp["rank"].tolist()
     plt.close("all")
+
+
+def test_what_is_said_of_smaller_budgets_is_the_benchmark_s():
+    table = pd.read_csv(RESULTS / "benchmarks" / "budgets.csv")
+    assert (table["n"] == 100).all() and (table["missed"] == 0).all()  # notebook 02 and docs/measures.md
+    assert table.groupby("model")["held"].unique().map(list).to_dict() == {"mlp": [44], "cnn_robust": [30]}
+    seconds = table.set_index(["budget", "model"])["seconds"]
+    times = (seconds["standard and FAB-T"] / seconds["standard"]).round(1)
+    assert times.to_dict() == {"mlp": 2.0, "cnn_robust": 1.5}
