@@ -27,7 +27,7 @@ from src.attacks.norms import check_threat, distance, pick
 from src.attacks.record import WRITTEN, Record, Rows, facts_of, joined, logits_of, rows_at, sent
 from src.attacks.rules import Rule
 from src.data.batches import Batch
-from src.models.access import check_images, check_logits, forward, frozen, in_halves, input_gradient
+from src.models.access import check_images, check_logits, forward, forward_in_parts, frozen, in_halves, input_gradient
 
 
 @dataclass(frozen=True)
@@ -227,16 +227,10 @@ def _look(model: nn.Module, rows: Rows, logits: Tensor, plan: Plan) -> tuple[Row
     if plan.early_stop and plan.dtype != "float32" and bool(broken.any()):
         claimed = broken.nonzero()[:, 0]
         some = rows_at({name: rows[name] for name in ("x", "y")}, claimed)
-        sure, there = _facts_in_float32(model, some["x"], some["y"]), sent(claimed, logits.device)
+        sure, there = facts_of(forward_in_parts(model, some["x"]), some["y"]), sent(claimed, logits.device)
         facts = {name: values.index_copy(0, there, sure[name]) for name, values in facts.items()}
         broken = (facts["label_rank"] >= plan.k).cpu()
     return facts, broken & plan.early_stop
-
-
-@torch.no_grad()
-def _facts_in_float32(model: nn.Module, pixels: Tensor, labels: Tensor) -> Rows:
-    (logits,) = in_halves(lambda rows: (model(pixels[rows]).float(),), len(pixels))
-    return facts_of(logits, labels)
 
 
 def _write_down(model: nn.Module, rows: Rows, ended: Tensor, rule: Rule, plan: Plan, record: Record) -> None:
@@ -244,7 +238,8 @@ def _write_down(model: nn.Module, rows: Rows, ended: Tensor, rule: Rule, plan: P
     rows = rows_at({name: rows[name] for name in WRITTEN}, ended)
     facts = {name: rows[f"best_{name}"] for name in ("prediction", "confidence", "label_rank")}
     if not plan.early_stop and plan.dtype != "float32":
-        facts = _facts_in_float32(model, rows["best"], rows["y"])
+        with torch.no_grad():
+            facts = facts_of(forward_in_parts(model, rows["best"]), rows["y"])
     reached = distance(rows["best"], rows["clean"], rule.norm)
     ids = dict(position=rows["position"], radius=rows["radius"] + 1, sample_id=rows["id"], label=rows["y"])
     record.add(**ids, **facts, distance=reached, n_evaluations=rows["n_evaluations"])

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from src.data.batches import Batch
-from src.models.access import check_logits, forward, in_halves
+from src.models.access import check_logits, forward_in_parts
 from src.models.predict import label_rank
 
 # name -> [n, …]: the state of each image under attack, on the model's device; position, radius, last, start, step and
@@ -58,7 +58,7 @@ def in_chunks(batch: Batch, size: int) -> list[Batch]:
 @torch.no_grad()
 def logits_of(model: nn.Module, pixels: Tensor, batch: Batch, n_classes: int | None = None) -> Tensor:
     """Checked logits of pixels that stand for the images of the batch."""
-    (logits,) = in_halves(lambda rows: (forward(model, pixels[rows]),), len(pixels))
+    logits = forward_in_parts(model, pixels)
     check_logits(logits, batch.labels, batch.sample_ids, n_classes)
     return logits
 

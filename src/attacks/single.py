@@ -25,7 +25,7 @@ from src.attacks.record import in_chunks, logits_of
 from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.square import with_queries
 from src.data.batches import Batch
-from src.models.access import check_images, check_logits, frozen, in_halves, input_gradient
+from src.models.access import check_images, check_logits, frozen, in_halves, input_gradient, part_of
 from src.seeding import Stream
 
 Pixels = Float[Tensor, "n c h w"]
@@ -53,7 +53,7 @@ def fgsm_direction(
         def loss(logits: Tensor) -> Tensor:  # an impossible label is reported below, not by an index error here
             return F.cross_entropy(logits, labels[rows].clamp(0, logits.shape[1] - 1), reduction="none")
 
-        return input_gradient(model, pixels[rows], loss)
+        return input_gradient(model, part_of(pixels, rows), loss)
 
     logits, _, gradient = in_halves(gradient_of, len(pixels))
     check_logits(logits, labels, sample_ids, n_classes)

@@ -164,6 +164,11 @@ def in_halves(run: Callable[[slice], tuple[Tensor | None, ...]], n: int) -> tupl
     return _in_halves(run, 0, n)
 
 
+def part_of(values: Tensor, rows: slice) -> Tensor:
+    """The rows of a tensor; all of them are the tensor itself."""
+    return values if rows == slice(0, len(values)) else values[rows]
+
+
 def _in_halves(run: Callable, start: int, stop: int) -> tuple[Tensor | None, ...]:
     n, middle = stop - start, (start + stop) // 2
     try:
@@ -176,6 +181,12 @@ def _in_halves(run: Callable, start: int, stop: int) -> tuple[Tensor | None, ...
     torch.cuda.empty_cache()  # only now: the error held on to what the pass had made
     parts = [_in_halves(run, start, middle), _in_halves(run, middle, stop)]
     return tuple(None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True))
+
+
+def forward_in_parts(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """`forward` of a model in eval mode, in halves where the memory of the device is too short."""
+    (logits,) = in_halves(lambda rows: (forward(model, part_of(pixels, rows)),), len(pixels))
+    return logits
 
 
 def check_logits(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from src.data.inputs import as_batches, bar
-from src.models.access import as_zoo, check_logits, device_of, forward, frozen, in_halves
+from src.models.access import as_zoo, check_logits, device_of, forward_in_parts, frozen
 
 
 def predict(model: nn.Module, loader: Iterable, *, progress: bool | tqdm = True) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def predict(model: nn.Module, loader: Iterable, *, progress: bool | tqdm = True)
     batches, parts = as_batches(loader, device=device_of(model)), []
     with frozen(model), torch.inference_mode(), bar("predictions", batches, progress) as shown:
         for batch in batches:
-            (logits,) = in_halves(lambda rows, pixels=batch.pixels: (forward(model, pixels[rows]),), len(batch.labels))
+            logits = forward_in_parts(model, batch.pixels)
             sample_ids, labels, logits = _on_host(batch.sample_ids, batch.labels, logits)
             check_logits(logits, labels, sample_ids, batches.n_classes)
             parts.append((sample_ids, labels, logits))
