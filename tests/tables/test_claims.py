@@ -206,3 +206,13 @@ def test_the_readme_tells_one_statement_of_each_measure_and_verdict(published):
     assert {row["verdict"] for row in told} == {"accuracy", "these networks"}
     measures = {statement.text: statement.kind for statement in STATEMENTS}
     assert len({(measures[row["text"]], row["verdict"]) for row in told}) == len(told) > 3
+
+
+def test_vit_and_cnn_are_matched_at_the_mlp_s_accuracy_where_none_are_at_the_vit_s(tmp_path):
+    """C3, whose pair at the ViT's accuracy says the opposite of the one at the MLP's."""
+    at_mlp, at_vit = {"vit@short67": 0.6, "cnn@short67": 0.3}, {"vit": 0.3, "cnn@short81": 0.6}
+    base = zoo(tmp_path / "base", BASE)
+    for held, state in ((at_mlp, "holds"), (at_vit, "reversed"), (at_mlp | at_vit, "reversed")):
+        controls = zoo(tmp_path / state / str(len(held)), held)
+        (row,) = judge_claims({"base": base, "controls": controls}, (C3,)).to_dict("records")
+        assert row["accuracy matched (short)"] == state

@@ -1,6 +1,7 @@
 """The table of claims: each statement with its numbers, what each control leaves of it, and a verdict."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.stats import norm
 
 from src.results import load_tables, noting_missing
 from src.tables.claims.estimates import Estimate
-from src.tables.claims.statements import CONTROLS, STATEMENTS, Statement, networks_of
+from src.tables.claims.statements import CONTROLS, STATEMENTS, Statement, choices_of, networks_of
 from src.tables.statistics import hits, with_holm
 
 HOLDS, REVERSED, OPEN, NOT_RUN = "holds", "reversed", "open", "not run"
@@ -39,8 +40,8 @@ def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] 
         row |= dict(counted=statement.counted)
         row |= _numbers(found) | dict(n_promised=statement.n, small=statement.small)
         for control, (where, _) in CONTROLS.items() if statement.recipe == "base" else ():
-            names = networks_of(statement, control)
-            under = _estimate(statement, folders.get(where), names, matched=control in ACCURACY)
+            tried = partial(_estimate, statement, folders.get(where), matched=control in ACCURACY)
+            under = next(filter(None, map(tried, choices_of(statement, control))), None)
             row |= {control: state_of(under)} | {
                 f"{control} {end}": getattr(under, end, np.nan) for end in ("value", "low", "high")
             }

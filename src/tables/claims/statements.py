@@ -180,7 +180,7 @@ CONTROLS: dict[str, Control] = {
     "no smoothing, no mixup": ("controls", {name: f"{name}@plain" for name in ALL}),
     "other data": ("other", _BASE),
 }
-# ViT and CNN are matched at the ViT's accuracy
+# ViT and CNN are matched at the ViT's accuracy, and where those networks are not there, at the MLP's
 MATCHED_AT_VIT = {
     "accuracy matched (narrow)": {"vit": "vit", "cnn": "cnn@w6"},
     "accuracy matched (short)": {"vit": "vit", "cnn": "cnn@short81"},
@@ -188,14 +188,22 @@ MATCHED_AT_VIT = {
 
 
 def networks_of(statement: Statement, control: str = "") -> dict[str, str]:
-    """Architecture -> label for the networks that a control compares; without one, those as trained.
+    """Architecture -> label for the networks that a control compares, first choice; without one, those as trained.
 
     >>> networks_of(STATEMENTS[2], "accuracy matched (narrow)")
     {'vit': 'vit', 'cnn': 'cnn@w6'}
     """
+    return choices_of(statement, control)[0]
+
+
+def choices_of(statement: Statement, control: str = "") -> list[dict[str, str]]:
+    """The networks that a control compares, and those in their place where they are not there.
+
+    >>> choices_of(STATEMENTS[2], "accuracy matched (short)")
+    [{'vit': 'vit', 'cnn': 'cnn@short81'}, {'vit': 'vit@short67', 'cnn': 'cnn@short67'}]
+    """
     if not control:
         control = "no smoothing, no mixup" if statement.recipe == "plain" else ""
     names = CONTROLS[control][1] if control else _BASE
-    if set(statement.of) == {"vit", "cnn"}:
-        names = MATCHED_AT_VIT.get(control, names)
-    return {name: names[name] for name in statement.of}
+    of_pair = MATCHED_AT_VIT.get(control) if set(statement.of) == {"vit", "cnn"} else None
+    return [{name: some[name] for name in statement.of} for some in (of_pair, names) if some]
