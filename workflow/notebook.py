@@ -17,6 +17,7 @@ from nbconvert import HTMLExporter
 from src.files import written_whole
 from src.results import GATHER, WHOLE
 from workflow.embedding import as_markdown, clean_table
+from workflow.gpus import take_gpu
 
 
 def as_far_as_tables(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("settings", type=json.loads)
     parser.add_argument("--page", action="store_true", help="write it as HTML too")
     asked = parser.parse_args()
+    take_gpu()
     try:
         execute(asked.notebook, asked.output, asked.settings)
     except papermill.PapermillExecutionError as error:
