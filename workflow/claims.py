@@ -11,7 +11,7 @@ import pandas as pd
 from src import paths
 from src.files import written_whole
 from src.tables.claims import CONTROLS, SEEDS, STATEMENTS, judge_claims
-from src.tables.claims.judged import told
+from src.tables.claims.judged import ACCURACY, OPEN, RECIPE, REVERSED, told
 from src.tables.profile import AXES, MODELS, profile, summarise
 from workflow.gallery import README, between, label, listed
 
@@ -72,7 +72,8 @@ def as_page(table: pd.DataFrame) -> str:
     said = {row["text"]: number_of(row) for row in table.to_dict("records")}
     by_verdict = [(verdict, words, table[table["verdict"] == verdict]) for verdict, words in VERDICTS.items()]
     template = jinja2.Template((Path(__file__).parent / "claims.md.j2").read_text(encoding="utf-8"), trim_blocks=True)
-    shown = dict(by_verdict=by_verdict, said=said, controls=[SEEDS, *CONTROLS], table=table)
+    left = {row["text"]: left_of(row) for row in table.to_dict("records")}
+    shown = dict(by_verdict=by_verdict, said=said, left=left, controls=[SEEDS, *CONTROLS], table=table)
     return template.render(**shown, named=dict(zip(table["text"], names_of(table), strict=True)))
 
 
@@ -80,7 +81,9 @@ def with_findings(readme: str, table: pd.DataFrame) -> str:
     """The README with what was found as the table of `judge_claims` has it, and who leads on each axis."""
     counts = table["verdict"].value_counts()
     summed = listed([f"{counts[verdict]} {SHORT[verdict]}" for verdict in VERDICTS if counts.get(verdict)])
-    lines = [f"- **{HEADS[row['verdict']]}.** {row['text']}: {number_of(row)}." for row in findings(table)]
+    lines = [
+        f"- **{HEADS[row['verdict']]}.** {row['text']}: {number_of(row)}{left_of(row)}." for row in findings(table)
+    ]
     told = f"Of {len(table)} statements written down before they were measured: {summed}. Those that say most:"
     return between(readme, MARKS, "\n\n".join([MARKS[0], told, "\n".join(lines), leads(), MARKS[1]]))
 
@@ -121,6 +124,14 @@ def number_of(row: dict) -> str:
     value, low, high = (told(row, end) for end in ("value", "low", "high"))
     seeds = f"{row['n_seeds']:.0f} seed{'s' * (row['n_seeds'] > 1)}"
     return f"{value} [{low}, {high}] {row['unit']}, n = {int(row['n']):,} {row['counted']}, {seeds}"
+
+
+def left_of(row: dict) -> str:
+    """What is left of a statement under each control of accuracy or recipe that undid it; "" for other verdicts."""
+    undone = row["verdict"] in ("accuracy", "recipe", "accuracy and recipe")
+    gone = [control for control in (*ACCURACY, *RECIPE) if undone and row[control] in (OPEN, REVERSED)]
+    numbers = [[told(row, end, control) for end in ("value", "low", "high")] for control in gone]
+    return "".join(f"; {control}: {{}} [{{}}, {{}}]".format(*said) for control, said in zip(gone, numbers, strict=True))
 
 
 if __name__ == "__main__":
