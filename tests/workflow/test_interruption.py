@@ -56,10 +56,14 @@ def test_a_killed_graph_goes_on_to_the_same_tables(undisturbed, tmp_path):
 def test_two_runs_at_once_are_refused(undisturbed):
     folder, _ = undisturbed
     (folder / "runs" / "killed" / "notebooks" / "04a_cka.html").unlink()
+    log = folder / "runs" / "killed" / "log.txt"
+    log.unlink()
     first = start(folder)
-    time.sleep(0.5)
+    while not log.exists():  # which is written by who has the lock
+        assert first.poll() is None
+        time.sleep(0.05)
     second = start(folder)
-    said, _ = second.communicate(timeout=60)
+    said, _ = second.communicate(timeout=300)
     assert second.returncode != 0 and "run killed is going on already" in said and "Traceback" not in said
     first.communicate(timeout=600)
     assert first.returncode == 0
