@@ -58,6 +58,20 @@ def lock(path: Path) -> int:
     return held
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed runs left half-written: partial files (`written_whole`) of processes that are gone."""
+    for partial in folder.rglob("*.partial"):
+        writer = partial.stem.rpartition(".")[2]
+        if not writer.isdecimal():
+            continue
+        try:
+            os.kill(int(writer), 0)
+        except ProcessLookupError:
+            partial.unlink(missing_ok=True)
+        except PermissionError:  # another user's process, which is there
+            continue
+
+
 def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
@@ -104,6 +118,7 @@ def main() -> None:
     config, arguments = read_config(asked.configfile), [*more, "--configfile", str(asked.configfile)]
     folder = RUNS / config["run"]
     held = lock(folder / ".lock")
+    sweep(folder)
     command = [sys.executable, "-m", "snakemake", *arguments, "--nolock", "--rerun-incomplete"]
     if set(SHOWN_AT_ONCE) & set(arguments):
         sys.exit(subprocess.run(command, pass_fds=[held], check=False).returncode)

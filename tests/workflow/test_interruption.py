@@ -22,6 +22,7 @@ from graph import CONFIG, TABLES, finish, make_copy, start, tables_of
 from src.files import written_whole
 from src.paths import ROOT
 from src.results import load_facts, load_table, save_table
+from workflow.run import sweep
 
 KILLS = int(os.environ.get("KILLS", "3"))
 
@@ -51,6 +52,18 @@ def test_a_killed_graph_goes_on_to_the_same_tables(undisturbed, tmp_path):
         pd.testing.assert_frame_equal(found[key], expected[key])
     assert "Nothing to be done" in finish(folder)
     assert (folder / "runs" / "killed" / "report.html").exists() and not list(folder.glob("runs/**/*.partial"))
+
+
+def test_what_a_killed_run_left_half_written_is_swept_away(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / "figures").mkdir()
+    stale, live = (tmp_path / "figures" / f"a.pdf.{pid}.partial" for pid in (gone.pid, os.getpid()))
+    others = [tmp_path / "figures" / name for name in ("a.pdf", "b.partial")]
+    for path in (stale, live, *others):
+        path.touch()
+    sweep(tmp_path)
+    assert sorted((tmp_path / "figures").iterdir()) == sorted([live, *others])
 
 
 def test_two_runs_at_once_are_refused(undisturbed):
