@@ -96,8 +96,9 @@ def text_on(fill) -> str:
 
 
 def recolour(ax: Axes) -> None:
-    """Numbers in the cells of a heatmap in the colour that stands out more."""
-    fills = ax.collections[0].get_facecolors()
+    """Numbers in the cells of a heatmap in the colour that stands out more; cells without a value have none."""
+    mesh = ax.collections[0]
+    fills = mesh.get_facecolors()[~np.ma.getmaskarray(mesh.get_array()).ravel()]
     for text, fill in zip(ax.texts, fills, strict=True):
         text.set_color(text_on(fill))
 

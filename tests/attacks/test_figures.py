@@ -6,6 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from src import plotting, tables
+from src.plotting.style import text_on
 from src.results import load_published, load_table
 from src.tables.attacks import compare_models, less_printed, stored_curves
 from src.tables.statistics import accuracy, first_seed, paired_test
@@ -188,3 +189,12 @@ def test_measured_less_printed_by_hand():
     theirs = printed.query("dataset == 'cifar10' and model == 'mlp' and condition == 'fgsm' and eps == 0.0125")
     assert row == ("fgsm", 0.0125, 4, pytest.approx(0.5 - theirs["accuracy"].iloc[0]))
     assert len(less_printed(curves, printed, model="mlp")) == 2 and less_printed(curves, printed, model="x").empty
+
+
+def test_numbers_stand_out_from_their_cells_and_a_pair_without_images_has_none():
+    """Of four pairs one has no image that both get right; a pale, a middle and a dark cell are left."""
+    table = pd.DataFrame(dict(source=["a", "a", "b"], target=["a", "b", "b"], success=[0.05, 0.45, 0.95], n=9))
+    ax = plotting.attacks.transfer_heatmap(table.assign(low=0.0, high=1.0), plt.figure().subplots(), models=["a", "b"])
+    assert [text.get_text().splitlines()[0] for text in ax.texts] == ["5", "45", "95"]
+    fills = ax.collections[0].get_facecolors()[[0, 1, 3]]
+    assert [text.get_color() for text in ax.texts] == ["black", "black", "white"] == [text_on(fill) for fill in fills]
