@@ -11,7 +11,7 @@ import pandas as pd
 from src import paths
 from src.files import written_whole
 from src.tables.claims import CONTROLS, SEEDS, STATEMENTS, judge_claims
-from src.tables.claims.judged import ACCURACY, OPEN, RECIPE, REVERSED, told
+from src.tables.claims.judged import told, undone_by
 from src.tables.profile import AXES, MODELS, profile, summarise
 from workflow.gallery import README, between, label, listed
 
@@ -127,11 +127,9 @@ def number_of(row: dict) -> str:
 
 
 def left_of(row: dict) -> str:
-    """What is left of a statement under each control of accuracy or recipe that undid it; "" for other verdicts."""
-    undone = row["verdict"] in ("accuracy", "recipe", "accuracy and recipe")
-    gone = [control for control in (*ACCURACY, *RECIPE) if undone and row[control] in (OPEN, REVERSED)]
-    numbers = [[told(row, end, control) for end in ("value", "low", "high")] for control in gone]
-    return "".join(f"; {control}: {{}} [{{}}, {{}}]".format(*said) for control, said in zip(gone, numbers, strict=True))
+    """What is left of a statement under each control that undid it; "" where none did."""
+    numbers = {name: [told(row, end, name) for end in ("value", "low", "high")] for name in undone_by(row)}
+    return "".join(f"; {name}: {value} [{low}, {high}]" for name, (value, low, high) in numbers.items())
 
 
 if __name__ == "__main__":

@@ -22,20 +22,15 @@ from workflow.embedding import Picture, embed_pixels, environment
 
 def build_page(table: pd.DataFrame, facts: pd.DataFrame, *, a: str, b: str, dataset: str) -> str:
     """The page as HTML; table: of `compare.compare`, facts: of `compare.differing_facts`, a and b: names."""
-    return (
-        environment()
-        .get_template("compare.html.j2")
-        .render(
-            a=a,
-            b=b,
-            dataset=dataset,
-            summary=compare.summary(table),
-            sections=[
-                section_of(name, part) for name, part in table.groupby("experiment") if part["difference"].count()
-            ],
-            alone=compare.alone(compare.only_in_one(table)),
-            facts=facts.to_dict("records"),
-        )
+    template = environment().get_template("compare.html.j2")
+    return template.render(
+        a=a,
+        b=b,
+        dataset=dataset,
+        summary=compare.summary(table),
+        sections=[section_of(name, part) for name, part in table.groupby("experiment") if part["difference"].count()],
+        alone=compare.alone(compare.only_in_one(table)),
+        facts=facts.to_dict("records"),
     )
 
 

@@ -18,14 +18,15 @@ def visible_gpus() -> list[str]:
 
 
 def take_gpu() -> int | None:
-    """Leave this process, and those it starts, one of several GPUs: the first that no other process has taken here.
+    """Leave this process, and those it starts, one of several GPUs: the first that no other of this user's has taken.
 
     It is held until the returned file descriptor is closed, or the process ends.  None, and nothing changed, where
     there are fewer than two, or all are taken.
     """
     gpus = visible_gpus()
     for gpu in gpus if len(gpus) > 1 else ():
-        held = os.open(LOCKS / f"zooming_in_gpu_{gpu.replace('/', '_')}.lock", os.O_CREAT | os.O_RDWR, 0o666)
+        path = LOCKS / f"zooming_in_{os.getuid()}_gpu_{gpu.replace('/', '_')}.lock"  # another user's cannot be opened
+        held = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -201,8 +201,8 @@ def _evaluate(model, rows: Rows, rule: Rule, plan: Plan, moves: Tensor) -> tuple
 
 
 def _pass(model, rows: Rows, rule: Rule, plan: Plan, *, backward: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    once, n = partial(_pass_at_once, model, rule=rule, plan=plan, backward=backward), len(rows["x"])
-    return in_halves(lambda some: once(rows if some == slice(0, n) else rows_at(rows, some)), n)
+    once = partial(_pass_at_once, model, rule=rule, plan=plan, backward=backward)
+    return in_halves(lambda some: once(rows_at(rows, some)), len(rows["x"]))
 
 
 def _pass_at_once(model, rows: Rows, rule: Rule, plan: Plan, backward: bool) -> tuple[Tensor, Tensor, Tensor | None]:

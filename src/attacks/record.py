@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from src.data.batches import Batch
-from src.models.access import check_logits, forward_in_parts
+from src.models.access import check_logits, forward_in_parts, part_of
 from src.models.predict import label_rank
 
 # name -> [n, …]: the state of each image under attack, on the model's device; position, radius, last, start, step and
@@ -26,7 +26,7 @@ WRITTEN += ("best_prediction", "best_confidence", "best_label_rank")
 def rows_at(rows: Rows, chosen: Int[Tensor, " m"] | slice) -> Rows:
     """The chosen rows: positions on the CPU, or a slice."""
     if isinstance(chosen, slice):
-        return {name: values[chosen] for name, values in rows.items()}
+        return {name: part_of(values, chosen) for name, values in rows.items()}
     there = {device: sent(chosen, device) for device in {values.device for values in rows.values()}}
     return {name: values.index_select(0, there[values.device]) for name, values in rows.items()}
 

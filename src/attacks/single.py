@@ -51,7 +51,7 @@ def fgsm_direction(
 
     def gradient_of(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         def loss(logits: Tensor) -> Tensor:  # an impossible label is reported below, not by an index error here
-            return F.cross_entropy(logits, labels[rows].clamp(0, logits.shape[1] - 1), reduction="none")
+            return F.cross_entropy(logits, part_of(labels, rows).clamp(0, logits.shape[1] - 1), reduction="none")
 
         return input_gradient(model, part_of(pixels, rows), loss)
 

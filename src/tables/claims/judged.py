@@ -86,14 +86,16 @@ def verdict_of(row: Mapping) -> str:
         enough = row["n"] >= row["n_promised"] and not row["small"]
         refuted = row["state"] == REVERSED or (row["state"] == OPEN and enough)
         return "refuted" if refuted else row["state"]
-    gone = [
-        name
-        for name, controls in (("accuracy", ACCURACY), ("recipe", RECIPE))
-        if any(row[control] in (OPEN, REVERSED) for control in controls)
-    ]
+    undone = set(undone_by(row))
+    gone = [name for name, controls in (("accuracy", ACCURACY), ("recipe", RECIPE)) if undone & set(controls)]
     if gone:
         return " and ".join(gone)
     return "architecture" if all(row[control] == HOLDS for control in (SEEDS, *CONTROLS)) else "these networks"
+
+
+def undone_by(row: Mapping) -> list[str]:
+    """The controls of accuracy and of the recipe under which a statement that holds as trained does not."""
+    return [control for control in (*ACCURACY, *RECIPE) if row["state"] == HOLDS and row[control] in (OPEN, REVERSED)]
 
 
 def needed(row: Mapping, *, level: float = 0.95) -> float:
