@@ -16,6 +16,7 @@ from src.attacks.single import along, fgsm_direction
 from src.attacks.square import with_queries
 from src.data.inputs import Batches, as_batches, bar
 from src.models.access import check_images, device_of, frozen
+from src.models.folding import folded
 from src.seeding import Stream
 from src.tables.attacks import cumulative
 
@@ -98,7 +99,7 @@ def _along_one_direction(
 ) -> Record:
     """FGSM or noise at every radius, every time from the same direction: one backward pass an image, or none."""
     record, n_classes = Record(), batches.n_classes
-    with frozen(model):
+    with frozen(model), folded(model):
         for batch in (part for whole in batches for part in in_chunks(whole, plan.batch_size)):
             if attack == "fgsm":
                 logits, direction = fgsm_direction(model, *batch, norm=norm, n_classes=n_classes)

@@ -28,6 +28,7 @@ from src.attacks.record import WRITTEN, Record, Rows, facts_of, joined, logits_o
 from src.attacks.rules import Rule
 from src.data.batches import Batch
 from src.models.access import check_images, check_logits, forward, forward_in_parts, frozen, in_halves, input_gradient
+from src.models.folding import folded
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def run(
     for eps in plan.eps_grid:
         check_threat(eps, rule.norm)
     record, n_done = Record(keep_pixels=plan.keep_pixels), 0
-    with frozen(model):
+    with frozen(model), folded(model):
         queue = _Queue(_victims(model, loader, rule, plan, record, upto))
         rows = queue.take(plan.batch_size)
         while rows is not None:

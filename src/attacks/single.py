@@ -26,6 +26,7 @@ from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.square import with_queries
 from src.data.batches import Batch
 from src.models.access import check_images, check_logits, frozen, in_halves, input_gradient, part_of
+from src.models.folding import folded
 from src.seeding import Stream
 
 Pixels = Float[Tensor, "n c h w"]
@@ -36,7 +37,7 @@ def fgsm(model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, norm: 
     """Fast gradient sign method, Goodfellow, Shlens & Szegedy 2015: one step of length eps; L2 along the gradient."""
     check_threat(eps, norm)
     parts = []
-    with frozen(model):
+    with frozen(model), folded(model):
         for some in in_chunks(Batch(pixels, labels, _ids(pixels, None)), engine.Plan.batch_size):
             _, direction = fgsm_direction(model, *some, norm=norm)
             parts.append(along(some.pixels, direction, eps, norm))
