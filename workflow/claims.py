@@ -10,8 +10,9 @@ import pandas as pd
 
 from src import paths
 from src.files import written_whole
+from src.plotting.style import DATASETS
 from src.tables.claims import CONTROLS, SEEDS, STATEMENTS, judge_claims
-from src.tables.claims.judged import told, undone_by
+from src.tables.claims.judged import names_of, told, undone_by
 from src.tables.profile import AXES, MODELS, profile, summarise
 from workflow.gallery import README, between, label, listed
 
@@ -48,7 +49,6 @@ HEADS = {
     "these networks": "These networks",
 }
 N_FINDINGS = 7  # told in the README
-DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fashion-MNIST"}
 
 
 def main() -> None:
@@ -109,12 +109,6 @@ def leads() -> str:
     table = pd.DataFrame.from_dict(cells, orient="index").rename_axis("the better first").fillna("–")
     legend = "`>`: surely behind one of those before it; `=`: not. Paired tests, one Holm family at 5 % a data set."
     return f"{table.to_markdown()}\n\n{legend}"
-
-
-def names_of(table: pd.DataFrame) -> list[str]:
-    """C1, C2, …; C10a, C10b where a claim has several statements."""
-    place, many = table.groupby("claim").cumcount(), table.groupby("claim")["claim"].transform("size") > 1
-    return [name + "abcdefghi"[i] * several for name, i, several in zip(table["claim"], place, many, strict=True)]
 
 
 def number_of(row: dict) -> str:

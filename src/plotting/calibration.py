@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.plotting.style import PAGE_WIDTH, error_bars, line_with_band, model_style
+from src.plotting.style import PAGE_WIDTH, dataset_title, error_bars, line_with_band, model_style
 from src.tables.statistics import first_seed
 
 SCALINGS = {"none": "as trained", "temperature": "after temperature scaling"}
@@ -57,7 +57,7 @@ def reliability(bins: pd.DataFrame, measured: pd.DataFrame, *, dataset: str) -> 
         ax.label_outer()
     for ax in axes.flat:
         ax.axison = ax.has_data()  # nothing where a model has no such scaling
-    figure.suptitle(f"{dataset}, n = {part['n'].sum():,} test images", fontsize=8)
+    figure.suptitle(f"{dataset_title(dataset)}, n = {part['n'].sum():,} test images", fontsize=8)
     return figure
 
 

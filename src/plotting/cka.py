@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.plotting.style import PAGE_WIDTH, error_bars, line_with_band, model_style
+from src.plotting.style import PAGE_WIDTH, dataset_title, error_bars, line_with_band, model_style
 from src.tables.cka import between, by_distance, matched_layers, one_seed
 from src.tables.cka.hsic import NETWORK_A, NETWORK_B
 
@@ -137,7 +137,9 @@ def beyond_untrained(comparison: pd.DataFrame, *, dataset: str) -> Figure:
     axes[0, 0].invert_yaxis()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
     n, seeds = comparison["n"].iloc[0], comparison.loc[comparison["what"] == "trained", "seeds"].max()
-    figure.suptitle(f"{dataset}, n = {n:,} test images, up to {seeds} training seeds; beside: the excess", fontsize=8)
+    figure.suptitle(
+        f"{dataset_title(dataset)}, n = {n:,} test images, up to {seeds} training seeds; beside: the excess", fontsize=8
+    )
     return figure
 
 
@@ -177,10 +179,8 @@ def by_choice(table: pd.DataFrame, *, dataset: str) -> Figure:
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
     n, seeds = table["n"].iloc[0], table.loc[table["what"] == "trained", "seeds"].max()
     over = f"images and {seeds} training seeds" if seeds > 1 else "images, of one training seed"
-    said = (
-        f"{dataset}, n = {n:,} test images; bars: 95 % over {over}; grey: range over choices; hollow: layers as above"
-    )
-    figure.suptitle(said, fontsize=7)
+    said = f"n = {n:,} test images; bars: 95 % over {over}; grey: range over choices; hollow: layers as above"
+    figure.suptitle(f"{dataset_title(dataset)}, {said}", fontsize=7)
     return figure
 
 
@@ -274,4 +274,4 @@ def _caption(table: pd.DataFrame) -> str:
     else:
         estimate = "unbiased" if first["unbiased"] else "biased"
         measured = f"{estimate} {first['kernel']} CKA, n = {first['n']:,} test images"
-    return f"{first['dataset']}, {measured}, training seed {seeds}"
+    return f"{dataset_title(first['dataset'])}, {measured}, training seed {seeds}"

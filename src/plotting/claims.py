@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from src.plotting.style import PAGE_WIDTH
 from src.tables.claims import CONTROLS, SEEDS
-from src.tables.claims.judged import HOLDS, NOT_RUN, OPEN, REVERSED, told
+from src.tables.claims.judged import HOLDS, NOT_RUN, OPEN, REVERSED, names_of, told
 
 # tints of Okabe and Ito's colours, and a mark as well: for print, and for those who do not tell them apart
 LOOKS = {HOLDS: ("#8FD3BC", "{}"), REVERSED: ("#F2B48A", "{} !"), OPEN: ("0.9", "({})"), NOT_RUN: ("white", "·")}
@@ -22,7 +22,7 @@ def claims(table: pd.DataFrame) -> Figure:
     was not run.
     """
     controls = ["as trained", SEEDS, *CONTROLS]
-    figure, ax = plt.subplots(figsize=(1.6 * PAGE_WIDTH, 0.27 * len(table) + 0.7))
+    figure, ax = plt.subplots(figsize=(1.6 * PAGE_WIDTH, 0.27 * len(table) + 0.9))
     for y, row in enumerate(table.to_dict("records")):
         for x, control in enumerate(controls):
             color, words = LOOKS[row["state" if control == "as trained" else control]]
@@ -31,13 +31,18 @@ def claims(table: pd.DataFrame) -> Figure:
             ax.text(x, y, words.format(number), ha="center", va="center", fontsize=7)
         ax.text(len(controls) - 0.4, y, row["verdict"], va="center", fontsize=7)
     ax.set_yticks(
-        range(len(table)), [f"{row.claim}  {row.text} ({row.unit})" for row in table.itertuples()], fontsize=6.5
+        range(len(table)),
+        [f"{name}  {row.text} ({row.unit})" for name, row in zip(names_of(table), table.itertuples(), strict=True)],
+        fontsize=6.5,
     )
     ax.set_xticks(range(len(controls)), [HEADS[control] for control in controls], fontsize=7)
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
-    ax.set_xlabel("holds   ·   reversed (!)   ·   open (in brackets)   ·   not run (dot)", fontsize=7, color="0.4")
+    for x, (state, (color, words)) in zip(range(1, 8, 2), LOOKS.items(), strict=False):  # the key, in its own colours
+        ax.add_patch(plt.Rectangle((x - 0.97, len(table) + 0.1), 1.94, 0.84, facecolor=color, edgecolor="0.8", lw=0.4))
+        said = words.format(state) if "{}" in words else f"{words} {state}"
+        ax.text(x, len(table) + 0.52, said, ha="center", va="center", fontsize=7)
     ax.set_xlim(-0.5, len(controls) + 1.6)
-    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.set_ylim(len(table) + 1, -0.5)
     ax.spines[:].set_visible(False)
     ax.grid(False)
     return figure

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from src.plotting.style import PAGE_WIDTH, error_bars, line_with_band, model_style
+from src.plotting.style import PAGE_WIDTH, dataset_title, error_bars, line_with_band, model_style
 from src.tables.efficiency import headline as rows_of_headline
 from src.tables.efficiency import one_image, overview, pareto_front, speed_ups
 
@@ -28,13 +28,15 @@ def pareto(costs: pd.DataFrame, timings: pd.DataFrame) -> Figure:
         accuracy_against_cost(rated.assign(on_front=front), ax, cost=cost, label=label)
         ax.label_outer()
     figure.legend(*axes[0].get_legend_handles_labels(), ncols=6, loc="outside lower center")
-    figure.suptitle(_conditions(one_image(timings)), fontsize=8)
+    figure.suptitle(f"{_conditions(one_image(timings))}; grey: no other network beats these in both", fontsize=8)
     return figure
 
 
 def _conditions(timings: pd.DataFrame) -> str:
     row = timings.iloc[0]
-    return f"{row['dataset']}, {row['device']}, {row['threads']} thread{'s' if row['threads'] > 1 else ''}"
+    return (
+        f"{dataset_title(row['dataset'])}, {row['device']}, {row['threads']} thread{'s' if row['threads'] > 1 else ''}"
+    )
 
 
 def accuracy_against_cost(table: pd.DataFrame, ax: Axes, *, cost: str, label: str) -> Axes:
@@ -90,7 +92,7 @@ def headline(costs: pd.DataFrame, timings: pd.DataFrame) -> Figure:
     axes[0].set_yticks(range(len(models)), [model_style(model)["label"] for model in models])
     axes[0].set_ylim(len(models) - 0.4, -0.6)
     processes = timings["process"].nunique() if "process" in timings else 1
-    where = f"{timings['dataset'].iloc[0]}, {timings['device'].iloc[0]}"
+    where = f"{dataset_title(timings['dataset'].iloc[0])}, {timings['device'].iloc[0]}"
     alone = "; hollow: alone" if (table["what"] == "alone").any() else "; not timed alone"
     figure.suptitle(f"{where}, processes: {processes}{alone}", fontsize=8)
     return figure

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
+from src.plotting.style import PAGE_WIDTH, dataset_title, line_with_band, model_style
 from src.tables.feature_vis import JUDGED, is_probability
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
@@ -47,7 +47,7 @@ def classes(table: pd.DataFrame, pictures: Pictures, *, class_names: Sequence[st
         for (model, method), part in made.groupby(["model", "condition"], sort=False)
     ]
     rows += [_row(f"real, for\n{model_style(model)['label']}", part, pictures) for model, part in real.groupby("model")]
-    title = f"{table['dataset'].iloc[0]}, {made['n_steps'].max()} steps; {PROBABILITY}"
+    title = f"{dataset_title(table['dataset'].iloc[0])}, {made['n_steps'].max()} steps; {PROBABILITY}"
     return picture_rows(rows, titles=class_names, title=title)
 
 
@@ -64,7 +64,9 @@ def diversity(table: pd.DataFrame, pictures: Pictures, *, class_names: Sequence[
     rows = [_row(model_style(model)["label"], part, pictures) for model, part in made.groupby("model", sort=False)]
     titles = [class_names[k] if s == 0 else "" for k in shown for s in range(n_seeds)]
     return picture_rows(
-        rows, titles=titles, title=f"{table['dataset'].iloc[0]}, {method}, {n_seeds} seeds; {PROBABILITY}"
+        rows,
+        titles=titles,
+        title=f"{dataset_title(table['dataset'].iloc[0])}, {method}, {n_seeds} seeds; {PROBABILITY}",
     )
 
 
@@ -78,7 +80,7 @@ def from_image(table: pd.DataFrame, pictures: Pictures, *, class_names: Sequence
     starts = pictures[np.roll(real["picture"], -1)][:WIDEST]
     rows = [("start", starts, [""] * len(starts))]
     rows += [_row(model_style(model)["label"], part, pictures) for model, part in made.groupby("model", sort=False)]
-    title = f"{table['dataset'].iloc[0]}, {made['n_steps'].max()} steps; {PROBABILITY}"
+    title = f"{dataset_title(table['dataset'].iloc[0])}, {made['n_steps'].max()} steps; {PROBABILITY}"
     return picture_rows(rows, titles=[f"to {name}" for name in class_names], title=title)
 
 
@@ -108,7 +110,9 @@ def measures(means: pd.DataFrame, *, dataset: str = "") -> Figure:
         if is_probability(measure):
             ax.set_xlim(-0.03, 1.03)
     n = " or ".join(map(str, sorted(set(means["n"]))))
-    _finish(figure, axes[0, 0], f"{dataset}, {n} pictures a point; bars: 95 % over the seeds of the pictures")
+    _finish(
+        figure, axes[0, 0], f"{dataset_title(dataset)}, {n} pictures a point; bars: 95 % over the seeds of the pictures"
+    )
     return figure
 
 
@@ -128,7 +132,9 @@ def ladder(
             ]
             images = [originals[sample_id], *pictures[part["picture"]]]
             rows.append((model_style(model)["label"], images, ["original", *captions]))
-    return picture_rows(rows, title=f"{table['dataset'].iloc[0]}; below: layer, relative feature distance, PSNR")
+    return picture_rows(
+        rows, title=f"{dataset_title(table['dataset'].iloc[0])}; below: layer, relative feature distance, PSNR"
+    )
 
 
 def depth(curves: Mapping[str, pd.DataFrame], *, dataset: str = "") -> Figure:
@@ -156,7 +162,7 @@ def depth(curves: Mapping[str, pd.DataFrame], *, dataset: str = "") -> Figure:
     every = pd.concat(curves.values())
     n = every.groupby(every["condition"] == "untrained")["n"].max().to_dict()
     fewer = f", {n[True]} of them also out of untrained networks" if True in n else ""
-    _finish(figure, axes[0, 0], f"{dataset}, {n[False]} images{fewer}; bands: 95 % over images")
+    _finish(figure, axes[0, 0], f"{dataset_title(dataset)}, {n[False]} images{fewer}; bands: 95 % over images")
     return figure
 
 

@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.plotting.style import PAGE_WIDTH, error_bars, model_style
+from src.plotting.style import PAGE_WIDTH, dataset_title, error_bars, model_style
 from src.tables.profile import AXES, counted
 
 KEY = """Arrows point to the better side.
@@ -29,7 +29,7 @@ def profile(summary: pd.DataFrame, *, dataset: str) -> Figure:
     if len(names) < axes.size:
         place = dict(transform=axes[-1, -1].transAxes, va="center", in_layout=False)
         axes[-1, -1].text(0, 0.4, KEY, fontsize=7, color="0.3", **place)
-    figure.suptitle(f"{dataset}: each architecture on {len(names)} axes", fontsize=8)
+    figure.suptitle(f"{dataset_title(dataset)}: each architecture on {len(names)} axes", fontsize=8)
     return figure
 
 

@@ -30,6 +30,7 @@ SPARE_MARKERS = ("X", "P", "v", "*", "<", ">", "p", "h", "d")
 SPARE_LINES = ((0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 2, 2)), (0, (3, 3)), (0, (6, 1, 1, 1, 1, 1)))
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches, of a two-column paper
 FORMATS = ("pdf", "svg", "png")
+DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fashion-MNIST"}  # as readers know them
 
 
 def use_style() -> None:
@@ -115,6 +116,11 @@ def images(pictures: np.ndarray, titles: list[str], *, columns: int = 10) -> Fig
         ax.imshow(picture, interpolation="nearest")
         ax.set_title(title, fontsize=6.5, pad=2)
     return figure
+
+
+def dataset_title(name: str) -> str:
+    """What readers call a data set; of one's own, its label."""
+    return DATASETS.get(name, name)
 
 
 def model_style(model: str) -> dict:

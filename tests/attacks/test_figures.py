@@ -69,7 +69,7 @@ def test_curves_say_what_they_show(stored):
     assert [ax.get_title() for ax in figure.axes] == ["FGSM, top-1", "FGSM, top-5", *warm]
     said = figure.get_supxlabel()
     assert (
-        f"cifar10, n = {stored['sample_id'].nunique()} test images" in said
+        f"CIFAR-10, n = {stored['sample_id'].nunique()} test images" in said
         and "pale" in said
         and "PGD-5, 10,000 images" in said
     )
@@ -163,7 +163,7 @@ def test_transfer_is_drawn_for_each_attack_from_the_stored_rows():
 def test_the_report_has_a_panel_for_each_data_set_and_attack():
     figure = plotting.attacks.report_2023(load_published("adversarial"))
     assert len(figure.axes) == 4 and all(len(ax.lines) == 3 for ax in figure.axes)
-    assert figure.axes[3].get_title() == "cifar100, PGD-5, 2023 report"
+    assert figure.axes[3].get_title() == "CIFAR-100, PGD-5, 2023 report"
 
 
 def test_every_two_models_are_compared_on_the_same_images():

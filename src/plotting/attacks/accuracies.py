@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.plotting.style import PAGE_WIDTH, line_with_band, model_style
+from src.plotting.style import PAGE_WIDTH, dataset_title, line_with_band, model_style
 from src.tables.attacks import (
     LINF_GRID,
     breaking_radius,
@@ -60,10 +60,8 @@ def curves(
         figure.legend(*handles, ncols=4, loc="outside upper center")
     few = "; top-5 of ten classes says little" if ranked > 1 and table["label"].max() < 10 else ""
     report = "" if published is None else "\nhollow: the 2023 report's networks, cold PGD-5, 10,000 images"
-    told = (
-        f"{dataset}, n = {n:,} test images, PGD on the cross-entropy; pale: worst over all smaller radii{few}{report}"
-    )
-    figure.supxlabel(told, fontsize=7)
+    told = f"n = {n:,} test images, PGD on the cross-entropy; pale: worst over all smaller radii{few}{report}"
+    figure.supxlabel(f"{dataset_title(dataset)}, {told}", fontsize=7)
     return figure
 
 
@@ -112,7 +110,9 @@ def report_2023(published: pd.DataFrame) -> Figure:
     for row, dataset in zip(axes, ("cifar10", "cifar100"), strict=True):
         for ax, attack in zip(row, ("fgsm", "pgd"), strict=True):
             published_curves(published[(published["dataset"] == dataset) & (published["condition"] == attack)], ax)
-            ax.set(title=f"{dataset}, {'FGSM' if attack == 'fgsm' else 'PGD-5'}, 2023 report", ylim=(0, 100))
+            ax.set(
+                title=f"{dataset_title(dataset)}, {'FGSM' if attack == 'fgsm' else 'PGD-5'}, 2023 report", ylim=(0, 100)
+            )
             ax.set(xlabel=SCALE["Linf"][1], ylabel="accuracy (%)" if attack == "fgsm" else "")
     axes[0, 0].legend()
     return figure
@@ -177,7 +177,8 @@ def breaking_radii(radii: pd.DataFrame, ax: Axes, *, norm: str = "Linf", masked:
         style = model_style(model)
         places = np.arange(len(grid)) + (i - (len(models) - 1) / 2) * width
         look = dict(color=style["color"], edgecolor="white", linewidth=0.3, hatch="////" if model in masked else None)
-        ax.bar(places, 100 * share, width, label=style["label"], **look)
+        name = style["label"] + " (masked gradients)" * (model in masked)
+        ax.bar(places, 100 * share, width, label=name, **look)
     names = ["wrong\nanyway" if eps == 0 else "never" if eps == np.inf else f"{scale * eps:.2g}" for eps in grid]
     ax.set_xticks(range(len(grid)), names)
     ax.set(xlabel=f"smallest breaking {label}", ylabel="images (%)")

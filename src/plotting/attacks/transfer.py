@@ -34,6 +34,7 @@ def transfer(predictions: pd.DataFrame) -> Figure:
             title=f"{TRANSFER_NAMES[attack]}, {255 * part['eps'].iloc[0]:g}/255",
             ylabel="" if attack != attacks[0] else "made on",
         )
+    figure.supxlabel("fooled (%), 95 % interval, of the n images that both networks get right", fontsize=7)
     return figure
 
 

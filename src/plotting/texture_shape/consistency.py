@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src import tables
-from src.plotting.style import PAGE_WIDTH, error_bars, model_style
+from src.plotting.style import PAGE_WIDTH, dataset_title, error_bars, model_style
 from src.tables.texture_shape import STANDING
 
 
@@ -26,7 +26,9 @@ def consistency(table: pd.DataFrame, *, models: Sequence[str] = ()) -> Figure:
     consistency_points(counted, ax, order=conditions)
     images = sorted({counted["n"].min(), counted["n"].max()})
     n = " to ".join(f"{number:,}" for number in images)
-    figure.suptitle(f"{table['dataset'].iloc[0]}, n = {n} test images, 95 % bootstrap intervals", fontsize=8)
+    figure.suptitle(
+        f"{dataset_title(table['dataset'].iloc[0])}, n = {n} test images, 95 % bootstrap intervals", fontsize=8
+    )
     return figure
 
 

@@ -109,6 +109,12 @@ def needed(row: Mapping, *, level: float = 0.95) -> float:
     return float(np.ceil(row["n"] * ((norm.ppf((1 + level) / 2) + norm.ppf(POWER)) * spread / row["value"]) ** 2))
 
 
+def names_of(table: pd.DataFrame) -> list[str]:
+    """C1, C2, …; C10a, C10b where a claim has several statements."""
+    place, many = table.groupby("claim").cumcount(), table.groupby("claim")["claim"].transform("size") > 1
+    return [name + "abcdefghi"[i] * several for name, i, several in zip(table["claim"], place, many, strict=True)]
+
+
 def told(row: Mapping, end: str = "value", control: str = "") -> str:
     """A number of the table in its unit, with its sign: of the statement as trained, or under a control.
 
