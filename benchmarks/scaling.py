@@ -1,6 +1,6 @@
-"""The tables of docs/scaling.md: growth as measured, and on paper the worst case of ten networks on ImageNet.
+"""The tables of docs/scaling.md: a report's time and growth as measured, on paper the worst case of ImageNet.
 
-    python -m benchmarks.scaling        # after bench_growth; replaces what lies between the marks in docs/scaling.md
+    python -m benchmarks.scaling        # after bench_report, bench_growth; replaces what lies between marks there
 
 Growth is that of results/benchmarks/growth_laws.csv and growth.csv. The paper study counts multiply-accumulates of the
 networks (untrained, of timm), two operations each, a backward pass as two forward ones; how many of its points the
@@ -69,6 +69,15 @@ def classes_and_shards() -> str:
     return "\n".join(lines)
 
 
+def report_table() -> str:
+    """Seconds of each notebook of the embedded report, and what takes longest in it."""
+    table = pd.read_csv(RESULTS / "benchmarks" / "report.csv")
+    shown = table[["notebook", "seconds", "first_figure", "longest"]].round(0).astype({"seconds": int})
+    shown["first_figure"] = [f"{seconds:.0f}" for seconds in shown["first_figure"]]
+    shown.columns = ["notebook", "seconds", "until the first figure", "the longest parts, seconds"]
+    return shown.to_markdown(index=False, disable_numparse=True)
+
+
 def macs() -> pd.Series:
     pixels = torch.zeros(1, 3, SIDE, SIDE)
     return pd.Series({name: count_macs(timm.create_model(name, pretrained=False).eval(), pixels) for name in NETWORKS})
@@ -108,7 +117,8 @@ def paper() -> str:
 
 def main() -> None:
     text = DOCUMENT.read_text()
-    for name, make in (("growth", growth_table), ("classes and shards", classes_and_shards), ("paper", paper)):
+    parts = {"report": report_table, "growth": growth_table, "classes and shards": classes_and_shards, "paper": paper}
+    for name, make in parts.items():
         mark, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         if text.count(mark) != 1 or text.count(end) != 1:
             raise ValueError(f"{DOCUMENT} should have {mark} and {end} once each")

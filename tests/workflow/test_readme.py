@@ -3,9 +3,10 @@
 import re
 
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from benchmarks import scaling
+from benchmarks import bench_report, scaling
 from src.data import load_images
 from src.paths import ROOT
 from src.tables.profile import MODELS, profile
@@ -41,9 +42,25 @@ def test_named_make_targets_exist():
     assert named and named <= targets
 
 
+def test_the_time_of_a_notebook_is_its_cells_and_its_start():
+    picture = new_output("display_data", data={"image/png": ""})
+    cells = [
+        new_code_cell("import time", metadata={"papermill": {"duration": 2.0}}),
+        new_markdown_cell("# A study\nof three cells"),
+        new_code_cell("measure()", metadata={"papermill": {"duration": 5.0}}),
+        new_code_cell("draw()", outputs=[picture], metadata={"papermill": {"duration": 1.0}}),
+        new_markdown_cell("## More"),
+        new_code_cell("draw()", outputs=[picture], metadata={"papermill": {"duration": 4.0}}),
+    ]
+    row = bench_report.row_of("01", new_notebook(cells=cells, metadata={"papermill": {"duration": 13.5}}))
+    assert row["seconds"] == 13.5 and row["first_figure"] == 9.5  # 1.5 for the kernel
+    assert row["longest"] == "A study 6, More 4, the beginning 2"
+
+
 def test_scaling_is_what_the_benchmark_found():
     text = (ROOT / "docs" / "scaling.md").read_text()
-    assert scaling.growth_table() in text and scaling.classes_and_shards() in text, "run python -m benchmarks.scaling"
+    tables = scaling.report_table(), scaling.growth_table(), scaling.classes_and_shards()
+    assert all(table in text for table in tables), "run python -m benchmarks.scaling"
     gflop = float(re.search(r"take (\d+) GFLOP", text)[1])
     worst_hours = scaling.N * gflop * 1e9 * 4000 / scaling.SUSTAINED / 3600
     assert float(re.search(r"nothing ever breaks\s*\| 100.0%\s*\| ([\d.]+)", text)[1]) == pytest.approx(
