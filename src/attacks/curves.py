@@ -15,7 +15,8 @@ from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.single import along, fgsm_direction
 from src.attacks.square import with_queries
 from src.data.inputs import Batches, as_batches, bar
-from src.models.access import check_images, device_of, frozen
+from src.models.access import device_of, frozen
+from src.models.checks import check_images
 from src.seeding import Stream
 from src.tables.attacks import cumulative
 

@@ -24,10 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from src.attacks.norms import check_threat, distance, pick
-from src.attacks.record import WRITTEN, Record, Rows, facts_of, joined, logits_of, rows_at, sent
+from src.attacks.record import WRITTEN, Record, Rows, facts_of, joined, logits_of, rows_at
 from src.attacks.rules import Rule
 from src.data.batches import Batch
-from src.models.access import check_images, check_logits, forward, forward_in_parts, frozen, in_halves, input_gradient
+from src.models.access import forward, forward_in_parts, frozen, in_halves, input_gradient
+from src.models.checks import check_images, check_logits
+from src.runtime import sent
 
 
 @dataclass(frozen=True)

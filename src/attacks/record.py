@@ -9,8 +9,10 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from src.data.batches import Batch
-from src.models.access import check_logits, forward_in_parts, part_of
+from src.models.access import forward_in_parts, part_of
+from src.models.checks import check_logits
 from src.models.predict import label_rank
+from src.runtime import sent
 
 # name -> [n, …]: the state of each image under attack, on the model's device; position, radius, last, start, step and
 # n_evaluations, which the host counts by itself, on the CPU
@@ -37,11 +39,6 @@ def joined(parts: list[Rows | None]) -> Rows | None:
     if len(parts) < 2:
         return parts[0] if parts else None
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Values of the host on a device, which is not waited for."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def shared(values: Int[Tensor, " n"], device: torch.device) -> int | Int[Tensor, " n"]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from src.data.inputs import as_batches, bar
-from src.models.access import as_zoo, check_logits, device_of, forward_in_parts, frozen
+from src.models.access import as_zoo, device_of, forward_in_parts, frozen
+from src.models.checks import check_logits
 
 
 def predict(model: nn.Module, loader: Iterable, *, progress: bool | tqdm = True) -> pd.DataFrame:

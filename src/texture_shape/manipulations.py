@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from src.models.access import check_images
+from src.models.checks import check_images
 from src.seeding import Stream, uniform
 from src.tables.texture_shape import UNITS
 from src.texture_shape.checks import check_colour, check_patch, check_range, is_grey

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pretend_gpu import pretend_gpu
 from torch import nn
 
-from src.models.access import check_images
+from src.models.checks import check_images
 from src.runtime import device_label, pick_device, provenance
 
 
