@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from src.data.batches import Batch
 from src.models.access import forward_in_parts, part_of
 from src.models.checks import check_logits
-from src.models.predict import label_rank
+from src.models.predict import label_rank, on_host
 from src.runtime import sent
 
 # name -> [n, …]: the state of each image under attack, on the model's device; position, radius, last, start, step and
@@ -100,7 +100,8 @@ class Record:
         radii = [0.0, *(eps for eps in grid if eps > 0)]
         whole = pd.MultiIndex.from_product([range(self.n_images), range(len(radii))], names=["position", "radius"])
         parts = self.parts or [{name: torch.empty(0) for name in COLUMNS}]
-        columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in COLUMNS}
+        columns = on_host(*(torch.cat([part[name] for part in parts]) for name in COLUMNS))
+        columns = {name: values.numpy() for name, values in zip(COLUMNS, columns, strict=True)}
         table = pd.DataFrame(columns).set_index(whole.names).reindex(whole)
         table["n_evaluations"] = table["n_evaluations"].fillna(0)
         table = table.ffill().astype({name: COLUMNS[name] for name in table})

@@ -1,12 +1,55 @@
 """Checks of what goes into models and of what comes out: images, labels and logits; ValueError for what is wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from src.models.access import device_of, forward, frozen
+
+AT_ONCE = 64  # checks that wait for one another; each may hold the logits of a batch
+_waiting: ContextVar[list | None] = ContextVar("_waiting", default=None)  # (whether all is well, what says what is not)
+
+
+@contextmanager
+def checked_together() -> Iterator[None]:
+    """In the block, checks of what lies on a GPU wait for each other; read at once, they hold it up once, not each.
+
+    The error of the first that fails comes at the end of the block at the latest, with what else it led to behind it.
+    Of blocks within each other the outermost counts; on a CPU a check never waits.
+    """
+    if _waiting.get() is not None:
+        yield
+        return
+    waiting: list = []
+    token = _waiting.set(waiting)
+    try:
+        yield
+    finally:
+        _waiting.reset(token)
+        _settle(waiting)
+
+
+def _require(well: Tensor, explain: Callable[[], None]) -> None:
+    """Call `explain`, which raises, unless all is well: at once, or as `checked_together` has it."""
+    waiting = _waiting.get()
+    if waiting is None or well.device.type == "cpu":
+        _settle([(well, explain)])
+        return
+    waiting.append((well, explain))
+    if len(waiting) == AT_ONCE:
+        _settle(waiting)
+
+
+def _settle(waiting: list) -> None:
+    taken, waiting[:] = waiting[:], []
+    wells = torch.stack([well for well, _ in taken]).tolist() if taken else []
+    for well, (_, explain) in zip(wells, taken, strict=True):
+        if not well:
+            explain()
 
 
 def check_images(
@@ -36,10 +79,16 @@ def check_images(
     height, width = pixels.shape[2:]
     if square and height != width:
         raise ValueError(f"images of {width}x{height} pixels are not square; cut or resize them to one side")
-    low, high = torch.stack(pixels.detach().aminmax()).tolist() if len(pixels) else (0, 1)  # one wait for the device
-    if not (0 <= low and high <= 1):  # also catches NaN
-        advice = "divide by 255" if low >= 0 and 2 < high <= 255 else "normalisation belongs into the model"
-        raise ValueError(f"pixels must lie in [0, 1], not [{low:.3g}, {high:.3g}]; {advice}")
+    if not len(pixels):
+        return
+    low, high = pixels.detach().aminmax()
+
+    def explain() -> None:
+        least, most = low.item(), high.item()
+        advice = "divide by 255" if least >= 0 and 2 < most <= 255 else "normalisation belongs into the model"
+        raise ValueError(f"pixels must lie in [0, 1], not [{least:.3g}, {most:.3g}]; {advice}")
+
+    _require((low >= 0) & (high <= 1), explain)  # NaN is neither
 
 
 def check_logits(
@@ -60,12 +109,15 @@ def check_logits(
         )
     finite = logits.isfinite().all(1)
     in_range = (labels >= 0) & (labels < logits.shape[1])
-    if bool((finite & in_range).all()):
-        return
-    if not bool(finite.all()):
-        first = int(sample_ids[~finite][0])
-        raise ValueError(f"the model gave a logit that is not finite, first for sample_id {first}")
-    raise ValueError(f"label {int(labels[~in_range][0])} is out of range for a model of {logits.shape[1]} classes")
+
+    def explain() -> None:
+        if not bool(finite.all()):
+            first = int(sample_ids[~finite][0])
+            raise ValueError(f"the model gave a logit that is not finite, first for sample_id {first}")
+        label = int(labels[~in_range][0])
+        raise ValueError(f"label {label} is out of range for a model of {logits.shape[1]} classes")
+
+    _require((finite & in_range).all(), explain)
 
 
 @torch.no_grad()
