@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from src.paths import ROOT
 
@@ -47,6 +48,11 @@ def pick_device(name: str = "auto", *, float64: bool = False) -> torch.device:
         choices = ", ".join(kind for kind, there in here.items() if there)
         raise ValueError(f"device {name!r} is not on this machine; choose from auto, {choices}")
     return torch.device(name)
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the host on a device, which is not waited for."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def device_label(device: torch.device) -> str:

@@ -15,7 +15,7 @@ from src.data import load_images
 from src.data.loaders import make_loader
 from src.data.pixels import to_pixels
 from src.models import build_model
-from src.models.access import check_classifiers
+from src.models.checks import check_classifiers
 from src.models.predict import predict, predict_zoo
 from src.texture_shape.predictions import predict_all, predict_corrupted
 

@@ -15,7 +15,8 @@ from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.single import along, fgsm_direction
 from src.attacks.square import with_queries
 from src.data.inputs import Batches, as_batches, bar
-from src.models.access import check_images, device_of, frozen
+from src.models.access import device_of, frozen
+from src.models.checks import check_images, checked_together
 from src.models.folding import folded
 from src.seeding import Stream
 from src.tables.attacks import cumulative
@@ -110,10 +111,11 @@ def _along_one_direction(
             position = record.add_clean(batch, facts_of(logits, batch.labels))
             ids = dict(position=position, sample_id=batch.sample_ids, label=batch.labels)
             once = torch.ones_like(position)  # on the CPU, as the position
-            for radius, eps in enumerate(plan.eps_grid, start=1):
-                x = along(batch.pixels, direction, eps, norm)
-                facts = facts_of(logits_of(model, x, batch), batch.labels)
-                reached = distance(x, batch.pixels, norm)
-                record.add(**ids, **facts, radius=radius * once, distance=reached, n_evaluations=once)
+            with checked_together():
+                for radius, eps in enumerate(plan.eps_grid, start=1):
+                    x = along(batch.pixels, direction, eps, norm)
+                    facts = facts_of(logits_of(model, x, batch), batch.labels)
+                    reached = distance(x, batch.pixels, norm)
+                    record.add(**ids, **facts, radius=radius * once, distance=reached, n_evaluations=once)
             advance(len(batch.labels))
     return record

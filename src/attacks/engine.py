@@ -24,11 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from src.attacks.norms import check_threat, distance, pick
-from src.attacks.record import WRITTEN, Record, Rows, facts_of, joined, logits_of, rows_at, sent
+from src.attacks.record import WRITTEN, Record, Rows, facts_of, joined, logits_of, rows_at
 from src.attacks.rules import Rule
 from src.data.batches import Batch
-from src.models.access import check_images, check_logits, forward, forward_in_parts, frozen, in_halves, input_gradient
+from src.models.access import forward, forward_in_parts, frozen, in_halves, input_gradient
+from src.models.checks import check_images, check_logits, checked_together
 from src.models.folding import folded
+from src.runtime import sent
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,13 @@ def run(
 ) -> Record:
     """Attack every image of the loader at every radius of the plan; `advance` is told how many images are done.
 
-    upto: sample id -> at how many radii, from the smallest, the image is attacked; at all of them if not given.
+    upto: sample id -> at how many radii, from the smallest, the image is attacked, and others are left out; all images
+    at all radii if not given.
     """
     for eps in plan.eps_grid:
         check_threat(eps, rule.norm)
     record, n_done = Record(keep_pixels=plan.keep_pixels), 0
-    with frozen(model), folded(model):
+    with frozen(model), folded(model), checked_together():
         queue = _Queue(_victims(model, loader, rule, plan, record, upto))
         rows = queue.take(plan.batch_size)
         while rows is not None:
@@ -134,15 +137,23 @@ def _victims(
     """The images to attack, as rows at the first start of the first radius; their clean facts go into the record."""
     for batch in loader:
         check_images(batch.pixels, batch.labels)
+        n_radii = torch.full((len(batch.labels),), len(plan.eps_grid))
+        if upto is not None:
+            n_radii = torch.tensor([upto.get(i, 0) for i in batch.sample_ids.tolist()])
+            chosen = n_radii.nonzero()[:, 0]
+            if not len(chosen):
+                continue
+            batch, n_radii = Batch(**rows_at(batch._asdict(), chosen)), n_radii[chosen]
         logits = logits_of(model, batch.pixels, batch, getattr(loader, "n_classes", None))
-        facts, n = facts_of(logits, batch.labels), len(batch.labels)
-        rows = dict.fromkeys(("radius", "start", "step", "n_evaluations"), torch.zeros(n, dtype=torch.long))
-        n_radii = [len(plan.eps_grid)] * n if upto is None else [upto[i] for i in batch.sample_ids.tolist()]
+        # a label that no class has may be reported late, see `checked_together`; a GPU would end at it before
+        labels = batch.labels.clamp(0, logits.shape[1] - 1)
+        facts = facts_of(logits, labels)
+        rows = dict.fromkeys(("radius", "start", "step", "n_evaluations"), torch.zeros_like(n_radii))
         rows |= {
             "position": record.add_clean(batch, facts),
-            "last": torch.tensor(n_radii) - 1,
+            "last": n_radii - 1,
             "id": batch.sample_ids,
-            "y": batch.labels,
+            "y": labels,
             "clean": batch.pixels,
             "best": batch.pixels,
             "best_loss": torch.full_like(facts["confidence"], -torch.inf),
@@ -219,19 +230,22 @@ def _pass_at_once(model, rows: Rows, rule: Rule, plan: Plan, backward: bool) -> 
 def _look(model: nn.Module, rows: Rows, logits: Tensor, plan: Plan) -> tuple[Rows, Tensor]:
     """The facts, and on the CPU which rows are to stop as broken: the one time in a step that the device is waited for.
 
-    Successes that reduced precision claims are looked at again in float32.
+    Where none stops early it is not.  Successes that reduced precision claims are looked at again in float32.
     """
     facts = facts_of(logits, rows["y"])
+    if not plan.early_stop:
+        check_logits(logits, rows["y"], rows["id"])
+        return facts, torch.zeros(len(logits), dtype=torch.bool)
     broken, finite = torch.stack([facts["label_rank"] >= plan.k, logits.isfinite().all(1)]).cpu()
     if not bool(finite.all()):
-        check_logits(logits, rows["y"], rows["id"])
-    if plan.early_stop and plan.dtype != "float32" and bool(broken.any()):
+        check_logits(*(values.cpu() for values in (logits, rows["y"], rows["id"])))
+    if plan.dtype != "float32" and bool(broken.any()):
         claimed = broken.nonzero()[:, 0]
         some = rows_at({name: rows[name] for name in ("x", "y")}, claimed)
         sure, there = facts_of(forward_in_parts(model, some["x"]), some["y"]), sent(claimed, logits.device)
         facts = {name: values.index_copy(0, there, sure[name]) for name, values in facts.items()}
         broken = (facts["label_rank"] >= plan.k).cpu()
-    return facts, broken & plan.early_stop
+    return facts, broken
 
 
 def _write_down(model: nn.Module, rows: Rows, ended: Tensor, rule: Rule, plan: Plan, record: Record) -> None:

@@ -1,17 +1,14 @@
 """The worst of several attacks along the radius."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from src.attacks import engine
 from src.attacks.curves import ATTACKS, checked_grid
-from src.attacks.record import rows_at
-from src.data.batches import Batch
 from src.data.inputs import as_batches, bar
 from src.models.access import device_of
 
@@ -48,10 +45,9 @@ def worst_case(
     options, table, upto = dict(norm=norm, seed=seed, batch_size=batch_size), None, None
     with bar("worst case", batches, progress, times=len(budgets)) as shown:
         for place, (attack, budget) in enumerate(budgets.items(), start=1):
-            some = batches if upto is None else _only(batches, upto)
             warm = dict(warm_start=attack != "square")
             rule, plan = engine.set_up(attack, ATTACKS[attack], radii, options | budget, **warm)
-            done = engine.run(model, some, rule, plan, upto=upto, advance=shown.update).table([0.0, *radii])
+            done = engine.run(model, batches, rule, plan, upto=upto, advance=shown.update).table([0.0, *radii])
             table = _worst_of(table, done.set_index(["sample_id", "eps"]), attack)
             holds = (table["broken_by"] == "").groupby("sample_id", sort=False).sum()
             shown.update(len(holds) - done["sample_id"].nunique())  # spared
@@ -75,11 +71,3 @@ def _worst_of(table: pd.DataFrame | None, done: pd.DataFrame, attack: str) -> pd
     broken = done[(done["broken_by"] != "") & (table.loc[done.index, "broken_by"] == "")]
     table.loc[broken.index] = broken
     return table
-
-
-def _only(batches: Iterable[Batch], sample_ids: Mapping[int, int]) -> Iterator[Batch]:
-    """The images of these sample ids; batches without any are left out."""
-    for batch in batches:
-        chosen = [place for place, sample_id in enumerate(batch.sample_ids.tolist()) if sample_id in sample_ids]
-        if chosen:
-            yield Batch(**rows_at(batch._asdict(), torch.tensor(chosen)))

@@ -9,8 +9,10 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from src.data.batches import Batch
-from src.models.access import check_logits, forward_in_parts, part_of
-from src.models.predict import label_rank
+from src.models.access import forward_in_parts, part_of
+from src.models.checks import check_logits
+from src.models.predict import label_rank, on_host
+from src.runtime import sent
 
 # name -> [n, …]: the state of each image under attack, on the model's device; position, radius, last, start, step and
 # n_evaluations, which the host counts by itself, on the CPU
@@ -37,11 +39,6 @@ def joined(parts: list[Rows | None]) -> Rows | None:
     if len(parts) < 2:
         return parts[0] if parts else None
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Values of the host on a device, which is not waited for."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def shared(values: Int[Tensor, " n"], device: torch.device) -> int | Int[Tensor, " n"]:
@@ -103,7 +100,8 @@ class Record:
         radii = [0.0, *(eps for eps in grid if eps > 0)]
         whole = pd.MultiIndex.from_product([range(self.n_images), range(len(radii))], names=["position", "radius"])
         parts = self.parts or [{name: torch.empty(0) for name in COLUMNS}]
-        columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in COLUMNS}
+        columns = on_host(*(torch.cat([part[name] for part in parts]) for name in COLUMNS))
+        columns = {name: values.numpy() for name, values in zip(COLUMNS, columns, strict=True)}
         table = pd.DataFrame(columns).set_index(whole.names).reindex(whole)
         table["n_evaluations"] = table["n_evaluations"].fillna(0)
         table = table.ffill().astype({name: COLUMNS[name] for name in table})

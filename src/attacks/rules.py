@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.attacks.norms import pick, project, random_start, steepest, wide
-from src.attacks.record import Rows, sent, shared
+from src.attacks.record import Rows, shared
+from src.runtime import sent
 from src.seeding import Stream
 
 

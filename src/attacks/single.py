@@ -25,7 +25,8 @@ from src.attacks.record import in_chunks, logits_of
 from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.square import with_queries
 from src.data.batches import Batch
-from src.models.access import check_images, check_logits, frozen, in_halves, input_gradient, part_of
+from src.models.access import frozen, in_halves, input_gradient, part_of
+from src.models.checks import check_images, check_logits
 from src.models.folding import folded
 from src.seeding import Stream
 

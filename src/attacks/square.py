@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from src.attacks.norms import pick, wide
-from src.attacks.record import Rows, sent, shared
+from src.attacks.record import Rows, shared
 from src.attacks.rules import Rule, margin
+from src.runtime import sent
 from src.seeding import Stream, uniform
 
 # after these shares of all queries the square's area is halved (Andriushchenko et al. 2020, section 4.1)

@@ -15,6 +15,7 @@ from src.attacks.single import fgsm, mi_fgsm, pgd, random_noise
 from src.data.batches import Batch
 from src.data.inputs import as_batches, bar
 from src.models.access import Zoo, as_zoo, device_of, frozen
+from src.models.checks import checked_together
 from src.tables.attacks import NOISE, TRANSFER_STEPS
 
 TRANSFER_ATTACKS = {"fgsm": fgsm, "pgd": pgd, "mi_fgsm": mi_fgsm}
@@ -52,17 +53,19 @@ def transfer_predictions(
     names = [*models]
     with bar("transfer", batches, progress, times=len(made)) as shown:
         for batch in batches:
-            seen = [_predict(model, batch.pixels, batch, batches.n_classes) for model in models.values()]
+            with checked_together():
+                seen = [_predict(model, batch.pixels, batch, batches.n_classes) for model in models.values()]
             iterated = dict(steps=steps, seed=seed, sample_ids=batch.sample_ids, early_stop=False)
             iterated["batch_size"] = len(batch.labels)
             own = {"fgsm": {}, NOISE: dict(seed=seed, sample_ids=batch.sample_ids)}
-            for source, attack in made:
-                make = TRANSFER_ATTACKS.get(attack, random_noise)
-                options = dict(eps=eps, norm=norm) | own.get(attack, iterated)
-                x = make(models.get(source), batch.pixels, batch.labels, **options)
-                seen += [_predict(judge, x, batch) for judge in models.values()]
-                shown.update(len(batch.labels))
-            ids, labels, *seen = torch.stack([batch.sample_ids, batch.labels, *seen]).cpu().numpy()  # one wait a batch
+            with checked_together():
+                for source, attack in made:
+                    make = TRANSFER_ATTACKS.get(attack, random_noise)
+                    options = dict(eps=eps, norm=norm) | own.get(attack, iterated)
+                    x = make(models.get(source), batch.pixels, batch.labels, **options)
+                    seen += [_predict(judge, x, batch) for judge in models.values()]
+                    shown.update(len(batch.labels))
+            ids, labels, *seen = torch.stack([batch.sample_ids, batch.labels, *seen]).cpu().numpy()  # in one go
             clean = dict(zip(names, seen, strict=False)) | {"": np.full_like(labels, -1)}
             for (source, attack, target), prediction in zip(parts, seen[len(names) :], strict=True):
                 columns = dict(sample_id=ids, label=labels, source_clean=clean[source], target_clean=clean[target])

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from src.data.batches import Batch, MemoryLoader
 from src.data.image_set import ImageSet
 from src.data.loaders import make_loader
-from src.models.access import check_images
+from src.models.checks import check_images
 
 AT_ONCE = 128  # images in a batch of those that come in one piece
 RANDOM = RandomSampler | SubsetRandomSampler | WeightedRandomSampler

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchinfo import summary
 
 from src.data.inputs import bar
-from src.models.access import as_zoo, check_images, frozen
+from src.models.access import as_zoo, frozen
+from src.models.checks import check_images
 
 
 def costs(zoo: Mapping, pixels: Float[Tensor, "n c h w"], *, progress: bool = True) -> pd.DataFrame:

@@ -10,7 +10,8 @@ from src.feature_vis.layers import respond
 from src.feature_vis.measures import feature_distance
 from src.feature_vis.optimise import Pictures, optimise
 from src.feature_vis.parameterisations import ImageStatistics, parameterise
-from src.models.access import check_images, device_of, frozen
+from src.models.access import device_of, frozen
+from src.models.checks import check_images
 
 
 def invert_features(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from src.models.access import check_images
+from src.models.checks import check_images
 from src.seeding import Stream, uniform
 
 Pixels = Float[Tensor, "n 3 h w"]

@@ -17,8 +17,9 @@ from src.feature_vis.layers import stages
 from src.feature_vis.maximise import maximise_activation
 from src.feature_vis.measures import Judges, Pixels, measure_classes, measure_inversions
 from src.feature_vis.parameterisations import ImageStatistics
-from src.models.access import as_zoo, check_classifiers, device_of
+from src.models.access import as_zoo, device_of
 from src.models.build import family_of
+from src.models.checks import check_classifiers
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
 

@@ -1,11 +1,11 @@
-"""Access to models: by name, frozen for a time, hooked, input and logits checked, input gradients, short memory."""
+"""Access to models: by name, frozen for a time, hooked, input gradients, short memory."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 INPUT, ADDED = ":input", ":added"  # after a layer's name: what goes into it; what comes out less what goes in
@@ -91,39 +91,6 @@ def _difference(out: object, given: object) -> Tensor | None:
     return out - given if both and out.shape == given.shape else None
 
 
-def check_images(
-    pixels: Float[Tensor, "n c h w"],
-    labels: Int[Tensor, " n"] | None = None,
-    *,
-    what: str = "labels",
-    square: bool = False,
-    colour: bool = False,
-) -> None:
-    """Raise ValueError unless these are float images in [0, 1], with one whole number each where labels are given.
-
-    what: the labels' name in the message.  square, colour: also refuse images that are not, or have not 3 channels.
-    """
-    ids = () if labels is None else (labels,)
-    for each in (pixels, *ids):
-        if not isinstance(each, Tensor):
-            raise ValueError(f"expected tensors, not {type(each).__name__}; torch.as_tensor makes one")
-    fits = pixels.ndim == 4 and pixels.is_floating_point()
-    if not fits or any(each.shape != pixels.shape[:1] or each.is_floating_point() for each in ids):
-        expected = "pixels [n, c, h, w]" + (f" with {what} [n]" if ids else "")
-        given = " and ".join(f"{each.dtype} {tuple(each.shape)}" for each in (pixels, *ids))
-        advice = "; take pixels.float() / 255" if pixels.dtype == torch.uint8 else ""
-        raise ValueError(f"expected {expected}, floats and whole numbers, not {given}{advice}")
-    if colour and pixels.shape[1] != 3:
-        raise ValueError(f"expected 3 channels, red, green and blue, not {pixels.shape[1]}")
-    height, width = pixels.shape[2:]
-    if square and height != width:
-        raise ValueError(f"images of {width}x{height} pixels are not square; cut or resize them to one side")
-    low, high = torch.stack(pixels.detach().aminmax()).tolist() if len(pixels) else (0, 1)  # one wait for the device
-    if not (0 <= low and high <= 1):  # also catches NaN
-        advice = "divide by 255" if low >= 0 and 2 < high <= 255 else "normalisation belongs into the model"
-        raise ValueError(f"pixels must lie in [0, 1], not [{low:.3g}, {high:.3g}]; {advice}")
-
-
 def forward(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
     """The model's logits in float32; their values are left to `check_logits`.
 
@@ -187,47 +154,6 @@ def forward_in_parts(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> Floa
     """`forward` of a model in eval mode, in halves where the memory of the device is too short."""
     (logits,) = in_halves(lambda rows: (forward(model, part_of(pixels, rows)),), len(pixels))
     return logits
-
-
-def check_logits(
-    logits: Float[Tensor, "n k"],
-    labels: Int[Tensor, " n"],
-    sample_ids: Int[Tensor, " n"],
-    n_classes: int | None = None,
-) -> None:
-    """Raise ValueError for logits that are not finite, and for labels that are mixed or have no class in the model.
-
-    n_classes: of the data set, where it is known; there must be as many logits.
-    """
-    if labels.ndim != 1:
-        raise ValueError("mixed labels cannot be judged; load the images without mixup")
-    if n_classes not in (None, logits.shape[1]):
-        raise ValueError(
-            f"the model gives {logits.shape[1]} logits, and the images have {n_classes} classes; build it with as many"
-        )
-    finite = logits.isfinite().all(1)
-    in_range = (labels >= 0) & (labels < logits.shape[1])
-    if bool((finite & in_range).all()):
-        return
-    if not bool(finite.all()):
-        first = int(sample_ids[~finite][0])
-        raise ValueError(f"the model gave a logit that is not finite, first for sample_id {first}")
-    raise ValueError(f"label {int(labels[~in_range][0])} is out of range for a model of {logits.shape[1]} classes")
-
-
-@torch.no_grad()
-def check_classifiers(
-    models: Mapping[object, nn.Module],
-    pixels: Float[Tensor, "n c h w"],
-    labels: Int[Tensor, " n"],
-    sample_ids: Int[Tensor, " n"],
-    n_classes: int | None,
-) -> None:
-    """Raise ValueError, as `forward` and `check_logits` do, for a model that gives no logits of these images."""
-    for model in models.values():
-        with frozen(model):
-            logits = forward(model, pixels.to(device_of(model))).cpu()
-        check_logits(logits, labels, sample_ids, n_classes)
 
 
 def input_gradient(

@@ -1,6 +1,6 @@
 """Predictions: logits per example, from which all else is computed by `src.tables.statistics`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from src.data.batches import Batch
 from src.data.inputs import as_batches, bar
-from src.models.access import as_zoo, check_logits, device_of, forward_in_parts, frozen
+from src.models.access import as_zoo, device_of, forward_in_parts, frozen
+from src.models.checks import check_logits
 
 
 def predict(model: nn.Module, loader: Iterable, *, progress: bool | tqdm = True) -> pd.DataFrame:
@@ -25,28 +27,53 @@ def predict(model: nn.Module, loader: Iterable, *, progress: bool | tqdm = True)
     finite, and for a label that is mixed or beyond the model's classes.
     """
     batches, parts = as_batches(loader, device=device_of(model)), []
-    with frozen(model), torch.inference_mode(), bar("predictions", batches, progress) as shown:
+    with bar("predictions", batches, progress) as shown:
         for batch in batches:
-            logits = forward_in_parts(model, batch.pixels)
-            sample_ids, labels, logits = _on_host(batch.sample_ids, batch.labels, logits)
-            check_logits(logits, labels, sample_ids, batches.n_classes)
+            sample_ids, labels, (logits,) = read_logits(batch, [run_on(model, batch.pixels)], batches.n_classes)
             parts.append((sample_ids, labels, logits))
             shown.update(len(batch.labels))
     sample_ids, labels, logits = (torch.cat(column) for column in zip(*parts, strict=True))
+    table = first_choices(sample_ids, labels, logits).assign(label_rank=label_rank(logits, labels).numpy())
+    return pd.concat(
+        [table, pd.DataFrame({f"logit_{k}": logits[:, k].numpy() for k in range(logits.shape[1])})], axis=1
+    )
+
+
+def run_on(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """The logits of images, on their device, which is not waited for."""
+    with frozen(model), torch.inference_mode():
+        return forward_in_parts(model, pixels)
+
+
+def read_logits(
+    batch: Batch, logits: Sequence[Float[Tensor, "n k"]], n_classes: int | None
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], list[Float[Tensor, "n k"]]]:
+    """Sample ids, labels, and the logits of one or several passes over a batch, on the CPU in one go, and checked."""
+    sample_ids, labels, *logits = on_host(batch.sample_ids, batch.labels, *logits)
+    for each in logits:
+        check_logits(each, labels, sample_ids, n_classes)
+    return sample_ids, labels, logits
+
+
+def first_choices(
+    sample_ids: Int[Tensor, " n"], labels: Int[Tensor, " n"], logits: Float[Tensor, "n k"]
+) -> pd.DataFrame:
+    """The columns sample_id, label, prediction and confidence of `predict`, of what is on the CPU."""
     prediction = logits.argmax(1)
     confidence = logits.softmax(1).gather(1, prediction[:, None])[:, 0]
-    rank = label_rank(logits, labels)
-    head = dict(sample_id=sample_ids, label=labels, prediction=prediction, confidence=confidence, label_rank=rank)
-    columns = {name: values.numpy() for name, values in head.items()}
-    columns |= {f"logit_{k}": logits[:, k].numpy() for k in range(logits.shape[1])}
-    return pd.DataFrame(columns)
+    columns = dict(sample_id=sample_ids, label=labels, prediction=prediction, confidence=confidence)
+    return pd.DataFrame({name: values.numpy() for name, values in columns.items()})
 
 
-def _on_host(*columns: Tensor) -> list[Tensor]:
-    """The same tensors, copied as bytes in one piece, so that the device is waited for once; widest numbers first."""
-    flat = [column.contiguous().flatten().view(torch.uint8) for column in columns]
+def on_host(*columns: Tensor) -> list[Tensor]:
+    """The same tensors on the CPU; those on a device are copied in one piece, as bytes, and it is waited for once."""
+    there = sorted((i for i, c in enumerate(columns) if not c.is_cpu), key=lambda i: -columns[i].element_size())
+    if not there:
+        return list(columns)
+    flat = [columns[i].contiguous().flatten().view(torch.uint8) for i in there]  # widest numbers first: they align
     parts = torch.cat(flat).cpu().split([len(part) for part in flat])
-    return [part.view(column.dtype).view(column.shape) for part, column in zip(parts, columns, strict=True)]
+    copied = {i: part.view(columns[i].dtype).view(columns[i].shape) for i, part in zip(there, parts, strict=True)}
+    return [copied.get(i, column) for i, column in enumerate(columns)]
 
 
 def predict_zoo(zoo: Mapping, loader: Iterable, *, progress: bool = True) -> pd.DataFrame:

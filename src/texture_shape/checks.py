@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from src.models.access import check_images
+from src.models.checks import check_images
 from src.tables.texture_shape import CUTOFFS, LEVELS
 
 Pixels = Float[Tensor, "n c s s"]

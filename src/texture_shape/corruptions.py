@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from src.models.access import check_images
+from src.models.checks import check_images
 from src.tables.texture_shape import CORRUPTIONS
 from src.texture_shape.checks import check_colour, installed
 

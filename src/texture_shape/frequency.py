@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from src.runtime import sent
 from src.seeding import Stream, uniform
 from src.texture_shape.checks import check_pairs, check_range, in_float64
 from src.texture_shape.cutouts import cutout
@@ -114,7 +115,7 @@ def _low_pass_matrix(side: int, cutoff: float, dtype: torch.dtype, device: torch
     cosines = torch.cos(2 * math.pi * cycles[:, None] * places) * math.sqrt(2 / side)
     cosines[0] /= math.sqrt(2)  # now orthonormal
     matrix = cosines.T @ (torch.exp(-0.5 * (cycles / cutoff) ** 2)[:, None] * cosines)
-    return matrix.to(device, dtype)
+    return sent(matrix.to(dtype), device)
 
 
 @lru_cache

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from src.models.access import check_images
+from src.models.checks import check_images
 from src.seeding import Stream, uniform
 from src.tables.texture_shape import TRANSFORMATIONS, UNITS
 

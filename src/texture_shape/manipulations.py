@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from src.models.access import check_images
+from src.models.checks import check_images
+from src.runtime import sent
 from src.seeding import Stream, uniform
 from src.tables.texture_shape import UNITS
 from src.texture_shape.checks import check_colour, check_patch, check_range, is_grey
@@ -41,7 +42,7 @@ def edges(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
     A straight step from black to white has length 1; the little that is longer, at corners, is cut to 1.  Images go on
     beyond their border as they end.  No other scaling: the model normalises edges as it does any image.
     """
-    across = pixels.new_tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
+    across = sent(torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]), pixels.device).to(pixels) / 4
     gradient = F.conv2d(F.pad(luma(pixels), (1, 1, 1, 1), mode="replicate"), torch.stack([across, across.T])[:, None])
     length = gradient.square().sum(1, keepdim=True).sqrt().clamp(max=1)
     return torch.lerp(pixels, length.expand_as(pixels), level)

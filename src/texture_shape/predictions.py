@@ -1,12 +1,11 @@
 """Answers of models to manipulated images and to cue conflicts: one row per model, image and condition."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from src.data.batches import Batch
@@ -14,8 +13,8 @@ from src.data.image_set import ImageSet
 from src.data.inputs import Batches, as_batches, bar
 from src.data.pixels import pixels_of, to_pixels
 from src.models.access import as_zoo, device_of
-from src.models.predict import predict
-from src.tables.statistics import without_logits
+from src.models.checks import checked_together
+from src.models.predict import first_choices, read_logits, run_on
 from src.tables.texture_shape import CORRUPTIONS, CUTOFFS, LEVELS, TRANSFORMATIONS
 from src.texture_shape import corruptions, textures
 from src.texture_shape.checks import cutoffs_for, levels_for
@@ -92,18 +91,33 @@ def predict_all(
     """
     zoo = as_zoo(zoo)
     batches = as_batches(images, device=device_of(*zoo.values()))
-    parts: dict[tuple[str, int], list[pd.DataFrame]] = {key: [] for key in zoo}
     with bar(condition, batches, progress, times=len(zoo)) as shown:
-        for batch in batches:
-            for key, model in zoo.items():
-                table = predict(model, Batches([batch], n_classes=batches.n_classes), progress=shown)
-                parts[key].append(without_logits(table).drop(columns="label_rank"))
-    tables = []
-    for (name, model_seed), rows in parts.items():
-        table = pd.concat(rows, ignore_index=True)
-        table["confidence"] = table["confidence"].round(3)  # a fifth of the space in a result file
-        tables.append(table.assign(model=name, model_seed=model_seed, condition=condition, level=float(level)))
-    return pd.concat(tables, ignore_index=True)
+        return _predict_each(zoo, batches, lambda batch: [(condition, level, batch.pixels)], shown)
+
+
+def _predict_each(
+    zoo: Models, batches: Batches, images_of: Callable[[Batch], Iterable[tuple[str, float, Tensor]]], shown: tqdm
+) -> pd.DataFrame:
+    """Every model on all that is made of a batch, batch after batch: one pass over them, each waited for once.
+
+    images_of: batch -> condition, level and pixels, of each batch the same conditions in the same order.  Columns as of
+    `predict_all`; rows condition by condition, in each model by model.
+    """
+    parts: dict[tuple, list[pd.DataFrame]] = {}
+    for batch in batches:
+        made = {}
+        with checked_together():
+            for condition, level, pixels in images_of(batch):
+                for key, model in zoo.items():
+                    made[*key, condition, float(level)] = run_on(model, pixels)
+                    shown.update(len(batch.labels))
+        sample_ids, labels, logits = read_logits(batch, [*made.values()], batches.n_classes)
+        for key, some in zip(made, logits, strict=True):
+            parts.setdefault(key, []).append(first_choices(sample_ids, labels, some))
+    names = ("model", "model_seed", "condition", "level")
+    tables = [pd.concat(rows).assign(**dict(zip(names, key, strict=True))) for key, rows in parts.items()]
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(confidence=table["confidence"].round(3))  # a fifth of the space in a result file
 
 
 def predict_manipulated(
@@ -112,7 +126,7 @@ def predict_manipulated(
     """Every model on every manipulation and level, and on the images as they are (condition "clean", level 0).
 
     zoo, loader, progress: as of `predict_images`.  conditions: manipulation -> levels, by default those that the images
-    have (`levels_for`).  One pass over the images for each condition, for all classes and models.  Columns as of
+    have (`levels_for`).  One pass over the images, for all conditions, classes and models.  Columns as of
     `predict_all`.
     """
     zoo = as_zoo(zoo)
@@ -149,16 +163,13 @@ def _predict_changed(
 ) -> pd.DataFrame:
     todo = [(name, level) for name, levels in conditions.items() for level in levels]
 
-    def changed(name: str, level: float, batch: Batch) -> Batch:
-        pixels, labels, ids = batch
-        return batch if name == "clean" else Batch(change(name, pixels, ids, seed=seed, level=level), labels, ids)
+    def images_of(batch: Batch) -> Iterator[tuple[str, float, Tensor]]:
+        pixels, _, ids = batch
+        for name, level in todo:
+            yield name, level, pixels if name == "clean" else change(name, pixels, ids, seed=seed, level=level)
 
     with bar(what, batches, progress, times=len(todo) * len(zoo)) as shown:
-        parts = []
-        for name, level in todo:
-            made = Batches(map(partial(changed, name, level), batches), n_classes=batches.n_classes)
-            parts.append(predict_all(zoo, made, condition=name, level=level, progress=shown))
-    return pd.concat(parts, ignore_index=True)
+        return _predict_each(zoo, batches, images_of, shown)
 
 
 def predict_conflicts(

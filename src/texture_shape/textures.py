@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from src.models.access import check_images
+from src.models.checks import check_images
 from src.seeding import Stream, uniform
 from src.texture_shape.checks import check_range, in_float64, installed
 

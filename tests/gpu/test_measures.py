@@ -33,6 +33,7 @@ from src.data.inputs import as_batches
 from src.data.load import load_images
 from src.data.loaders import make_loader
 from src.data.pixels import to_pixels
+from src.models.checks import check_images, check_logits, checked_together
 from src.models.predict import predict, predict_zoo
 from src.texture_shape import choose_pairs, corruptions, manipulate, predict_conflicts, predict_images, textures
 from src.texture_shape.checks import levels_for
@@ -401,3 +402,59 @@ def test_energy_is_read_of_the_card(monkeypatch):
     with pretend_gpu() as gpu:
         joules = efficiency.energy_per_image(lambda: calls.append(1), n_images=5, device=CUDA, seconds=0.001)
     assert joules == pytest.approx(2.5 / ((len(calls) - 1) * 5)) and gpu.waits.total() == len(calls)
+
+
+def test_checks_that_wait_for_each_other_are_read_once_and_name_the_first_that_fails():
+    grey, white = torch.full((2, 3, 4, 4), 0.5), torch.ones(2, 3, 4, 4)
+    labels, ids = torch.tensor([0, 1]), torch.tensor([5, 7])
+    with pretend_gpu() as gpu:
+        fine, wrong = (grey.to("cuda"), torch.zeros(2, 3).to("cuda")), ((2 * white).to("cuda"), white.to("cuda"))
+        given = [values.to("cuda") for values in (labels, ids)]
+        wrong_logits = torch.tensor([[0.0, 1], [0, torch.inf]]).to("cuda")
+        gpu.waits.clear()
+        with checked_together(), checked_together():  # the outer one counts
+            for _ in range(10):
+                check_images(fine[0])
+                check_logits(fine[1], *given)
+            assert not gpu.waits
+        assert gpu.waits.total() == 1
+        with pytest.raises(ValueError, match=r"pixels must lie in \[0, 1\], not \[2, 2\]"):
+            with checked_together():
+                check_images(fine[0])
+                check_images(wrong[0])
+                check_logits(wrong_logits, *given)
+        with pytest.raises(ValueError, match="not finite, first for sample_id 7") as caught:
+            with checked_together():
+                check_logits(wrong_logits, *given)
+                raise RuntimeError("what it led to")
+        assert "what it led to" in str(caught.value.__context__)
+        with pytest.raises(ValueError, match="must lie in"):  # long blocks are read on their way
+            with checked_together():
+                for _ in range(200):
+                    check_images(wrong[0])
+                raise AssertionError("came too late")
+        with pytest.raises(ValueError, match="must lie in"):
+            check_images(wrong[0])  # and after a block all is as before
+    with checked_together(), pytest.raises(ValueError, match="must lie in"):
+        check_images(2 * white)  # a CPU says so at once
+
+
+@pytest.mark.parametrize("early_stop", [True, False])
+def test_what_is_wrong_on_a_gpu_is_said_as_on_the_cpu(early_stop):
+    class NotFinite(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, pixels):
+            return (pixels.flatten(1)[:, :3] * self.scale).masked_fill(pixels.flatten(1)[:, :1] != 0.5, torch.nan)
+
+    pixels, options = torch.full((4, 3, 4, 4), 0.5), dict(eps=0.1, steps=2, early_stop=early_stop)
+    for labels, words in (
+        ([0, 1, 2, 0], "not finite, first for sample_id 0"),
+        ([0, 3, 2, 1], "label 3 is out of range"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            pgd(NotFinite(), pixels, torch.tensor(labels), **options)
+        with pretend_gpu(), pytest.raises(ValueError, match=words):
+            pgd(NotFinite().to("cuda"), pixels.to("cuda"), torch.tensor(labels).to("cuda"), **options)

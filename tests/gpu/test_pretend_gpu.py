@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pretend_gpu import pretend_gpu
 from torch import nn
 
-from src.models.access import check_images
+from src.models.checks import check_images
 from src.runtime import device_label, pick_device, provenance
 
 
@@ -114,7 +114,7 @@ def test_a_wait_is_laid_to_the_line_of_ours_that_caused_it(gpu):
     pixels = torch.rand(2, 3, 4, 4).to("cuda")
     gpu.waits.clear()
     check_images(pixels)
-    assert gpu.waits.total() > 0 and {file for file, _ in gpu.waits} == {"src/models/access.py"}
+    assert gpu.waits.total() > 0 and {file for file, _ in gpu.waits} == {"src/models/checks.py"}
 
 
 def test_training_is_that_of_the_cpu_and_autocast_follows_the_lists_of_cuda():

@@ -9,10 +9,10 @@ from src.texture_shape import textures
 
 # function -> waits and kernels of a step, or of a batch
 LIMITS = {
-    "PGD": (1, 70),
-    "APGD": (1, 90),
-    "APGD-T": (1, 95),
-    "Square": (1, 175),
+    "PGD": (0.1, 70),
+    "APGD": (0.1, 90),
+    "APGD-T": (0.1, 95),
+    "Square": (0.1, 175),
     "PGD, early stop": (1, 70),
     "APGD-T, early stop": (1, 95),
     "training, AdamW": (1, 100),
@@ -22,11 +22,11 @@ LIMITS = {
     "style transfer": (0, 140),
     **({"texture synthesis": (0, 1400)} if textures.available() else {}),
     "predict": (1, 25),
-    "manipulations": (125, 4200),  # two networks, 38 conditions: one for the images, one for each network
+    "manipulations": (2, 3700),  # two networks, 38 conditions
     "HSIC, 10 permutations": (3, 1400),
     "other measures": (11, 900),
-    "transfer": (80, 4000),
-    "worst case": (110, 8500),
+    "transfer": (4, 4000),
+    "worst case": (64 + 11, 8500),  # of three attacks: one a step, and four to begin and to end
 }
 
 

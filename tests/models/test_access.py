@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from src.models.access import check_images, frozen, hooked
+from src.models.access import frozen, hooked
+from src.models.checks import check_images
 
 
 @pytest.fixture
