@@ -132,7 +132,7 @@ def beyond_untrained(comparison: pd.DataFrame, *, dataset: str) -> Figure:
             ax.annotate(said, (1.02, pairs.index(row.pair)), **place)
         ax.axvline(0, color="0.6", linewidth=0.7, linestyle=":")
         ax.set(title={"CKA": "CKA", "deconfounded": "inputs taken away"}[measure], xlabel="mean CKA at matched depth")
-    names = ["–".join(network_name(model) for model in pair.split("–")) for pair in pairs]
+    names = [pair_name(pair) for pair in pairs]
     axes[0, 0].set_yticks(range(len(pairs)), names)
     axes[0, 0].invert_yaxis()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
@@ -173,7 +173,7 @@ def by_choice(table: pd.DataFrame, *, dataset: str) -> Figure:
             ax.hlines(pairs.index(pair), *ends, color="0.85", linewidth=4, zorder=0)
         ax.axvline(0, color="0.6", linewidth=0.7, linestyle=":")
         ax.set_xlabel(title)
-    names = ["–".join(network_name(model) for model in pair.split("–")) for pair in pairs]
+    names = [pair_name(pair) for pair in pairs]
     axes[0, 0].set_yticks(range(len(pairs)), names)
     axes[0, 0].invert_yaxis()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
@@ -216,6 +216,16 @@ def by_measure(measures: pd.DataFrame, *, model_seed: int | None = None) -> Figu
 def network_name(model: str, kind: str = "trained") -> str:
     """The label of the architecture, and whether it is untrained."""
     return model_style(model)["label"] + (", untrained" if kind == "untrained" else "")
+
+
+def pair_name(pair: str) -> str:
+    """Two networks by the labels of their architectures, with what precedes them.
+
+    >>> pair_name("less mlp–cnn")
+    'less MLP–CNN'
+    """
+    before, space, names = pair.rpartition(" ")
+    return before + space + "–".join(network_name(model) for model in names.split("–"))
 
 
 def layer_label(layer: str) -> str:
