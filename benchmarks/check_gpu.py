@@ -31,7 +31,7 @@ from src.training import Recipe, train
 DATASET, MODELS = "fashion_mnist", ("mlp", "cnn", "vit")
 N, N_TRAIN, BATCH = 500, 2_000, 250
 ALIKE = 0.99  # share of predictions that must agree: float32 rounds otherwise on a GPU, and images lie near a border
-NEAR = 2e-3  # of logits and of CKA; TF32, where it is switched on, is farther off
+NEAR = 2e-3  # of logits and of CKA; TF32, which is off unless it is forced, is farther off
 FASTER = 3.0  # times the CPU's images a second; less is told
 
 Zoo = dict[tuple[str, int], nn.Module]
@@ -109,8 +109,8 @@ def advice(table: pd.DataFrame, device: torch.device) -> list[str]:
     """A line for each thing that is off, with what to do about it."""
     differ = table[~table["passed"].fillna(True).astype(bool)]
     lines = [
-        f"{row.check}: only {row.alike:.1%} of the values are the CPU's (largest difference {row.largest:.2g}). Switch "
-        "TF32 off, try another driver or torch, and trust no number of this card until they agree."
+        f"{row.check}: only {row.alike:.1%} of the values are the CPU's (largest difference {row.largest:.2g}). Is "
+        "TF32 forced (NVIDIA_TF32_OVERRIDE)? Try another driver or torch; trust no number of this card till they agree."
         for row in differ.itertuples()
     ]
     slow = table.loc[table["gpu"] < FASTER * table["cpu"], "check"]

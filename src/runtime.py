@@ -4,6 +4,8 @@ import os
 import platform
 import random
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,7 +32,7 @@ def pick_device(name: str = "auto", *, float64: bool = False) -> torch.device:
     """The device called `name`; "auto" takes CUDA, then Apple's MPS, then the CPU.
 
     float64: whether it must compute in double precision, which MPS does not.  On CUDA, float32 is float32 from here on:
-    torch's default of TF32 for convolutions, good to three digits, is switched off.
+    torch's default of TF32 for convolutions, good to three digits, is switched off, but for what asks for `tf32`.
     Raises ValueError when the named device is not on this machine: a run asked to use a GPU never falls back.
     """
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -75,6 +77,26 @@ def fast_dtype(device: torch.device | str) -> str:
         flags = set(" ".join(_cpuinfo("flags")[:1]).split())
         fast = device.type == "cpu" and bool(flags & {"avx512_bf16", "amx_bf16"})
     return "bfloat16" if fast else "float32"
+
+
+def check_dtype(dtype: str, device: torch.device | str) -> None:
+    """Raise ValueError for "tf32" on what is no CUDA card of compute capability 8 or more."""
+    device = torch.device(device)
+    if dtype == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8):
+        needs = "a CUDA card of compute capability 8 or more"
+        raise ValueError(f"dtype 'tf32' needs {needs}, not {device_label(device)}; choose float32, bfloat16 or auto")
+
+
+@contextmanager
+def tf32(dtype: str) -> Iterator[None]:
+    """In the block, and where dtype is "tf32", float32 matrix products and convolutions on CUDA round to ten bits."""
+    kept = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        if dtype == "tf32":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = kept
 
 
 def _processor_name() -> str:

@@ -20,7 +20,7 @@ from src.parameters import read_parameters
 from src.paths import ROOT
 from src.results import GATHER, NOTEBOOKS, WHOLE, load_parts, parse_shard, save_table
 from src.runs import code_hash, load_run, open_run
-from src.runtime import fast_dtype, pick_device, provenance, seed_everything
+from src.runtime import check_dtype, fast_dtype, pick_device, provenance, seed_everything
 
 NEED_FLOAT64 = ("03_texture_shape", "04a_cka", "04b_feature_vis")  # on the device
 PLACE = ("dataset", "run", "device", "loader", "shard")  # parameters that say where a run is, not how it measures
@@ -170,6 +170,7 @@ def begin(experiment: str, variables: dict) -> Study:
     label, dataset_name = parse_dataset(parameters["dataset"])
     if parameters.get("dtype") == "auto":
         parameters["dtype"] = fast_dtype(device)  # tables say which
+    check_dtype(parameters.get("dtype", "float32"), device)
     test_set = load_images(parameters["dataset"], "test")
     data = {"name": dataset_name, "note": test_set.note, "checksum": test_set.checksum()}
     data |= {"classes": list(test_set.classes)}

@@ -1,14 +1,18 @@
 import json
 import random
 import subprocess
+from contextlib import nullcontext
 from importlib.metadata import version
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from src.attacks import pgd
 from src.paths import ROOT
-from src.runtime import device_label, fast_dtype, pick_device, provenance, seed_everything
+from src.runtime import device_label, fast_dtype, pick_device, provenance, seed_everything, tf32
+from src.training import Recipe
 
 
 def draw(generator: torch.Generator) -> list[float]:
@@ -49,6 +53,44 @@ def test_float32_is_no_tf32_and_a_table_says_so(monkeypatch):
     assert provenance()["tf32"] is True
     pick_device()
     assert provenance()["tf32"] is False
+
+
+def switches() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def test_tf32_is_on_for_what_asks_for_it_and_no_longer(monkeypatch):
+    seen = {}
+
+    class Spy(nn.Linear):
+        def forward(self, pixels):
+            seen[torch.is_grad_enabled()] = switches()
+            return super().forward(pixels.flatten(1))
+
+    monkeypatch.setattr("src.attacks.engine.check_dtype", lambda *_: None)  # a CPU does not have it
+    pick_device()
+    torch.manual_seed(0)
+    pgd(Spy(48, 10), torch.rand(4, 3, 4, 4), torch.arange(4), eps=0.1, dtype="tf32", early_stop=False)
+    assert seen == {True: (True, True), False: (False, False)} and switches() == (False, False)
+    with pytest.raises(RuntimeError), tf32("tf32"):
+        raise RuntimeError
+    assert switches() == (False, False)
+
+
+def test_tf32_is_refused_where_there_is_none(monkeypatch):
+    words = "dtype 'tf32' needs a CUDA card of compute capability 8 or more, not .*; choose float32, bfloat16 or auto"
+    pixels, labels = torch.rand(4, 3, 4, 4), torch.arange(4)
+    for ask in (
+        lambda: Recipe(dtype="tf32").on("cpu"),
+        lambda: pgd(nn.Sequential(nn.Flatten(), nn.Linear(48, 10)), pixels, labels, eps=0.1, dtype="tf32"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ask()
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Old")
+    for capability in ((7, 5), (8, 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, capability=capability: capability)
+        with pytest.raises(ValueError, match=words) if capability < (8, 0) else nullcontext():
+            assert Recipe(dtype="tf32").on("cuda").dtype == "tf32"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -27,10 +27,10 @@ from src.attacks.norms import check_threat, distance, pick
 from src.attacks.record import WRITTEN, Record, Rows, facts_of, joined, logits_of, rows_at
 from src.attacks.rules import Rule
 from src.data.batches import Batch
-from src.models.access import forward, forward_in_parts, frozen, in_halves, input_gradient
+from src.models.access import device_of, forward, forward_in_parts, frozen, in_halves, input_gradient
 from src.models.checks import check_images, check_logits, checked_together
 from src.models.folding import folded
-from src.runtime import sent
+from src.runtime import check_dtype, sent, tf32
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Plan:
     early_stop: stop at the first point that breaks an image, for this radius and all larger ones, and do not attack
     what is misclassified anyway; otherwise all steps are done at all radii.  warm_start: begin a radius where the last
     one ended.  continuous: fill places in the batch as they become free, not once it is empty.  dtype: "bfloat16"
-    computes under autocast, and writes down no success that was not seen in float32.  keep_pixels: return the images.
+    computes under autocast, "tf32" as `src.runtime.tf32` says, and no success is written down that was not seen in
+    float32.  keep_pixels: return the images.
     """
 
     eps_grid: tuple[float, ...]
@@ -56,8 +57,8 @@ class Plan:
     def __post_init__(self):
         if list(self.eps_grid) != sorted(set(self.eps_grid)) or min(self.eps_grid, default=0) <= 0:
             raise ValueError(f"the engine takes ascending radii above 0, not {self.eps_grid}")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"unknown dtype {self.dtype!r}; choose from float32, bfloat16")
+        if self.dtype not in ("float32", "bfloat16", "tf32"):
+            raise ValueError(f"unknown dtype {self.dtype!r}; choose from float32, bfloat16, tf32")
         if self.batch_size < 1 or self.k < 1:
             raise ValueError(f"batch_size and k must be at least 1, not {self.batch_size} and {self.k}")
 
@@ -96,6 +97,7 @@ def run(
     """
     for eps in plan.eps_grid:
         check_threat(eps, rule.norm)
+    check_dtype(plan.dtype, device_of(model))
     record, n_done = Record(keep_pixels=plan.keep_pixels), 0
     with frozen(model), folded(model), checked_together():
         queue = _Queue(_victims(model, loader, rule, plan, record, upto))
@@ -218,7 +220,7 @@ def _pass(model, rows: Rows, rule: Rule, plan: Plan, *, backward: bool) -> tuple
 
 
 def _pass_at_once(model, rows: Rows, rule: Rule, plan: Plan, backward: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    with torch.autocast(rows["x"].device.type, torch.bfloat16, enabled=plan.dtype == "bfloat16"):
+    with torch.autocast(rows["x"].device.type, torch.bfloat16, enabled=plan.dtype == "bfloat16"), tf32(plan.dtype):
         if backward:
             return input_gradient(model, rows["x"], lambda logits: rule.loss(logits, rows))
         with torch.no_grad():

@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         torch.set_num_threads(asked.threads or torch.get_num_threads())
         device = pick_device(asked.device)
+        recipe = recipe.on(device)
         network = saving.start_of(model, sets, recipe, size=asked.size)
     except (ValueError, OSError, RuntimeError) as error:
         parser.error(str(error))

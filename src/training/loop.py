@@ -26,6 +26,7 @@ from src.data.loaders import make_loader
 from src.files import fingerprint
 from src.models.access import memory_for
 from src.models.predict import logits_of, predict
+from src.runtime import tf32
 from src.tables.statistics import hits
 from src.training import checkpoints, distributed
 from src.training.optimisers import learning_rate, make_optimisers
@@ -94,7 +95,7 @@ def fit(
                 lr = learning_rate(recipe, step, n_steps)
                 for group in (group for optimiser in optimisers for group in optimiser.param_groups):
                     group["lr"] = lr
-                with memory_for(len(batch.labels)):
+                with memory_for(len(batch.labels)), tf32(recipe.dtype):
                     state.count(*_training_step(replica, optimisers, batch, recipe))
                 if recipe.ema:
                     _update_average(parts["average"], model, recipe.ema, step)

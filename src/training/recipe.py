@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 OPTIMISERS = ("adamw", "sgd", "muon")
-DTYPES = ("float32", "bfloat16", "auto")
+DTYPES = ("float32", "bfloat16", "tf32", "auto")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Recipe:
     the image that a crop of its size is taken from, 0 for none; with either, half of the images are flipped.
     mixup: alpha of the mixing, 0 for none.  eps_255: radius of `fast_adversary`, in 255ths of the pixel range, which
     replaces every training image; 0 for none.  ema: decay per step of an average of the weights, 0 for none.
-    dtype: "float32", "bfloat16" for autocast, or "auto" for the faster on the device.
+    dtype: "float32", "bfloat16" for autocast, "tf32" (see `src.runtime.tf32`), or "auto" for the faster of float32 and
+    bfloat16 on the device.
     Raises ValueError for a value that means nothing.
     """
 
@@ -69,12 +70,11 @@ class Recipe:
         return Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, mixup=self.mixup) if self.mixup else None
 
     def on(self, device: object) -> "Recipe":
-        """The recipe with the dtype that "auto" means on `device`."""
-        if self.dtype != "auto":
-            return self
-        from src.runtime import fast_dtype  # imports torch
+        """The recipe with the dtype that "auto" means on `device`; ValueError for one that it does not compute in."""
+        from src.runtime import check_dtype, fast_dtype  # imports torch
 
-        return replace(self, dtype=fast_dtype(device))
+        check_dtype(self.dtype, device)
+        return self if self.dtype != "auto" else replace(self, dtype=fast_dtype(device))
 
 
 # (model, data set, size) -> recipe; sizes as in src.models.compact.  Each network is given about as long as it

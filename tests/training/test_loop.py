@@ -142,7 +142,7 @@ def test_muon_computes_in_bfloat16_only_where_that_is_fast(monkeypatch, fast, bi
     "value, message",
     [
         (dict(optimiser="adam"), "unknown optimiser 'adam'; choose from adamw, sgd, muon"),
-        (dict(dtype="bf16"), "unknown dtype 'bf16'; choose from float32, bfloat16, auto"),
+        (dict(dtype="bf16"), "unknown dtype 'bf16'; choose from float32, bfloat16, tf32, auto"),
         (dict(epochs=0), "epochs must be at least 1, not 0"),
         (dict(batch_size=0), "batch_size must be at least 1, not 0"),
         (dict(ema=1.0), r"ema must be in \[0, 1\), not 1.0"),
