@@ -9,7 +9,7 @@ from src.names import parse_models
 from src.results import GATHER, parse_shard
 from src.runs import read_cells
 
-MAY_BE_EMPTY = ("others", "judges")  # lists
+MAY_BE_EMPTY = ("others", "judges", "formats")  # lists
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 # least, of numbers that cannot be 0; of images, 0 means all
 LEAST = dict.fromkeys(
@@ -30,6 +30,7 @@ CHOICES = dict(
     dtype=("float32", "bfloat16", "auto"),
     kernel=("linear", "rbf", "cosine"),
     methods=("pixels", "fourier", "maco", "from image"),
+    formats=("pdf", "svg", "png"),
     variants=("eager", "contiguous", "channels_last", "bfloat16", "compile"),
 )
 

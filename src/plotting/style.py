@@ -5,6 +5,7 @@ Colours are Okabe & Ito's, told apart with any colour vision; markers and dashes
 
 import re
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import get_registered_canvas_class
 from matplotlib.figure import Figure
 
 from src import paths
@@ -68,14 +70,26 @@ def use_style() -> None:
     )
 
 
-def save_figure(figure: Figure, name: str, *, folder: Path | None = None) -> list[Path]:
-    """Write figures/<name>.pdf, .svg and .png, each whole; return their paths.  The figure is laid out once for all."""
+def save_figure(
+    figure: Figure, name: str, *, folder: Path | None = None, formats: Sequence[str] = FORMATS
+) -> list[Path]:
+    """Write figures/<name>.pdf, .svg and .png, or `formats` of these, each whole; return their paths.
+
+    The figure is laid out once for all and drawn once for each, where `Figure.savefig` would draw it twice.
+    """
+    if not formats:
+        return []
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    written = [(folder or paths.FIGURES) / f"{name}.{kind}" for kind in FORMATS]
-    for path in written:
-        with written_whole(path) as partial:
-            figure.savefig(partial, format=path.suffix[1:])
+    written, canvas, dpi = [(folder or paths.FIGURES) / f"{name}.{kind}" for kind in formats], figure.canvas, figure.dpi
+    try:
+        for path, kind in zip(written, formats, strict=True):
+            figure.dpi = dpi if mpl.rcParams["savefig.dpi"] == "figure" else mpl.rcParams["savefig.dpi"]
+            with written_whole(path) as partial:
+                getattr(get_registered_canvas_class(kind)(figure), f"print_{kind}")(partial)
+    finally:
+        figure.set_canvas(canvas)
+        figure.dpi = dpi
     return written
 
 
