@@ -1,11 +1,14 @@
 """What the tests share: small sets of real images, one thread, and the place of CIFAR if it is here."""
 
+import json
 import os
+import shutil
 import time
 
 import matplotlib as mpl
 import pytest
 import torch
+from filelock import FileLock
 from graph import finish, make_copy
 from matplotlib import pyplot as plt
 
@@ -17,7 +20,7 @@ if "ZOOM_DATA" not in os.environ and SHARED.is_dir():
     os.environ["ZOOM_DATA"] = str(SHARED)
 
 # what begins first where several processes share the tests, file by file, as it takes longest
-LONGEST = ("test_interruption", "test_cluster", "test_notebooks", "test_readme", "test_workflow")
+LONGEST = ("test_interruption", "test_notebooks", "test_cluster", "test_readme", "test_workflow")
 
 mpl.use("Agg")
 torch.set_num_threads(1)  # sums differ in the last bit with the number of threads
@@ -65,8 +68,23 @@ def noise() -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
-    """The folder of a small graph that ran to its end on this machine, and the seconds that it took."""
-    folder = make_copy(tmp_path_factory.mktemp("undisturbed") / "copy")
-    began = time.monotonic()
-    finish(folder)
-    return folder, time.monotonic() - began
+    """The folder of a small graph that ran to its end on this machine, and the seconds that it took.
+
+    It runs once for all processes that share the tests.  What changes something starts from `finished`, a copy.
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder, took = root / "undisturbed", root / "undisturbed.json"
+    with FileLock(root / "undisturbed.lock"):
+        if not took.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed here
+            began = time.monotonic()
+            finish(make_copy(folder))
+            took.write_text(json.dumps(time.monotonic() - began))
+    return folder, json.loads(took.read_text())
+
+
+@pytest.fixture
+def finished(undisturbed, tmp_path):
+    """A copy of the folder of `undisturbed`, to begin from: a copy is as up to date as the original."""
+    return shutil.copytree(undisturbed[0], tmp_path / "copy", symlinks=True)
