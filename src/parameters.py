@@ -4,14 +4,12 @@ import ast
 import math
 import reprlib
 
-import nbformat
-
 from src.data.records import DATASETS
 from src.names import parse_models
-from src.paths import ROOT
 from src.results import GATHER, parse_shard
+from src.runs import read_cells
 
-MAY_BE_EMPTY = ("others", "judges")  # lists
+MAY_BE_EMPTY = ("others", "judges", "formats")  # lists
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 # least, of numbers that cannot be 0; of images, 0 means all
 LEAST = dict.fromkeys(
@@ -32,15 +30,15 @@ CHOICES = dict(
     dtype=("float32", "bfloat16", "tf32", "auto"),
     kernel=("linear", "rbf", "cosine"),
     methods=("pixels", "fourier", "maco", "from image"),
+    formats=("pdf", "svg", "png"),
     variants=("eager", "contiguous", "channels_last", "bfloat16", "compile"),
 )
 
 
 def default_parameters(notebook: str) -> dict:
     """name -> value, as the parameters cell of a notebook, a file of the repository, assigns them."""
-    cells = nbformat.read(ROOT / notebook, as_version=4).cells
-    (cell,) = (cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
-    return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(cell.source).body}
+    (cell,) = (cell for cell in read_cells(notebook) if "parameters" in cell["metadata"].get("tags", []))
+    return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse("".join(cell["source"])).body}
 
 
 def read_parameters(notebook: str, variables: dict) -> dict:

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from scipy.stats import beta
+from scipy import special
 from torch import Tensor
 
 from src.seeding import Stream, uniform
@@ -151,4 +151,4 @@ def mix_partners(
 def _beta_quantiles(alpha: float, device: torch.device) -> Float[Tensor, " 1024"]:
     """Mid-quantiles of Beta(alpha, alpha), of which a uniform number picks one."""
     levels = (torch.arange(1024, dtype=torch.float64) + 0.5) / 1024
-    return torch.from_numpy(beta.ppf(levels.numpy(), alpha, alpha)).float().to(device)
+    return torch.from_numpy(special.betaincinv(alpha, alpha, levels.numpy())).float().to(device)

@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import gdown
-
 from src.data.beton import read_beton
 from src.data.records import DATASETS, DatasetRecord
 from src.files import read_json, written_whole
@@ -64,6 +62,8 @@ def fetch_betons(folder: Path | str = DATA) -> list[Path]:
     """
     wanted = {f"{r.name}/{file}": (r, split) for r in DATASETS.values() for split, file in r.betons.items()}
     link = f"https://drive.google.com/drive/folders/{BETON_FOLDER}"
+    import gdown  # half a second to import
+
     try:
         listing = gdown.download_folder(id=BETON_FOLDER, skip_download=True, quiet=True, timeout=TIMEOUT)
     except Exception as error:  # of requests, or gdown's own
@@ -98,6 +98,8 @@ def _check_beton(path: Path, record: DatasetRecord, split: str) -> dict:
 
 def _fetch(file_id: str, part: Path, target: Path) -> None:
     """Download to `part`, or RuntimeError; remains of a broken transfer are removed."""
+    import gdown
+
     try:
         gdown.download(id=file_id, output=str(part), timeout=TIMEOUT, retries=RETRIES)
         with open(part, "rb") as file:

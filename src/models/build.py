@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import timm
 import torch
 from torch import Tensor
 
@@ -78,8 +77,11 @@ def family_of(name: str | ModelName) -> str:
         return name.partition("_")[0]
     if kind == "published":
         return PUBLISHED[name][0]
-    families = TIMM_FAMILIES.items() if kind == "timm" else ()
-    found = (family for family, modules in families if timm.models.is_model_in_modules(name, modules))
+    if kind != "timm":
+        return model.reference
+    import timm  # it takes longer to import than torch
+
+    found = (family for family, modules in TIMM_FAMILIES.items() if timm.models.is_model_in_modules(name, modules))
     return next(found, model.reference)
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 
 import torch
-from timm.models.resnet import BasicBlock, ResNet
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from src.models.mlp import BottleneckMLP
@@ -46,6 +44,8 @@ def compact_mlp(n_classes: int, side: int, *, blocks: int, width: int) -> nn.Mod
 
 def compact_cnn(n_classes: int, side: int, *, width: int) -> nn.Module:
     """ResNet-18 (He et al. 2016) with `width` channels in place of 64 and a CIFAR stem: 3×3, stride 1, no pooling."""
+    from timm.models.resnet import BasicBlock, ResNet  # timm takes longer to import than torch
+
     if width % 2:
         raise ValueError(f"cnn has an even number of channels, so width={width} does not work")
     # timm sets the stem's width only for its deep stem; that one is then replaced by a single convolution
@@ -60,6 +60,8 @@ def compact_cnn(n_classes: int, side: int, *, width: int) -> nn.Module:
 
 def compact_vit(n_classes: int, side: int, *, embed_dim: int, depth: int, num_heads: int) -> nn.Module:
     """A ViT (Dosovitskiy et al. 2021) on 4×4 patches with mean pooling in place of a class token."""
+    from timm.models.vision_transformer import VisionTransformer
+
     if side % 4:
         raise ValueError(f"vit cuts images into patches of 4x4 pixels, which does not work for {side} pixels a side")
     if embed_dim % num_heads:

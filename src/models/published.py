@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import timm
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
@@ -41,6 +40,8 @@ def build_mlp(dataset: str, n_classes: int, *, pretrained: bool) -> nn.Module:
 
 def build_cnn(dataset: str, n_classes: int, *, pretrained: bool) -> nn.Module:
     """ResNet-18 with a CIFAR stem (3×3 convolution, stride 1, no pooling), timm's key names."""
+    import timm  # it takes longer to import than torch
+
     net = timm.create_model("resnet18", num_classes=n_classes)
     net.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
     net.maxpool = nn.Identity()
@@ -67,6 +68,8 @@ def backbone_fingerprint(net: nn.Module) -> str:
 
 def check_timm(name: str) -> None:
     """ValueError, with near names, for what is no network of timm's, or has no pretrained weights of that tag."""
+    import timm  # it takes longer to import than torch
+
     base, _, tag = name.partition(".")
     known = timm.list_models() if not timm.is_model(base) else timm.list_pretrained(f"{base}.*") if tag else [name]
     if name not in known:
@@ -76,6 +79,8 @@ def check_timm(name: str) -> None:
 
 def build_timm(name: str, n_classes: int, *, pretrained: bool) -> nn.Module:
     """Any timm network with a new head of `n_classes`; pretrained weights come from the hub (timm caches them)."""
+    import timm  # it takes longer to import than torch
+
     if pretrained and not timm.models.is_model_pretrained(name):
         raise ValueError(f"timm has no pretrained weights for {name!r}; build it untrained with weights=None")
     what = f"timm's weights for {name!r}"

@@ -9,7 +9,6 @@ from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -258,6 +257,8 @@ def _layer_heatmap(rows: pd.DataFrame, ax: Axes) -> None:
 
 
 def _heatmap(cells: np.ndarray, ax: Axes, **options) -> None:
+    import seaborn as sns  # a second to import
+
     sns.heatmap(cells, ax=ax, cmap="magma", vmin=0, vmax=1, cbar=False, **options)
 
 

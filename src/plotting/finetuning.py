@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -83,6 +82,8 @@ def confusion_matrix(table: pd.DataFrame, ax: Axes, *, classes: list[str]) -> Ax
 
     With more than 20 classes the numbers and most names are left out, and the mistakes are shown alone.
     """
+    import seaborn as sns  # a second to import
+
     k, few = len(classes), len(classes) <= 20
     counts = np.zeros((k, k))
     np.add.at(counts, (table["label"], table["prediction"]), 1)

@@ -5,14 +5,15 @@ Colours are Okabe & Ito's, told apart with any colour vision; markers and dashes
 
 import re
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import get_registered_canvas_class
 from matplotlib.figure import Figure
 
 from src import paths
@@ -35,6 +36,8 @@ DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fa
 
 def use_style() -> None:
     """Set matplotlib up for the study: sizes that print, fonts embedded, nothing that is not data."""
+    import seaborn as sns  # longer to import than matplotlib and pandas: not before a figure is to be drawn
+
     sns.set_theme(context="paper", style="ticks")
     mpl.rcParams.update(
         {
@@ -56,14 +59,26 @@ def use_style() -> None:
     )
 
 
-def save_figure(figure: Figure, name: str, *, folder: Path | None = None) -> list[Path]:
-    """Write figures/<name>.pdf, .svg and .png, each whole; return their paths.  The figure is laid out once for all."""
+def save_figure(
+    figure: Figure, name: str, *, folder: Path | None = None, formats: Sequence[str] = FORMATS
+) -> list[Path]:
+    """Write figures/<name>.pdf, .svg and .png, or `formats` of these, each whole; return their paths.
+
+    The figure is laid out once for all and drawn once for each, where `Figure.savefig` would draw it twice.
+    """
+    if not formats:
+        return []
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    written = [(folder or paths.FIGURES) / f"{name}.{kind}" for kind in FORMATS]
-    for path in written:
-        with written_whole(path) as partial:
-            figure.savefig(partial, format=path.suffix[1:])
+    written, canvas, dpi = [(folder or paths.FIGURES) / f"{name}.{kind}" for kind in formats], figure.canvas, figure.dpi
+    try:
+        for path, kind in zip(written, formats, strict=True):
+            figure.dpi = dpi if mpl.rcParams["savefig.dpi"] == "figure" else mpl.rcParams["savefig.dpi"]
+            with written_whole(path) as partial:
+                getattr(get_registered_canvas_class(kind)(figure), f"print_{kind}")(partial)
+    finally:
+        figure.set_canvas(canvas)
+        figure.dpi = dpi
     return written
 
 

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from src.tables.statistics import percentile_interval, with_holm
 
@@ -121,7 +121,7 @@ def medians_drawn(
     rng, values = np.random.default_rng(seed), wide.to_numpy().reshape(k, n, -1)
     processes, repeats = rng.integers(0, k, (n_resamples, k, 1)), rng.integers(0, n, (n_resamples, k, n))
     drawn = np.exp(np.log(np.median(values[processes, repeats], axis=2)).mean(axis=1))
-    wider = stats.t.ppf(0.975, k - 1) / stats.norm.ppf(0.975) * np.sqrt(k / (k - 1)) if k > 1 else 1.0
+    wider = special.stdtrit(k - 1, 0.975) / special.ndtri(0.975) * np.sqrt(k / (k - 1)) if k > 1 else 1.0
     return wide, drawn, float(wider)
 
 
@@ -135,7 +135,7 @@ def _p_value(value: float, drawn: np.ndarray, k: int) -> float:
     error = drawn.std() * (np.sqrt(k / (k - 1)) if k > 1 else 1)
     if not error > 1e-12:  # the draws move together to the last digit
         return float(abs(value) <= 1e-12)
-    return float(2 * stats.t.sf(abs(value) / error, k - 1 if k > 1 else np.inf))
+    return float(2 * special.stdtr(k - 1 if k > 1 else np.inf, -abs(value) / error))
 
 
 def _widened(value: float, drawn: np.ndarray, wider: float) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
-from scipy.stats import t, wilcoxon
+from scipy import special
 
 from src.files import read_images, sha256, write_images
 from src.results import load_facts, table_path
@@ -72,7 +72,7 @@ def mean_over_seeds(
             share = (cells["var"] / cells["size"]).to_numpy()  # of the squared error, by each unit
             error = np.sqrt(share.sum()) / len(cells) if np.isfinite(share).all() else np.nan
             spread = (share**2 / np.maximum(cells["size"] - 1, 1)).sum()
-            half = error * t.ppf((1 + level) / 2, share.sum() ** 2 / spread) if spread > 0 else error
+            half = error * special.stdtrit(share.sum() ** 2 / spread, (1 + level) / 2) if spread > 0 else error
             mean = cells["mean"].mean()
             low, high = mean - half, mean + half
             if is_probability(measure):
@@ -177,6 +177,8 @@ def compare_pairs(table: pd.DataFrame, value: str, *, of: str, on: list[str]) ->
     >>> compare_pairs(table, "ssim", of="model", on=["sample_id"]).round(3).values.tolist()
     [['mlp', 'cnn', 6, 0.25, 0.031, 0.031]]
     """
+    from scipy.stats import wilcoxon  # a second to import
+
     names = list(dict.fromkeys(table[of]))
     if table.duplicated([of, *on]).any():
         raise ValueError(f"{of} has a row twice for one {on}; average first, or name in `on` what tells them apart")

@@ -5,11 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
-from scipy.stats import t as student
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
+from scipy import special
 
 
 def without_logits(table: pd.DataFrame) -> pd.DataFrame:
@@ -34,6 +30,8 @@ def wilson_interval(successes, trials, *, level: float = 0.95) -> tuple[np.ndarr
     >>> low.round(3).tolist(), high.round(3).tolist()
     ([0.0, 0.237, 0.722], [0.278, 0.763, 1.0])
     """
+    from statsmodels.stats.proportion import proportion_confint  # a second to import, as scipy.stats is
+
     low, high = proportion_confint(successes, trials, alpha=1 - level, method="wilson")
     successes, trials = np.asarray(successes), np.asarray(trials)
     # rounding leaves the ends just inside
@@ -75,10 +73,10 @@ def interval_over_seeds(
     added, unsure = (sum(part) for part in zip(*seeds, strict=True)) if seeds else (0.0, 0.0)
     total = drawn.var() + added if len(drawn) else np.nan
     freedom = total**2 / unsure if unsure else np.inf
-    wider = student.ppf((1 + level) / 2, freedom) / norm.ppf((1 + level) / 2)
+    wider = special.stdtrit(freedom, (1 + level) / 2) / special.ndtri((1 + level) / 2)
     shaken = drawn + np.random.default_rng(seed).normal(0, np.sqrt(added), len(drawn))
     low, high = (value + wider * (end - value) for end in percentile_interval(shaken, level=level))
-    p_value = 2 * student.sf(abs(value) / np.sqrt(total), freedom) if total > 0 else float(value == 0) + 0 * total
+    p_value = 2 * special.stdtr(freedom, -abs(value) / np.sqrt(total)) if total > 0 else float(value == 0) + 0 * total
     return float(low), float(high), float(p_value)
 
 
@@ -159,6 +157,8 @@ def with_holm(tests: pd.DataFrame) -> pd.DataFrame:
     """The table with the column p_holm: `p_value` corrected over its rows (Holm 1979)."""
     if len(tests) < 2:  # nothing to correct; statsmodels would collect garbage first, a third of a second
         return tests.assign(p_holm=tests["p_value"] if len(tests) else [])
+    from statsmodels.stats.multitest import multipletests
+
     return tests.assign(p_holm=multipletests(tests["p_value"], method="holm")[1])
 
 
@@ -188,6 +188,8 @@ def paired_test(a: pd.DataFrame, b: pd.DataFrame) -> dict:
     Returns n, only_a and only_b (images that one alone gets right), difference (accuracy of a minus b), p_value.
     Raises ValueError when the images differ.  Source: McNemar 1947, exact binomial form.
     """
+    from statsmodels.stats.contingency_tables import mcnemar
+
     for table, name in ((a, "a"), (b, "b")):
         if table["sample_id"].duplicated().any():
             raise ValueError(f"table {name} holds an image twice; test one model and one condition at a time")

@@ -6,7 +6,6 @@ gradients.  accelerate sets the processes up: gloo between CPUs, nccl between GP
 
 import os
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -55,7 +54,9 @@ def replicate(model: nn.Module) -> nn.Module:
                 f"a network with BatchNorm cannot be trained on {world_size()} CPU processes, each would normalise by "
                 "its own share of the batch; take one process with more threads, or GPUs"
             )
-        timm.layers.convert_sync_batchnorm(model)  # torch's own would drop the activations that timm's layers hold
+        from timm.layers import convert_sync_batchnorm  # timm takes longer to import than torch
+
+        convert_sync_batchnorm(model)  # torch's own would drop the activations that timm's layers hold
     # a search that torch warns of as needless keeps the order of sums, so that a resumed run repeats in every bit
     return DistributedDataParallel(model, find_unused_parameters=True)
 

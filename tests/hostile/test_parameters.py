@@ -12,6 +12,7 @@ from src.data.loaders import BACKENDS
 from src.efficiency.variants import VARIANTS
 from src.feature_vis.record import METHODS
 from src.parameters import CHOICES, LEAST, MOST, default_parameters, read_parameters
+from src.plotting.style import FORMATS
 from src.results import WORDS
 from src.tables.attacks import BUDGETS
 
@@ -173,7 +174,7 @@ def test_a_value_at_the_edge_is_taken(number, name, value):
 
 
 def test_the_choices_are_those_that_the_code_has():
-    known = dict(loader=BACKENDS, budget=BUDGETS, kernel=KERNELS, methods=METHODS, variants=VARIANTS)
+    known = dict(loader=BACKENDS, budget=BUDGETS, kernel=KERNELS, methods=METHODS, variants=VARIANTS, formats=FORMATS)
     assert {name: tuple(values) for name, values in known.items()} == {name: CHOICES[name] for name in known}
     for dtype in set(CHOICES["dtype"]) - {"auto"}:  # which a study resolves
         Plan((0.1,), dtype=dtype)

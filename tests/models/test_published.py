@@ -246,7 +246,7 @@ def timm_weights(monkeypatch):
             net.load_state_dict({k: v for k, v in backbone.items() if "head" not in k}, strict=False)
         return net
 
-    monkeypatch.setattr(published.timm, "create_model", fake)
+    monkeypatch.setattr(timm, "create_model", fake)
 
 
 def test_a_pretrained_backbone_is_known_by_its_weights_not_by_the_new_head(timm_weights):

@@ -59,6 +59,20 @@ def test_a_figure_is_saved_in_three_formats_whole(ax, tmp_path):
     Image.open(written[2]).verify()
 
 
+def test_a_figure_is_drawn_once_for_each_format_that_is_asked_for_and_is_as_it_was(ax, tmp_path, monkeypatch):
+    figure, drawn, draw = ax.figure, [], type(ax.figure).draw
+    before = figure.canvas, figure.dpi
+    ax.plot([0, 1])
+    monkeypatch.setattr(type(figure), "draw", lambda self, renderer: drawn.append(renderer) or draw(self, renderer))
+    assert plotting.save_figure(figure, "line", folder=tmp_path, formats=[]) == [] and not drawn
+    written = plotting.save_figure(figure, "line", folder=tmp_path, formats=["png", "svg"])
+    assert [path.suffix for path in written] == [".png", ".svg"] and sorted(tmp_path.iterdir()) == written
+    assert len(drawn) == 3 and (figure.canvas, figure.dpi) == before  # the layout, and one drawing each
+    figure.savefig(tmp_path / "theirs.png", dpi=plt.rcParams["savefig.dpi"])
+    ours, theirs = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("line", "theirs"))
+    np.testing.assert_array_equal(ours, theirs)
+
+
 def test_images_shows_every_picture_with_its_title():
     pictures = np.zeros((13, 8, 8, 3), dtype=np.uint8)
     figure = plotting.images(pictures, [f"image {i}" for i in range(13)], columns=5)

@@ -66,25 +66,25 @@ def test_what_a_killed_run_left_half_written_is_swept_away(tmp_path):
     assert sorted((tmp_path / "figures").iterdir()) == sorted([live, *others])
 
 
-def test_two_runs_at_once_are_refused(undisturbed):
-    folder, _ = undisturbed
-    (folder / "runs" / "killed" / "notebooks" / "04a_cka.html").unlink()
-    log = folder / "runs" / "killed" / "log.txt"
+def test_two_runs_at_once_are_refused(finished):
+    report, log = (finished / "runs" / "killed" / name for name in ("report.html", "log.txt"))
+    report.unlink()
     log.unlink()
-    first = start(folder)
+    first = start(finished)
     while not log.exists():  # which is written by who has the lock
         assert first.poll() is None
         time.sleep(0.05)
-    second = start(folder)
+    os.killpg(first.pid, signal.SIGSTOP)  # it holds the lock for as long as the second takes to ask for it
+    second = start(finished)
     said, _ = second.communicate(timeout=300)
     assert second.returncode != 0 and "run killed is going on already" in said and "Traceback" not in said
+    os.killpg(first.pid, signal.SIGCONT)
     first.communicate(timeout=600)
-    assert first.returncode == 0
+    assert first.returncode == 0 and report.exists()
 
 
-def test_deleting_one_table_makes_that_notebook_again_and_no_other(undisturbed):
-    folder, _ = undisturbed
-    finish(folder)
+def test_deleting_one_table_makes_that_notebook_again_and_no_other(finished):
+    folder = finished
     other = folder / "runs" / "killed" / "notebooks" / "04a_cka.ipynb"
     before = other.stat().st_mtime_ns
     (folder / "runs" / "killed" / "05_calibration" / "mlp.parquet").unlink()
@@ -97,7 +97,7 @@ def test_a_kernel_that_dies_says_so_and_the_rest_is_done(tmp_path):
     folder = make_copy(tmp_path / "copy")
     good = nbformat.read(folder / "04a_cka.ipynb", as_version=4)
     broken = nbformat.from_dict(good)
-    broken.cells[4].source = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    broken.cells[2].source = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     (folder / "04a_cka.ipynb").unlink()
     nbformat.write(broken, folder / "04a_cka.ipynb")
     run = start(folder)
@@ -205,11 +205,9 @@ def test_writing_dies_between_table_and_facts(tmp_path):
     assert len(load_table(tmp_path / "d", "04a_cka", "hsic")) == 20
 
 
-def test_a_notebook_that_fails_keeps_its_earlier_tables_and_is_kept_to_read(undisturbed, tmp_path):
+def test_a_notebook_that_fails_keeps_its_earlier_tables_and_is_kept_to_read(finished):
     """Even one that fails in its last cell, after new tables were written, leaves whole tables; all else stays."""
-    folder = tmp_path / "copy"
-    shutil.copytree(undisturbed[0], folder, symlinks=True)
-    run = folder / "runs" / "killed"
+    folder, run = finished, finished / "runs" / "killed"
     before = {path: path.read_bytes() for path in run.rglob("*.parquet")}
     config = CONFIG | {"05_model_calibration": dict(models=["mlp"], model_seeds=[99], n_resamples=20)}
     (folder / "killed.yaml").write_text(yaml.safe_dump(config))
@@ -224,9 +222,8 @@ def test_a_notebook_that_fails_keeps_its_earlier_tables_and_is_kept_to_read(undi
     assert not (run / "notebooks" / "05_model_calibration.failed.ipynb").exists()
 
 
-def test_changed_code_and_changed_weights_run_their_notebooks_again_and_no_others(undisturbed, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(undisturbed[0], folder, symlinks=True)
+def test_changed_code_and_changed_weights_run_their_notebooks_again_and_no_others(finished):
+    folder = finished
     pages = folder / "runs" / "killed" / "notebooks"
 
     def made_again() -> list[str]:

@@ -25,7 +25,9 @@ SMALL = {
         models=["mlp"], steps=3, n_images=2, n_stages=3, inversion_steps=3, n_statistics=100, device="cpu"
     ),
     "05_model_calibration": dict(models=["mlp", "cnn"], n_test=400, n_resamples=50, device="cpu"),
-    "06_inference_time": dict(models=["mlp", "cnn"], others=[], batch_sizes=[1, 4], n_repeats=6, device="cpu"),
+    "06_inference_time": dict(
+        models=["mlp", "cnn"], others=[], batch_sizes=[1, 4], n_processes=2, n_repeats=6, device="cpu"
+    ),
     "07_plots": dict(n_resamples=20),
 }
 NOTEBOOKS = sorted(path.stem for path in ROOT.glob("0*.ipynb"))

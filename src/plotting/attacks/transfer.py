@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -86,6 +85,8 @@ def transfer_heatmap(table: pd.DataFrame, ax: Axes, *, models: Sequence[str]) ->
 
     table: rows of `summarise_transfer` for one attack.  models: their order.
     """
+    import seaborn as sns  # a second to import
+
     cells = table.set_index(["source", "target"]).reindex(pd.MultiIndex.from_product([models, models]))
     shape = (len(models), len(models))
     texts = [

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,7 +30,8 @@ def accuracies(
     table, title = one_seed(table, models, model_seed)
     bars = _at_standing_level(table, list(STANDING), KEYS)
     order = [name for name in STANDING if name in set(bars["condition"])]
-    curves = [name for name in CURVES if name in set(table["condition"])]
+    there = set(table["condition"].unique())
+    curves = [name for name in CURVES if name in there]
     mosaic = [["bars"] * max(len(curves), 1), *([curves] if curves else [])]
     figure, axes = plt.subplot_mosaic(mosaic, figsize=(PAGE_WIDTH, 4.6 if curves else 2.4))
     names = {name: f"{name}\n{STANDING[name]:g}".replace("_", "\n", 1) for name in order}
@@ -78,6 +78,8 @@ def corruptions(table: pd.DataFrame, *, models: Sequence[str] = (), model_seed: 
     Above each block, in points: how much more the network errs under corruptions than on the same images as they are.
     table: as of `accuracies`; ValueError where it has no corruptions.
     """
+    import seaborn as sns  # a second to import
+
     corrupted, title = one_seed(table[table["condition"].isin(CORRUPTIONS)], models, model_seed)
     errors = tables.texture_shape.corruption_errors(one_seed(table, models, model_seed)[0]).set_index("model")
     counted, order = tables.statistics.accuracy(corrupted, by=KEYS), list(corrupted["model"].unique())

@@ -55,7 +55,9 @@ def cue_conflicts(
     if calibration is not None:
         scores = tables.texture_shape.shape_bias(calibration.query("condition == 'hybrid'"), by=["level", "model"])
         for label, (_, rows) in zip(("rules of one cue", None), scores.groupby("model"), strict=False):
-            axes[1, 0].plot(rows["level"], rows["shape_bias"], "k:", linewidth=0.8, zorder=0, label=label)
+            axes[1, 0].plot(
+                rows["level"], rows["shape_bias"], color="0.1", linestyle=":", linewidth=0.8, zorder=0, label=label
+            )
         handles, labels = axes[1, 0].get_legend_handles_labels()
         axes[1, 0].legend(handles[-1:], labels[-1:], loc="lower right", bbox_to_anchor=(1, 0.98))
     images = table.assign(model=0).drop_duplicates([*KEYS, *({"painter"} & set(table))])

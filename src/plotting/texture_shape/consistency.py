@@ -19,7 +19,8 @@ def consistency(table: pd.DataFrame, *, models: Sequence[str] = ()) -> Figure:
     table: as of `accuracies`, of two networks or more.
     """
     table = table[table["model"].isin(list(models) or table["model"])]
-    conditions = [name for name in ("clean", *STANDING) if name in set(table["condition"])]
+    there = set(table["condition"].unique())
+    conditions = [name for name in ("clean", *STANDING) if name in there]
     table = table[table["level"] == table["condition"].map({"clean": 0} | STANDING)]
     counted = tables.texture_shape.error_consistency(table[table["condition"].isin(conditions)])
     figure, ax = plt.subplots(figsize=(PAGE_WIDTH, 3))

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -25,7 +24,7 @@ def manipulation_sheet(
     figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
-        sns.despine(ax=ax, left=True, bottom=True)
+        ax.spines[:].set_visible(False)
     for row, (name, levels) in zip(axes, pictures.items(), strict=True):
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=6.5)
         for i in range(k):

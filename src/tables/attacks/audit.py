@@ -4,8 +4,6 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.contingency_tables import Table2x2
-from statsmodels.stats.weightstats import DescrStatsW
 
 from src.tables.statistics import first_seed, wilson_interval
 
@@ -99,6 +97,8 @@ def _share(held: pd.Series) -> tuple[float, float, float]:
 
 def _gain(after: pd.Series, before: pd.Series) -> tuple[float, float, float]:
     """Mean of after - before, image by image, with its t-interval."""
+    from statsmodels.stats.weightstats import DescrStatsW  # a second to import
+
     difference = DescrStatsW(after.astype(float) - before.astype(float))
     return (difference.mean, *difference.tconfint_mean())
 
@@ -108,6 +108,8 @@ def _odds_ratio(a: pd.Series, b: pd.Series) -> tuple[float, float, float]:
 
     On the same images the two are not independent, so that the interval is, if anything, too wide.
     """
+    from statsmodels.stats.contingency_tables import Table2x2
+
     odds = Table2x2(np.array([[a.sum(), (~a).sum()], [b.sum(), (~b).sum()]], dtype=float))
     return (odds.oddsratio, *odds.oddsratio_confint())
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
-from scipy.optimize import brentq
+from scipy import special
 
 from src.tables.calibration.bins import Confidence, Correct
 from src.tables.calibration.measures import debiased_gap, mass_bins
@@ -36,6 +35,8 @@ def debiased_interval(
     >>> round(error, 2), round(low, 2), round(high, 2)
     (0.1, 0.06, 0.14)
     """
+    from scipy.optimize import brentq  # half a second to import
+
     n, sure, accuracy = mass_bins(confidence, correct, n_bins)
     seen, tail = _size(n, sure - accuracy), (1 - level) / 2
     chance = np.random.default_rng(seed).standard_normal((N_DRAWS, len(n)))
@@ -85,13 +86,13 @@ def contrast_interval(
     tail, errors, freedoms = (1 + level) / 2, [], []
     for rising, falling in ((to_low, to_high), (to_high, to_low)):  # towards smaller sums, towards larger ones
         reach = weights * np.where(weights > 0, rising, falling)
-        total = max(float(reach @ correlations @ reach), 0.0) / stats.norm.ppf(tail) ** 2 + added
+        total = max(float(reach @ correlations @ reach), 0.0) / special.ndtri(tail) ** 2 + added
         errors.append(np.sqrt(total))
         freedoms.append(total**2 / unsure if unsure else np.inf)
-    half = stats.t.ppf(tail, freedoms) * errors
+    half = special.stdtrit(freedoms, tail) * errors
     towards_0 = 0 if value > 0 else 1
     error = errors[towards_0]
-    p_value = 2 * stats.t.sf(abs(value) / error, freedoms[towards_0]) if error > 0 else float(value == 0)
+    p_value = 2 * special.stdtr(freedoms[towards_0], -abs(value) / error) if error > 0 else float(value == 0)
     return value, float(value - half[0]), float(value + half[1]), float(p_value)
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 from scipy import special
 from scipy.fft import dct, idct
-from scipy.optimize import brentq
 
 from src.tables.calibration.bins import (
     Confidence,
@@ -186,6 +185,8 @@ def smooth_ece(probs: Probs, labels: Labels) -> float:
 
 def smooth_gap(confidence: Confidence, correct: Correct) -> float:
     """`smooth_ece` from confidences [n] in [0, 1] and verdicts [n]."""
+    from scipy.optimize import brentq  # half a second to import
+
     confidence, correct = check_confidence(confidence, correct)
     waves = dct(_residuals(confidence, correct), type=2)
     narrowest = 1e-6

@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import isotonic_regression, minimize, minimize_scalar
 from scipy.special import log_softmax
 
 from src.tables.calibration.bins import Labels, Probs, check_probs, softmax
@@ -28,6 +27,8 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
     >>> round(fit_temperature(logits, [0, 0, 0, 1]), 3)  # log 9 / log 3
     2.0
     """
+    from scipy.optimize import minimize_scalar  # half a second to import
+
     logits, labels = _checked(logits, labels)
     shifted = logits - logits.max(1, keepdims=True)
     own = shifted[np.arange(len(labels)), labels]
@@ -55,6 +56,8 @@ def fit_vector(logits: Logits, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
     >>> softmax(offset[None]).round(2).tolist()
     [[0.75, 0.25]]
     """
+    from scipy.optimize import minimize
+
     logits, labels = _checked(logits, labels)
     n, k = logits.shape
     one_hot = np.eye(k)[labels]
@@ -79,6 +82,8 @@ def fit_isotonic(logits: Logits, labels: Labels) -> list[Corners]:
     >>> [places.round(2).tolist() + values.tolist() for places, values in fit_isotonic(np.zeros((4, 2)), [0, 0, 0, 1])]
     [[0.5, 0.75], [0.5, 0.25]]
     """
+    from scipy.optimize import isotonic_regression
+
     logits, labels = _checked(logits, labels)
     probs, functions = softmax(logits).round(12), []  # what differs by rounding alone is one corner
     for k in range(probs.shape[1]):

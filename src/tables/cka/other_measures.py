@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from src.tables.cka.hsic import EXAMPLE, SIDE_A, SIDE_B, same_network  # noqa: F401 -- EXAMPLE is of the docstrings
 
@@ -19,6 +19,8 @@ def agreement_with_cka(measures: pd.DataFrame, *, level: float = 0.95) -> pd.Dat
     >>> agreement_with_cka(table)[["measure", "pairs", "spearman", "n"]].round(3).values.tolist()
     [['SVCCA', 'across', 1.0, 2]]
     """
+    from scipy.stats import spearmanr  # a second to import
+
     own, rows = same_network(measures), []
     for where, chosen in (("within", own & (measures["index_a"] != measures["index_b"])), ("across", ~own)):
         part = measures[chosen]
@@ -27,7 +29,7 @@ def agreement_with_cka(measures: pd.DataFrame, *, level: float = 0.95) -> pd.Dat
         wide = part.pivot(index=["batch", *SIDE_A, *SIDE_B], columns="measure", values="value")
         null = part.groupby("measure")["null"].mean()
         for name in wide.columns.drop("CKA"):
-            values = np.array([stats.spearmanr(b["CKA"], b[name]).statistic for _, b in wide.groupby("batch")])
+            values = np.array([spearmanr(b["CKA"], b[name]).statistic for _, b in wide.groupby("batch")])
             low, high = _t_interval(values, level)
             rows.append((name, where, values.mean(), low, high, len(wide) // len(values), null[name]))
     return pd.DataFrame(rows, columns=["measure", "pairs", "spearman", "low", "high", "n", "null"])
@@ -57,5 +59,5 @@ def beyond_chance(measures: pd.DataFrame, *, level: float = 0.95) -> pd.DataFram
 def _t_interval(values: np.ndarray, level: float) -> tuple[float, float]:
     if len(values) < 2:
         return float("nan"), float("nan")
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = special.stdtrit(len(values) - 1, (1 + level) / 2) * values.std(ddof=1) / np.sqrt(len(values))
     return values.mean() - half, values.mean() + half

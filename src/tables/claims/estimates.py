@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy import special
 
 from src.results import load_table, load_tables
 from src.tables import attacks, calibration, cka, efficiency, texture_shape
@@ -201,5 +201,5 @@ def _of(table: pd.DataFrame, models: list[str], what: str, folder: Path) -> pd.D
 
 def _p_of(value: float, low: float, high: float) -> float:
     """Two-sided p-value of a normal number with this 95 % interval."""
-    spread = (high - low) / (2 * norm.ppf(0.975))
-    return float(2 * norm.sf(abs(value) / spread)) if spread > 0 else float(value == 0)
+    spread = (high - low) / (2 * special.ndtri(0.975))
+    return float(2 * special.ndtr(-abs(value) / spread)) if spread > 0 else float(value == 0)

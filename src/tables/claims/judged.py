@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy import special
 
 from src.results import load_tables, noting_missing
 from src.tables.claims.estimates import Estimate
@@ -105,8 +105,9 @@ def needed(row: Mapping, *, level: float = 0.95) -> float:
     """
     if row["state"] != OPEN or not row["value"] or np.isnan(row["value"]):
         return np.nan
-    spread = (row["high"] - row["low"]) / (2 * norm.ppf((1 + level) / 2))
-    return float(np.ceil(row["n"] * ((norm.ppf((1 + level) / 2) + norm.ppf(POWER)) * spread / row["value"]) ** 2))
+    spread = (row["high"] - row["low"]) / (2 * special.ndtri((1 + level) / 2))
+    reach = special.ndtri((1 + level) / 2) + special.ndtri(POWER)
+    return float(np.ceil(row["n"] * (reach * spread / row["value"]) ** 2))
 
 
 def names_of(table: pd.DataFrame) -> list[str]:

@@ -5,14 +5,11 @@ Each function returns a dict: a, b (the two values), difference = b - a, low, hi
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.stats import proportion
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+from scipy import special
 
 from src.tables.statistics import wilson_interval, with_holm
 
-Z = stats.norm.ppf(0.975)
+Z = special.ndtri(0.975)
 
 
 def of_shares(a: np.ndarray, b: np.ndarray, *, paired: bool) -> dict:
@@ -25,6 +22,9 @@ def of_shares(a: np.ndarray, b: np.ndarray, *, paired: bool) -> dict:
     >>> found["difference"], found["p_value"]
     (-0.5, 0.5)
     """
+    from statsmodels.stats import proportion  # a second to import
+    from statsmodels.stats.contingency_tables import mcnemar
+
     a, b = np.asarray(a, bool), np.asarray(b, bool)
     if not paired:
         counts = (int(b.sum()), len(b), int(a.sum()), len(a))
@@ -61,7 +61,7 @@ def of_ratios(a: np.ndarray, b: np.ndarray, *, paired: bool) -> dict:
     correlation = np.corrcoef(*adds)[0, 1] if varied else 0.0
     low, high = _square_and_add(p, q, *(wilson_interval(s, n) for s, n in counts), correlation)
     reach = (q - p) - low if q > p else high - (q - p)
-    return _found(p, q, low, high, 2 * stats.norm.sf(Z * abs(q - p) / reach) if q != p else 1.0)
+    return _found(p, q, low, high, 2 * special.ndtr(-Z * abs(q - p) / reach) if q != p else 1.0)
 
 
 def of_means(a: np.ndarray, b: np.ndarray, *, paired: bool) -> dict:
@@ -72,6 +72,8 @@ def of_means(a: np.ndarray, b: np.ndarray, *, paired: bool) -> dict:
     >>> of_means(np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.5, 3.5]), paired=True)["difference"]
     1.0
     """
+    from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+
     if paired and np.array_equal(a, b):
         return _found(a.mean(), b.mean(), 0.0, 0.0, 1.0)
     varied = (b - a).std() > 0 if paired else min(len(a), len(b)) > 1 and a.std() + b.std() > 0
@@ -100,8 +102,8 @@ def of_draws(a: float, drawn_a: np.ndarray, b: float, drawn_b: np.ndarray, *, n:
     error = np.nanstd(drawn_b - drawn_a, ddof=1) * np.sqrt(n / (n - 1))  # a bootstrap divides by n
     if not error > 1e-12:  # the draws move together to the last digit
         return _found(a, b, 0.0, 0.0, 1.0) if abs(b - a) <= 1e-12 else _found(a, b, np.nan, np.nan, np.nan)
-    half = error * stats.t.ppf(0.975, n - 1)
-    return _found(a, b, b - a - half, b - a + half, 2 * stats.t.sf(abs(b - a) / error, n - 1))
+    half = error * special.stdtrit(n - 1, 0.975)
+    return _found(a, b, b - a - half, b - a + half, 2 * special.stdtr(n - 1, -abs(b - a) / error))
 
 
 def of_times(a: np.ndarray, b: np.ndarray, *, n_resamples: int = 2000, seed: int = 0) -> dict:

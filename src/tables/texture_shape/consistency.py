@@ -5,7 +5,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import hypergeom
 
 from src.tables.statistics import bootstrap_counts, hits, percentile_interval
 from src.tables.texture_shape.pairing import ratio
@@ -82,6 +81,8 @@ def consistency_gaps(
 
 def _measured(x: np.ndarray, y: np.ndarray, n_resamples: int, seed: int, level: float) -> dict:
     """Everything of two networks; x, y: whether each is right, bool [n]."""
+    from scipy.stats import hypergeom  # a second to import
+
     n, n_x, n_y = len(x), int(x.sum()), int(y.sum())
     cells = np.array([(x & y).sum(), (x & ~y).sum(), (~x & y).sum(), (~x & ~y).sum()])
     drawn = np.random.default_rng(seed).multinomial(n, cells / n, size=n_resamples)

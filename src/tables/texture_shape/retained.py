@@ -5,7 +5,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom
 
 from src.tables.statistics import accuracy, percentile_interval, with_holm
 from src.tables.texture_shape.pairing import ratio, wide, with_clean
@@ -92,6 +91,8 @@ def sign_flip_test(differences: np.ndarray) -> float:
     >>> round(sign_flip_test(np.array([1, 1, 1, 0])), 3)  # + + + or - - - of eight
     0.25
     """
+    from scipy.stats import binom  # a second to import
+
     differences = np.asarray(differences)
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     masses, reach = np.ones(1), 0
