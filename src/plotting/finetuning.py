@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.plotting.style import PAGE_WIDTH, dataset_title, error_bars, recolour
+from src.plotting.style import PAGE_WIDTH, dataset_title, error_bars, model_style, recolour
 
 CONDITION_STYLE = {
     "linear": dict(color="#56B4E9", marker="o", linestyle="--", label="linear: new classifier, frozen backbone"),
@@ -24,7 +24,9 @@ def conditions(history: pd.DataFrame, measured: pd.DataFrame) -> Figure:
     learning_curves(history, axes[0])
     accuracy_points(measured, axes[1])
     figure.legend(*axes[0].get_legend_handles_labels(), ncols=2, loc="outside upper center")
-    axes[0].set_title(f"{history['model'].iloc[0]} on {dataset_title(history['dataset'].iloc[0])}")
+    axes[0].set_title(
+        f"{model_style(history['model'].iloc[0])['label']} on {dataset_title(history['dataset'].iloc[0])}"
+    )
     axes[1].set_xlabel(f"test accuracy (%), 95 % interval, n = {measured['n'].max():,}")
     return figure
 
@@ -71,9 +73,8 @@ def confusion(table: pd.DataFrame, *, classes: list[str]) -> Figure:
     figure, ax = plt.subplots(figsize=(0.75 * PAGE_WIDTH, 0.65 * PAGE_WIDTH))
     confusion_matrix(table, ax, classes=classes)
     first = table.iloc[0]
-    ax.set_title(
-        f"{first['model']}, {first['condition']}, on {dataset_title(first['dataset'])}: n = {len(table):,} test images"
-    )
+    what = f"{model_style(first['model'])['label']}, {first['condition']}, on {dataset_title(first['dataset'])}"
+    ax.set_title(f"{what}: n = {len(table):,} test images")
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from src import tables
 from src.plotting.style import PAGE_WIDTH, error_bars, line_with_band, model_style, recolour
-from src.plotting.texture_shape.rows import one_seed
+from src.plotting.texture_shape.rows import at_standing_level, one_seed
 from src.tables.texture_shape import CORRUPTIONS, STANDING, UNITS
 
 CURVES = ("occlusion_black", "occlusion_noise", "patch_shuffle", "low_pass")  # whose levels are drawn out
@@ -34,17 +34,17 @@ def accuracies(
     curves = [name for name in CURVES if name in there]
     mosaic = [["bars"] * max(len(curves), 1), *([curves] if curves else [])]
     figure, axes = plt.subplot_mosaic(mosaic, figsize=(PAGE_WIDTH, 4.6 if curves else 2.4))
-    names = {name: f"{name}\n{STANDING[name]:g}".replace("_", "\n", 1) for name in order}
+    names = {name: at_standing_level(name, "\n").replace(" ", "\n", 1) for name in order}
     accuracy_bars(bars, axes["bars"], by="condition", order=order, names=names)
     axes["bars"].legend(ncols=len(bars["model"].unique()) + 1, loc="lower center", bbox_to_anchor=(0.5, 1))
     retained = tables.texture_shape.retained_accuracy(table[table["condition"].isin(["clean", *curves])], by=KEYS)
     for name in curves:
         retained_curves(retained[retained["condition"] == name], axes[name], unit=UNITS[name], chance=1 / len(classes))
-        axes[name].set(title=name.replace("_", " "), ylabel="retained (%)" if name == curves[0] else "")
+        axes[name].set(title=name.replace("_", " "), ylabel="of clean accuracy (%)" if name == curves[0] else "")
     counts = bars.groupby("condition")["n"].max()
     fewer = [f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items() if n < counts.max()]
     note = f" ({', '.join(fewer)})" if fewer else ""
-    figure.suptitle(f"{title}, n = {counts.max():,} test images{note}", fontsize=8)
+    figure.suptitle(f"{title}, n = {counts.max():,} test images{note}; dotted: chance", fontsize=8)
     return figure
 
 
@@ -65,7 +65,7 @@ def accuracies_by_class(
         rows = bars[bars["condition"] == name]
         accuracy_bars(rows, ax, by="label", order=order, names=dict(enumerate(classes)))
         n = " to ".join(str(n) for n in sorted({rows["n"].min(), rows["n"].max()}))
-        ax.set_title(f"{name.replace('_', ' ')} {STANDING[name]:g}, n = {n} a class", fontsize=8)
+        ax.set_title(f"{at_standing_level(name)}, n = {n} a class", fontsize=8)
     axes[0, 0].legend(ncols=len(bars["model"].unique()) + 1, loc="lower center", bbox_to_anchor=(0.5, 1.15))
     few = f": the {len(order)} classes where the models differ most" if len(order) < len(spread) else ""
     figure.suptitle(f"{title}{few}", fontsize=8)

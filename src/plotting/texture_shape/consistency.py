@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from src import tables
 from src.plotting.style import PAGE_WIDTH, dataset_title, error_bars, model_style
+from src.plotting.texture_shape.rows import at_standing_level
 from src.tables.texture_shape import STANDING
 
 
@@ -27,9 +28,8 @@ def consistency(table: pd.DataFrame, *, models: Sequence[str] = ()) -> Figure:
     consistency_points(counted, ax, order=conditions)
     images = sorted({counted["n"].min(), counted["n"].max()})
     n = " to ".join(f"{number:,}" for number in images)
-    figure.suptitle(
-        f"{dataset_title(table['dataset'].iloc[0])}, n = {n} test images, 95 % bootstrap intervals", fontsize=8
-    )
+    said = f"n = {n} test images, 95 % bootstrap; grey: independent errors; dashes: the most that accuracies allow"
+    figure.suptitle(f"{dataset_title(table['dataset'].iloc[0])}, {said}", fontsize=8)
     return figure
 
 
@@ -63,5 +63,4 @@ def consistency_points(table: pd.DataFrame, ax: Axes, *, order: Sequence[str]) -
 
 
 def _caption(condition: str) -> str:
-    name = condition.replace("_", "\n", 1)
-    return f"{name}\n{STANDING[condition]:g}" if condition in STANDING else name
+    return at_standing_level(condition, "\n").replace(" ", "\n", 1)

@@ -31,7 +31,9 @@ def invariance(table: pd.DataFrame, *, models: Sequence[str] = (), model_seed: i
         ax.set_title(name)
     axes[0, 0].set_ylabel("predictions kept (%)")
     axes[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 0.1))
-    figure.suptitle(f"{title}, n = {kept['n'].max():,} test images, 95 % Wilson intervals", fontsize=8)
+    figure.suptitle(
+        f"{title}, n = {kept['n'].max():,} test images, 95 % Wilson intervals; dotted: what chance keeps", fontsize=8
+    )
     return figure
 
 
@@ -47,6 +49,6 @@ def kept_curves(table: pd.DataFrame, ax: Axes, *, unit: str) -> Axes:
         ax.vlines(range(len(levels)), 100 * rows["low"], 100 * rows["high"], color=style["color"], linewidth=0.6)
         chance = dict(color=style["color"], linewidth=0.6, linestyle=":")
         ax.plot(range(len(levels)), 100 * rows["chance"], **chance, marker="." if len(levels) == 1 else None)
-    ax.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
+    ax.set_xticks(range(len(levels)), [f"{level:g}" for level in levels] if len(levels) > 1 else [""])
     ax.set(xlabel=unit, ylim=(0, 103), xlim=(-0.4, len(levels) - 0.6))
     return ax

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from src import tables
-from src.plotting.style import PAGE_WIDTH, model_style, text_on
+from src.plotting.style import PAGE_WIDTH, dataset_title, model_style, text_on
 from src.plotting.texture_shape.rows import one_seed
 
 CELL = "{excess:+.2f}\n[{low:+.2f}, {high:+.2f}]\n{shape:.0%} / {texture:.0%} / {neither:.0%}\nn = {n}"
@@ -60,4 +60,7 @@ def painter_matrix(table: pd.DataFrame, *, models: Sequence[str] = (), model_see
 
 
 def _painter_name(painter: str, judges: set[str]) -> str:
-    return model_style(painter)["label"] if painter in judges else painter.replace(" ", "\n", 1)
+    if painter in judges:
+        return model_style(painter)["label"]
+    network, on, dataset = painter.partition(" on ")
+    return f"{model_style(network)['label']} on\n{dataset_title(dataset)}" if on else painter.replace(" ", "\n", 1)
