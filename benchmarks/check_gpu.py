@@ -110,7 +110,7 @@ def advice(table: pd.DataFrame, device: torch.device) -> list[str]:
     differ = table[~table["passed"].fillna(True).astype(bool)]
     lines = [
         f"{row.check}: only {row.alike:.1%} of the values are the CPU's (largest difference {row.largest:.2g}). Is "
-        "TF32 forced (NVIDIA_TF32_OVERRIDE)? Try another driver or torch, and trust no number of this card till they agree."
+        "TF32 forced (NVIDIA_TF32_OVERRIDE)? Try another driver or torch; trust no number of this card till they agree."
         for row in differ.itertuples()
     ]
     slow = table.loc[table["gpu"] < FASTER * table["cpu"], "check"]
