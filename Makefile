@@ -58,11 +58,12 @@ claims: setup  ## judge the claims of docs/hypotheses.md by the published tables
 	$(PATHS) python -m workflow.claims
 
 gallery: setup  ## draw the README's figures again and write its numbers, from the published tables of CIFAR-10
-	$(PATHS) python -m papermill 07_plots.ipynb /dev/null -p dataset cifar10 --cwd . --kernel python3 --no-progress-bar
+	$(PATHS) python -m papermill 07_plots.ipynb /dev/null -p dataset cifar10 -y "formats: [png]" --cwd . --kernel python3 --no-progress-bar
 	$(PATHS) python -m workflow.gallery
 
-test: $(VENV)/.installed-dev  ## run the tests on all cores: ARGS="-k pgd"
-	$(PATHS) OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(VENV)/.installed-dev  ## run the tests on all cores: ARGS="-k pgd", FAST=1 for those of a minute
+	$(PATHS) OMP_NUM_THREADS=1 $(if $(FAST),FAST=1) python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+		$(if $(FAST),tests src/tables src/plotting src/*.py) $(ARGS)
 
 test-cluster: $(VENV)/.installed-dev cluster  ## run the graph on a private one-node Slurm (needs root, slurm-wlm, munge)
 	$(PATHS) REQUIRE_SLURM=1 python -m pytest tests/workflow/test_cluster.py

@@ -22,12 +22,34 @@ if "ZOOM_DATA" not in os.environ and SHARED.is_dir():
 # what begins first where several processes share the tests, file by file, as it takes longest
 LONGEST = ("test_interruption", "test_notebooks", "test_cluster", "test_readme", "test_workflow")
 
+# what `make test FAST=1` does not even collect: what trains, attacks or optimises for long, runs notebooks, graphs or
+# processes of its own, or counts all published tables
+SLOW = "efficiency finetuning gpu models training workflow test_imports test_measuring test_shards test_study".split()
+SLOW += [
+    f"attacks/test_{name}"
+    for name in "attacks curves drawn ensemble excess figures peers shapes transfer_audit".split()
+]
+SLOW += [f"data/test_{name}" for name in "beton download encoded load loaders loaders_ffcv mapped pictures".split()]
+SLOW += [f"feature_vis/test_{name}" for name in "feature_vis measures record shapes".split()]
+SLOW += [f"hostile/test_{name}" for name in "code configs data machine weights".split()]
+SLOW += [f"tables/test_{name}" for name in "claims compare profile statistics".split()]
+SLOW += [f"texture_shape/test_{name}" for name in "corrupted cutouts painters plotting shapes texture_shape".split()]
+SLOW += ["calibration/test_shapes", "cka/test_choices", "cka/test_networks", "cka/test_shapes"]
+
 mpl.use("Agg")
 torch.set_num_threads(1)  # sums differ in the last bit with the number of threads
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_cifar: skipped where CIFAR-10 and CIFAR-100 are not in $ZOOM_DATA")
+    if gone := [name for name in SLOW if not list((ROOT / "tests").glob(f"{name}*"))]:
+        raise pytest.UsageError(f"SLOW of tests/conftest.py names what is not there: {', '.join(gone)}")
+
+
+def pytest_ignore_collect(collection_path):
+    """Leave out what is SLOW where the variable FAST is set."""
+    place = collection_path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+    return True if os.environ.get("FAST") and place in SLOW else None
 
 
 def pytest_collection_modifyitems(items):
