@@ -32,7 +32,7 @@ SLOW += [
 SLOW += [f"data/test_{name}" for name in "beton download encoded load loaders loaders_ffcv mapped pictures".split()]
 SLOW += [f"feature_vis/test_{name}" for name in "feature_vis measures record shapes".split()]
 SLOW += [f"hostile/test_{name}" for name in "code configs data machine weights".split()]
-SLOW += [f"tables/test_{name}" for name in "claims compare profile".split()]
+SLOW += [f"tables/test_{name}" for name in "claims compare profile statistics".split()]
 SLOW += [f"texture_shape/test_{name}" for name in "corrupted cutouts painters plotting shapes texture_shape".split()]
 SLOW += ["calibration/test_shapes", "cka/test_choices", "cka/test_networks", "cka/test_shapes"]
 
