@@ -535,7 +535,7 @@ def test_figures_are_drawn_from_the_stored_tables_alone():
     names = ("costs", "timings", "blocks")
     paper, stored, parts = (load_table("results/cifar10", "06_efficiency", name) for name in names)
     pareto = plotting.efficiency.pareto(paper, stored)
-    assert len(pareto.axes) == 4 and pareto.get_suptitle().startswith("cifar10, ")
+    assert len(pareto.axes) == 4 and pareto.get_suptitle().startswith("CIFAR-10, ")
     latency = tables.efficiency.one_image(stored).groupby("model")["ms"].median()
     drawn = {bars.get_label(): bars.lines[0].get_xdata()[0] for bars in pareto.axes[0].containers}
     assert drawn == {"MLP": latency["mlp"], "CNN": latency["cnn"], "ViT": latency["vit"]}  # the others have no accuracy

@@ -232,7 +232,7 @@ def test_points_stand_at_the_means_with_their_intervals():
     assert ax.get_ylim()[0] > ax.get_ylim()[1] and ax.get_xlim() == (-0.03, 1.03)
     (band,) = ax.patches
     assert band.get_y() == 0.5 and band.get_height() == 1
-    assert figure.get_suptitle().startswith("cifar10, 20 pictures a point")
+    assert figure.get_suptitle().startswith("CIFAR-10, 20 pictures a point")
     plt.close(figure)
 
 
@@ -249,7 +249,7 @@ def test_depth_curves_stand_at_the_means_and_references_behind_them():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["CNN", "noise"]
     assert ax.get_yscale() == "linear" and other.get_yscale() == "log"
     assert other.get_ylabel() == "relative feature distance"
-    assert figure.get_suptitle() == "cifar10, 2 images; bands: 95 % over images"
+    assert figure.get_suptitle() == "CIFAR-10, 2 images; bands: 95 % over images"
     plt.close(figure)
 
 
@@ -260,7 +260,7 @@ def test_untrained_networks_are_long_dashes_beside_the_curves():
     curve, reference, _ = figure.axes[0].lines
     np.testing.assert_allclose(reference.get_ydata(), [1.0, 0.9, 0.2])
     assert reference.get_color() == curve.get_color() and reference.get_linestyle() == "--"
-    assert figure.get_suptitle().startswith("cifar10, 2 images, 1 of them also out of untrained networks")
+    assert figure.get_suptitle().startswith("CIFAR-10, 2 images, 1 of them also out of untrained networks")
     plt.close(figure)
 
 
@@ -298,7 +298,7 @@ def test_pictures_of_classes_are_of_the_first_training_seed_of_the_table():
     expected = {"MLP\nmaco": ("mlp", "maco"), "CNN\nmaco": ("cnn", "maco"), "real, for\nMLP": ("mlp", "real")}
     assert shown_rows(figure) == {label: wanted[key].tolist() for label, key in expected.items()}
     assert [ax.get_title() for ax in figure.axes[:3]] == ["a", "b", "c"]
-    assert figure.axes[0].get_xlabel() == "0.50 → 0.25" and figure.get_suptitle().startswith("cifar10, 7 steps")
+    assert figure.axes[0].get_xlabel() == "0.50 → 0.25" and figure.get_suptitle().startswith("CIFAR-10, 7 steps")
     plt.close(figure)
 
 

@@ -74,7 +74,7 @@ def test_the_figure_is_drawn_where_every_top_five_is_right(history, table):
     figure = plotting.finetuning.conditions(history, perfect)
     figure.canvas.draw()
     assert figure.axes[1].get_xlabel() == "test accuracy (%), 95 % interval, n = 40"
-    assert figure.axes[0].get_title() == "vit on some"
+    assert figure.axes[0].get_title() == "ViT on some"
 
 
 @pytest.mark.parametrize("high", [False, True])
@@ -99,4 +99,4 @@ def test_the_figures_are_drawn_from_the_stored_tables():
     assert len(figure.legends[0].get_texts()) == 4
     part = stored[stored["condition"] == "full"]
     title = plotting.finetuning.confusion(part, classes=list("abcdefghij")).axes[0].get_title()
-    assert title == f"vit, full, on fashion_mnist: n = {len(part):,} test images"
+    assert title == f"ViT, full, on Fashion-MNIST: n = {len(part):,} test images"
