@@ -4,8 +4,8 @@
 
 Both train the same network with the same optimiser, crops and mixup in the same number format, on one thread. The plain
 loop is a DataLoader without workers over Pillow images, with torchvision's transforms and torch's optimisers. "Muon in
-float32" is what this study's loop takes where bfloat16 would be emulated. All take turns on the same images, and the
-fastest turn counts. The second half of the rows comes from a process that is held to AVX2, in float32, as on a CPU
+float32" is what this study's loop takes where bfloat16 would be emulated; "compiled", what it does with compile=1, whose
+first step (first_step_s) compiles. All take turns on the same images, and the fastest turn counts. The second half of the rows comes from a process that is held to AVX2, in float32, as on a CPU
 without bfloat16.
 """
 
@@ -34,6 +34,7 @@ from src.models import build_model
 from src.paths import RESULTS
 from src.runtime import device_label
 from src.training import Recipe, loop
+from src.training.compiled import compiled
 from src.training.optimisers import Float32Muon, make_optimisers
 from src.training.recipe import RECIPES
 
@@ -93,16 +94,18 @@ def ours(images: ImageSet, recipe: Recipe, network, *, muon: type) -> Iterator[i
         yield loop._training_step(network, optimisers, batch, recipe)[2]
 
 
-def images_per_s(steps: Iterator[int]) -> float:
-    """Over one turn, its first step left out."""
-    next(steps)
+def timed(steps: Iterator[int]) -> tuple[float, float]:
+    """Seconds of a turn's first step, and images a second in the others."""
     began = time.perf_counter()
-    return sum(steps) / (time.perf_counter() - began)
+    next(steps)
+    first = time.perf_counter()
+    return first - began, sum(steps) / (time.perf_counter() - first)
 
 
 CONTENDERS = {
     "plain loop": plain,
     "ours": partial(ours, muon=torch.optim.Muon),
+    "ours, compiled": partial(ours, muon=torch.optim.Muon),
     "ours, Muon in float32": partial(ours, muon=Float32Muon),
 }
 
@@ -114,14 +117,16 @@ def measure(dtype: str) -> None:
     about = dict(dtype=dtype, held_to=os.environ.get("ONEDNN_MAX_CPU_ISA", ""), torch=torch.__version__)
     for name in ("mlp", "cnn", "vit"):
         recipe = replace(RECIPES[name, "cifar10", "base"], dtype=dtype)
-        contenders = dict(list(CONTENDERS.items())[: 3 if recipe.optimiser == "muon" else 2])
+        contenders = dict(list(CONTENDERS.items())[: 4 if recipe.optimiser == "muon" else 3])
         networks = {who: build_model(name, "cifar10", weights=None).train() for who in contenders}
-        speeds = {who: [] for who in contenders}
+        networks["ours, compiled"] = compiled(networks["ours, compiled"])
+        turns = {who: [] for who in contenders}
         for _ in range(TURNS):
             for who, steps in contenders.items():
-                speeds[who].append(images_per_s(steps(images, recipe, networks[who])))
-        for who, found in speeds.items():
-            row = dict(model=name, contender=who, images_per_s=round(max(found), 1))
+                turns[who].append(timed(steps(images, recipe, networks[who])))
+        for who, found in turns.items():
+            row = dict(model=name, contender=who, images_per_s=round(max(speed for _, speed in found), 1))
+            row |= dict(first_step_s=round(found[0][0], 1))
             print(json.dumps(row | about | dict(machine=device_label(torch.device("cpu")))), flush=True)
 
 

@@ -29,6 +29,7 @@ from src.models.predict import logits_of, predict
 from src.runtime import tf32
 from src.tables.statistics import hits
 from src.training import checkpoints, distributed
+from src.training.compiled import compiled
 from src.training.optimisers import learning_rate, make_optimisers
 from src.training.recipe import Recipe
 
@@ -73,6 +74,8 @@ def fit(
     """The loop behind `train` and `fine_tune`: steps, checkpoints, validation, and the averaged weights at the end."""
     recipe = recipe.on(next(model.parameters()).device)
     replica = distributed.replicate(model)
+    if recipe.compile:
+        replica = compiled(replica)
     torch.manual_seed(recipe.seed + 1_000_003 * distributed.rank())  # dropout and the like
     n_steps = recipe.epochs * len(loader)
     optimisers = make_optimisers(model, recipe)

@@ -19,7 +19,7 @@ class Recipe:
     mixup: alpha of the mixing, 0 for none.  eps_255: radius of `fast_adversary`, in 255ths of the pixel range, which
     replaces every training image; 0 for none.  ema: decay per step of an average of the weights, 0 for none.
     dtype: "float32", "bfloat16" for autocast, "tf32" (see `src.runtime.tf32`), or "auto" for the faster of float32 and
-    bfloat16 on the device.
+    bfloat16 on the device.  compile: 1 to compile the steps, see `src.training.compiled`; 0 not to.
     Raises ValueError for a value that means nothing.
     """
 
@@ -37,12 +37,15 @@ class Recipe:
     ema: float = 0.0
     gradient_clip: float = 1.0
     dtype: str = "float32"
+    compile: int = 0
     seed: int = 0
 
     def __post_init__(self):
         for name, choices in (("optimiser", OPTIMISERS), ("dtype", DTYPES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose from {', '.join(choices)}")
+        if self.compile not in (0, 1):
+            raise ValueError(f"compile must be 0 or 1, not {self.compile}")
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
