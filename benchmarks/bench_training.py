@@ -4,9 +4,9 @@
 
 Both train the same network with the same optimiser, crops and mixup in the same number format, on one thread. The plain
 loop is a DataLoader without workers over Pillow images, with torchvision's transforms and torch's optimisers. "Muon in
-float32" is what this study's loop takes where bfloat16 would be emulated; "compiled", what it does with compile=1, whose
-first step (first_step_s) compiles. All take turns on the same images, and the fastest turn counts. The second half of the rows comes from a process that is held to AVX2, in float32, as on a CPU
-without bfloat16.
+float32" is what this study's loop takes where bfloat16 would be emulated; "compiled", what it does with compile=1,
+whose first step (first_step_s) compiles. All take turns on the same images, and the fastest turn counts. The second
+half of the rows comes from a process that is held to AVX2, in float32, as on a CPU without bfloat16.
 """
 
 import argparse
