@@ -146,7 +146,7 @@ def heights(ax) -> list[float]:
 
 def test_figures_draw_one_training_seed_and_count_images(two_seeds):
     figure = plotting.texture_shape.accuracies(two_seeds, CLASSES, models=["mlp", "cnn"])
-    assert figure.get_suptitle() == "toy, training seed 1, n = 24 test images"
+    assert figure.get_suptitle() == "toy, training seed 1, n = 24 test images; dotted: chance"
     bars, curve = figure.axes
     assert heights(bars) == [25, 21, 50, 42]  # the MLP first, as asked: 6 and 5 of 24, then 12 and 10
     guessing = [line.get_ydata()[0] for line in curve.lines if line.get_linestyle() == ":"]
@@ -162,8 +162,8 @@ def test_by_class_shows_ten_of_many_and_says_so(two_seeds):
     figure = plotting.texture_shape.accuracies_by_class(two_seeds, CLASSES)
     assert figure.get_suptitle() == "toy, training seed 1: the 10 classes where the models differ most"
     assert [ax.get_title() for ax in figure.axes] == [
-        "grayscale 1, n = 2 a class",
-        "occlusion black 0.5, n = 2 a class",
+        "grayscale, n = 2 a class",
+        "occlusion black 50%, n = 2 a class",
     ]
     assert len(figure.axes[-1].get_xticklabels()) == 10
     few = plotting.texture_shape.accuracies_by_class(two_seeds[two_seeds["label"] < 4], CLASSES[:4])
