@@ -89,7 +89,7 @@ def paper() -> str:
     most = 3 * POINTS["gradient"] + POINTS["queries"]  # in forward passes
     worst = load_table("results/cifar10", "02_attacks", "worst_case")
     used = load_facts("results/cifar10", "02_attacks", "worst_case")["parameters"]
-    budget = used["apgd_steps"] * (1 + used["n_targets"]) + used["queries"]
+    budget = used["apgd_steps"] * (1 + used["n_targets"]) + (used["queries"] or 0)
     share = worst.groupby(["model", "eps_255"])["n_evaluations"].mean() / budget
     robust = share["cnn_robust"]
     cases = {
@@ -103,7 +103,7 @@ def paper() -> str:
         hours = N * total * most * part / SUSTAINED / 3600
         rows.append({"networks and radius": name, "points used": f"{part:.1%}", "GPU hours a radius": f"{hours:,.1f}",
                      f"hours a job of {SHARDS}": f"{hours / SHARDS:.2f}"})  # fmt: skip
-    bytes_a_row = table_path("cifar10", "02_attacks", "worst_case").stat().st_size / len(worst)
+    bytes_a_row = table_path("results/cifar10", "02_attacks", "worst_case").stat().st_size / len(worst)
     n_rows = N * len(NETWORKS) * RADII
     facts = [
         f"Ten networks ({', '.join(NETWORKS)}) take {total / 1e9:.0f} GFLOP for a forward pass of one image. "
