@@ -11,6 +11,7 @@ import pandas as pd
 
 from src.names import parse_models
 from src.plotting import model_style
+from src.plotting.texture_shape.rows import at_standing_level
 from src.results import load_facts, load_table, load_tables
 from src.tables import attacks, calibration, cka, efficiency, feature_vis, finetuning, texture_shape
 from src.tables.statistics import accuracy, first_seed
@@ -119,12 +120,7 @@ def _manipulated(table: pd.DataFrame) -> pd.DataFrame:
     shown = [name in at and at[name] in (None, level) for name, level in table[["condition", "level"]].to_numpy()]
     rows = accuracy(table[np.array(shown)], by=["condition", "level", "model"])
     rows = rows.sort_values("condition", kind="stable", key=lambda names: names.map(list(at).index))
-    names = []
-    for row in rows.itertuples():
-        several = len(texture_shape.LEVELS.get(row.condition, ())) > 1
-        level = f" {row.level:g}, {texture_shape.UNITS[row.condition]}" if several else ""
-        names.append(f"accuracy, {row.condition.replace('_', ' ')}{level}")
-    return _percent(rows, "accuracy").assign(row=names)
+    return _percent(rows, "accuracy").assign(row="accuracy, " + rows["condition"].map(at_standing_level))
 
 
 def _cka(folder: Path) -> pd.DataFrame:

@@ -18,6 +18,7 @@ import yaml
 from src import paths
 from src.files import read_json, written_whole
 from src.plotting import model_style
+from src.plotting.style import dataset_title
 from src.results import FACTS, NOTEBOOKS, changed_weights, load_claims, noting_missing
 from src.runs import code_hash, find_tables, load_run
 from src.tables.claims import STATEMENTS, judge_claims
@@ -119,7 +120,7 @@ def first_facts(about: dict, made: Sequence[dict], networks: Sequence[str]) -> d
     """What was measured, when and where, for the first screen."""
     days = sorted({row["time"][:10] for row in made})
     classes, note = about["data"].get("classes", []), about["data"].get("note", "")
-    facts = dict(Data=f"{about['dataset']}, {len(classes)} classes{f' ({note})' if note else ''}")
+    facts = dict(Data=f"{dataset_title(about['dataset'])}, {len(classes)} classes{f' ({note})' if note else ''}")
     facts["Networks"] = ", ".join(networks)
     facts["Measured"] = " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "nothing yet"
     machines = {row["device"]: f"{row['threads']} thread{'s' * (row['threads'] > 1)}" for row in made}

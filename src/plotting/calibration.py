@@ -10,7 +10,7 @@ from src.plotting.style import PAGE_WIDTH, dataset_title, error_bars, line_with_
 from src.tables.statistics import first_seed
 
 SCALINGS = {"none": "as trained", "temperature": "after temperature scaling"}
-SHIFTS = {"fgsm": "FGSM radius", "occlusion_black": "share occluded"}
+SHIFTS = {"fgsm": (255, "FGSM radius (1/255)"), "occlusion_black": (100, "area occluded (%)")}  # scale, label
 
 
 def confidences(judged: pd.DataFrame, *, n_bins: int = 20) -> Figure:
@@ -196,13 +196,14 @@ def shift(table: pd.DataFrame) -> Figure:
     size = (PAGE_WIDTH / 2 * len(shifts), 2.4)
     figure, axes = plt.subplots(1, len(shifts), figsize=size, sharey=True, squeeze=False)
     for ax, condition in zip(axes[0], shifts, strict=True):
-        part = table[table["condition"] == condition].sort_values("level")
+        part = table[table["condition"] == condition].sort_values("level", kind="stable")
+        scale, label = SHIFTS.get(condition, (1, condition))
         for model, rows in part.groupby("model", sort=False):
             style = model_style(model) | dict(linestyle="-", markersize=3, linewidth=1)
-            line_with_band(ax, rows["level"], rows, value="accuracy", scale=100, **style)
+            line_with_band(ax, scale * rows["level"], rows, value="accuracy", scale=100, **style)
             style |= dict(linestyle=":", markerfacecolor="white", label=None)
-            ax.plot(rows["level"], 100 * rows["confidence"], **style)
-        ax.set(ylim=(0, 100), xlabel=SHIFTS.get(condition, condition), ylabel="accuracy, confidence (%)")
+            ax.plot(scale * rows["level"], 100 * rows["confidence"], **style)
+        ax.set(ylim=(0, 100), xlabel=label, ylabel="accuracy, confidence (%)")
         ax.label_outer()
     for linestyle, name in (("-", "accuracy"), (":", "mean confidence")):
         ax.plot([], [], color="0.4", linestyle=linestyle, linewidth=1, label=name)

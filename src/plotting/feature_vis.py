@@ -154,7 +154,7 @@ def depth(curves: Mapping[str, pd.DataFrame], *, dataset: str = "") -> Figure:
                 line_with_band(ax, rows["depth"], rows, value="mean", **model_style(model))
         for label, dashes in (REFERENCES[name] for name in REFERENCES if name in set(curve["condition"])):
             ax.plot([], [], color="0.4", linewidth=0.7, linestyle=dashes, label=label)
-        ax.set(xlim=(-0.03, 1.03), xlabel="depth (0: stem, 1: logits)", ylabel=_label(measure))
+        ax.set(xlim=(-0.03, 1.03), xlabel="depth", ylabel=_label(measure))
         if measure == "distance":
             ax.set_yscale("log")
         if is_probability(measure):
@@ -162,7 +162,11 @@ def depth(curves: Mapping[str, pd.DataFrame], *, dataset: str = "") -> Figure:
     every = pd.concat(curves.values())
     n = every.groupby(every["condition"] == "untrained")["n"].max().to_dict()
     fewer = f", {n[True]} of them also out of untrained networks" if True in n else ""
-    _finish(figure, axes[0, 0], f"{dataset_title(dataset)}, {n[False]} images{fewer}; bands: 95 % over images")
+    _finish(
+        figure,
+        axes[0, 0],
+        f"{dataset_title(dataset)}, {n[False]} images{fewer}; bands: 95 % over images; depth 0: stem, 1: logits",
+    )
     return figure
 
 

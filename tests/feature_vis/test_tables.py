@@ -249,7 +249,7 @@ def test_depth_curves_stand_at_the_means_and_references_behind_them():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["CNN", "noise"]
     assert ax.get_yscale() == "linear" and other.get_yscale() == "log"
     assert other.get_ylabel() == "relative feature distance"
-    assert figure.get_suptitle() == "CIFAR-10, 2 images; bands: 95 % over images"
+    assert figure.get_suptitle() == "CIFAR-10, 2 images; bands: 95 % over images; depth 0: stem, 1: logits"
     plt.close(figure)
 
 
