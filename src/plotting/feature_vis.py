@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from src.plotting.cka import layer_label
 from src.plotting.style import PAGE_WIDTH, dataset_title, line_with_band, model_style
 from src.tables.feature_vis import JUDGED, is_probability
 
@@ -127,9 +128,7 @@ def ladder(
     rows = []
     for sample_id in made["sample_id"].unique()[:n_images]:
         for model, part in made[made["sample_id"] == sample_id].groupby("model", sort=False):
-            captions = [
-                f"{row.layer.removeprefix('net.')}\n{row.distance:.2g}, {row.psnr:.0f} dB" for row in part.itertuples()
-            ]
+            captions = [f"{layer_label(row.layer)}\n{row.distance:.2g}, {row.psnr:.0f} dB" for row in part.itertuples()]
             images = [originals[sample_id], *pictures[part["picture"]]]
             rows.append((model_style(model)["label"], images, ["original", *captions]))
     return picture_rows(
