@@ -255,7 +255,7 @@ def test_error_by_bins_and_risk_coverage_and_shift_draw_a_line_for_each_model(ax
     accuracies = dict(accuracy=[0.1, 0.9], low=[0, 0.8], high=[0.3, 1])
     shift = pd.DataFrame(dict(model="cnn", condition="fgsm", level=[0.2, 0.0], confidence=0.7) | accuracies)
     (ax,) = plotting.calibration.shift(shift).axes
-    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 90], [0.2, 10]])
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 90], [51, 10]])  # in 1/255
     np.testing.assert_allclose(ax.lines[1].get_ydata(), [70, 70])
     styles = dict(zip(ax.get_legend_handles_labels()[1], ax.get_legend_handles_labels()[0], strict=True))
     assert styles["mean confidence"].get_linestyle() == ax.lines[1].get_linestyle() == ":"  # as the docstring says
