@@ -160,13 +160,15 @@ class Pieces:
     def stack(cls, parts: list["Pieces"]) -> "Pieces":
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("triangle", "rows", "diagonal")))
 
-    def permuted(self, order: Int[Tensor, " n"]) -> "Pieces":
-        """The pieces of the same kernels with their examples in another order."""
-        n = len(order)
-        i, j = _above_diagonal(n, order.device)
-        first, second = torch.minimum(order[i], order[j]), torch.maximum(order[i], order[j])
+    def permuted(self, orders: Int[Tensor, "p n"]) -> "Pieces":
+        """The pieces of the same kernels with their examples in other orders, all of the first kernel first."""
+        n = orders.shape[1]
+        i, j = _above_diagonal(n, orders.device)
+        first, second = orders[:, i], orders[:, j]
+        first, second = torch.minimum(first, second), torch.maximum(first, second)
         place = first * (2 * n - first - 1) // 2 + second - first - 1  # in the triangle, which goes row by row
-        return Pieces(self.triangle[:, place], self.rows[:, order], self.diagonal[:, order])
+        turned = ((self.triangle, place), (self.rows, orders), (self.diagonal, orders))
+        return Pieces(*(values[:, places].flatten(0, 1) for values, places in turned))
 
     def hsic(self, other: "Pieces", *, unbiased: bool = True) -> Float[Tensor, "l m"]:
         """HSIC of every kernel with every one of `other`, unbiased (Song et al. 2012, eq. 5) or biased."""

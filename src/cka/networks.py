@@ -20,6 +20,7 @@ from src.seeding import Stream, uniform
 from src.tables.cka.hsic import NETWORK_A, NETWORK_B, SIDE_A, SIDE_B, cka_table, ratio
 
 LABELS, INPUTS = ("labels", "labels", 0), ("inputs", "inputs", 0)  # model, kind, seed
+VALUES_AT_ONCE = 2**22  # of shuffled kernels
 
 
 def hsic_table(
@@ -68,7 +69,7 @@ def hsic_table(
         settings = dict(batch=number, n=len(batch.labels), kernel=kernel, unbiased=None, pool=pool or "none")
         for unbiased in estimators:
             found = _on_host(_hsic(pieces, unbiased))
-            rows += _rows(found, names, settings | dict(unbiased=unbiased))
+            rows.append(_rows(found, names, settings | dict(unbiased=unbiased)))
             if n_permutations and unbiased == estimators[0]:
                 orders = uniform(batch.sample_ids, seed, Stream.PERMUTATION, draws=n_permutations).argsort(0).T
                 for pair, values in _on_host(_shuffled_hsic(pieces, orders, unbiased)).items():
@@ -99,13 +100,18 @@ def _shuffled_hsic(
     pairs = [
         pair for pair in combinations(pieces, 2) if pair[0][1] == "trained" and pair[1][1] in ("trained", "labels")
     ]
-    found = {pair: [] for pair in pairs}
+    found = {}
     for b in dict.fromkeys(b for _, b in pairs):
-        for order in orders:
-            shuffled = pieces[b].permuted(order)
-            for a in (a for a, other in pairs if other == b):
-                found[a, b].append(pieces[a].hsic(shuffled, unbiased=unbiased))
-    return {pair: torch.stack(values) for pair, values in found.items()}
+        others = [a for a, other in pairs if other == b]
+        stacked, counts = Pieces.stack([pieces[a] for a in others]), [len(pieces[a].rows) for a in others]
+        n_layers, at_once = len(pieces[b].rows), max(1, VALUES_AT_ONCE // pieces[b].triangle.numel())
+        parts = [
+            stacked.hsic(pieces[b].permuted(some), unbiased=unbiased).view(-1, n_layers, len(some))
+            for some in orders.split(at_once)
+        ]
+        of_each = torch.cat(parts, 2).permute(2, 0, 1).split(counts, 1)
+        found |= {(a, b): values for a, values in zip(others, of_each, strict=True)}
+    return found
 
 
 def _on_host(found: Mapping[tuple, Tensor]) -> dict[tuple, np.ndarray]:
@@ -203,13 +209,14 @@ def _estimators(kernel: str, unbiased: bool | str, pool: str | None) -> list[boo
     return [True, False] if unbiased == "both" else [bool(unbiased)]
 
 
-def _rows(found: Mapping[tuple, np.ndarray], names: Mapping[tuple, list[str]], settings: dict) -> list[pd.DataFrame]:
-    """One table for each pair of networks; found: of `_hsic`."""
-    rows = []
+def _rows(found: Mapping[tuple, np.ndarray], names: Mapping[tuple, list[str]], settings: dict) -> pd.DataFrame:
+    """The rows of all pairs of networks; found: of `_hsic`."""
+    parts = []
     for a, b in combinations_with_replacement(names, 2):
         i, j = (grid.ravel() for grid in np.indices(found[a, b].shape))
-        values = (*a, np.array(names[a])[i], i, *b, np.array(names[b])[j], j)
-        columns = dict(zip([*SIDE_A, *SIDE_B], values, strict=True))
-        columns |= dict(cross=found[a, b].ravel(), own_a=found[a][i], own_b=found[b][j])
-        rows.append(pd.DataFrame(columns | settings))
-    return rows
+        sides = [np.full(len(i), value, object) for value in (*a, *b)]
+        values = (*sides[:3], np.array(names[a], object)[i], i, *sides[3:], np.array(names[b], object)[j], j)
+        parts.append((*values, found[a, b].ravel(), found[a][i], found[b][j]))
+    names = [*SIDE_A, *SIDE_B, "cross", "own_a", "own_b"]
+    columns = {name: np.concatenate(values) for name, *values in zip(names, *parts, strict=True)}
+    return pd.DataFrame(columns | settings).astype({"seed_a": int, "seed_b": int})
