@@ -50,9 +50,21 @@ def uniform(sample_ids: Int[Tensor, " n"], *keys: int | Tensor, draws: int) -> F
     Returns float32 on the device of `sample_ids`.
     Source: splitmix64 as a counter-based generator (Steele, Lea & Flood 2014), 24 high bits of each output.
     """
+    return _bits(sample_ids, keys, draws).float() / 2**24
+
+
+def orders(sample_ids: Int[Tensor, " m"], *keys: int | Tensor, n: int) -> Int[Tensor, "m n"]:
+    """A random order of 0 to n - 1 for each sample id, the same whatever else is in the batch: that of `uniform` draws.
+
+    sample_ids, keys: as of `uniform`.  Of equal draws the first comes first.
+    """
+    places = torch.arange(n, device=sample_ids.device)
+    return ((_bits(sample_ids, keys, n) << 32) + places).argsort(dim=1)
+
+
+def _bits(sample_ids: Int[Tensor, " n"], keys: tuple[int | Tensor, ...], draws: int) -> Int[Tensor, "n draws"]:
     state = _splitmix64(sample_ids.long())
     for key in keys:
         state = _splitmix64(state ^ (key if isinstance(key, Tensor) else _to_key(int(key))))
     counters = torch.arange(draws, device=sample_ids.device) * _GOLDEN
-    bits = _shift_right(_splitmix64(state[:, None] + counters), 40)
-    return bits.float() / 2**24
+    return _shift_right(_splitmix64(state[:, None] + counters), 40)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from src.seeding import _splitmix64, uniform
+from src.seeding import _splitmix64, orders, uniform
 
 MASK = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -94,3 +94,11 @@ def test_neighbouring_samples_keys_and_draws_are_independent():
         assert joint_uniformity(base[:, 0], uniform(ids, *keys, draws=1)[:, 0].numpy()) > 1e-3
     of_one_image = torch.cat([uniform(ids[:1], seed, draws=1) for seed in range(1000)])
     assert stats.kstest(of_one_image[:, 0].numpy(), "uniform").pvalue > 1e-3
+
+
+def test_orders_are_those_of_the_draws_and_of_equal_draws_the_first_comes_first():
+    ids = torch.tensor([3, 141, 59])
+    expected = uniform(ids, 7, draws=20_000).argsort(dim=1, stable=True)  # some of them equal
+    assert (uniform(ids, 7, draws=20_000).sort(dim=1).values.diff(dim=1) == 0).any()
+    assert torch.equal(orders(ids, 7, n=20_000), expected)
+    assert torch.equal(orders(ids.flip(0), 7, n=20_000).flip(0), expected)

@@ -12,8 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from src.models.checks import check_images
-from src.runtime import sent
-from src.seeding import Stream, uniform
+from src.seeding import Stream, orders, uniform
 from src.tables.texture_shape import UNITS
 from src.texture_shape.checks import check_colour, check_patch, check_range, is_grey
 from src.texture_shape.frequency import high_pass, low_pass, phase_scramble
@@ -28,12 +27,12 @@ MOST_COVERED = 0.9  # at most this share of an image is hidden
 def luma(pixels: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 1 s s"]:
     """Brightness, 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601); of grey pixels their own value, exactly."""
     red, green, blue = pixels.split(1, dim=1)
-    return green + 0.299 * (red - green) + 0.114 * (blue - green)
+    return torch.add(torch.add(green, red - green, alpha=0.299), blue - green, alpha=0.114)
 
 
 def grayscale(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
     """Colour taken out: towards the luma of each pixel, all the way at level 1."""
-    return torch.lerp(pixels, luma(pixels).expand_as(pixels), level)
+    return _towards(luma(pixels), pixels, level)
 
 
 def edges(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
@@ -42,10 +41,17 @@ def edges(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
     A straight step from black to white has length 1; the little that is longer, at corners, is cut to 1.  Images go on
     beyond their border as they end.  No other scaling: the model normalises edges as it does any image.
     """
-    across = sent(torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]), pixels.device).to(pixels) / 4
-    gradient = F.conv2d(F.pad(luma(pixels), (1, 1, 1, 1), mode="replicate"), torch.stack([across, across.T])[:, None])
-    length = gradient.square().sum(1, keepdim=True).sqrt().clamp(max=1)
-    return torch.lerp(pixels, length.expand_as(pixels), level)
+    grey = F.pad(luma(pixels), (1, 1, 1, 1), mode="replicate")
+    columns = grey[..., :-2, :] + 2 * grey[..., 1:-1, :] + grey[..., 2:, :]
+    rows = grey[..., :-2] + 2 * grey[..., 1:-1] + grey[..., 2:]
+    across, down = columns[..., 2:] - columns[..., :-2], rows[..., 2:, :] - rows[..., :-2, :]
+    length = (across.square() + down.square()).sqrt().div(4).clamp(max=1)
+    return _towards(length, pixels, level)
+
+
+def _towards(other: Float[Tensor, "n 1 s s"], pixels: Pixels, level: float) -> Pixels:
+    other = other.expand_as(pixels)
+    return other.contiguous() if level == 1 else torch.lerp(pixels, other, level)
 
 
 def occlude(pixels: Pixels, sample_ids: Ids, seed: int, level: float, *, fill: str = "black", patch: int = 4) -> Pixels:
@@ -60,7 +66,7 @@ def occlude(pixels: Pixels, sample_ids: Ids, seed: int, level: float, *, fill: s
         raise ValueError(f"unknown fill {fill!r}; choose from {', '.join(FILLS)}")
     hidden = cover(sample_ids, seed, level, side=pixels.shape[-1], patch=patch)[:, None]
     if fill == "black":
-        return pixels.masked_fill(hidden, 0)
+        return pixels * ~hidden
     if fill == "mean":
         return torch.where(hidden, pixels.mean((2, 3), keepdim=True).clamp(0, 1), pixels)
     noise = uniform(sample_ids, seed, Stream.FILL, draws=pixels[:1].numel()).to(pixels).view_as(pixels)
@@ -72,10 +78,10 @@ def cover(sample_ids: Ids, seed: int, share: float, *, side: int, patch: int) ->
     """Whether a pixel is hidden, of each image round(share · side²), cell after cell in a random order."""
     patch = check_patch(patch, side, what="a cell") if patch != side else side
     n, grid, area = len(sample_ids), side // patch, patch * patch
-    order = uniform(sample_ids, seed, Stream.OCCLUSION, patch, draws=grid * grid).argsort(dim=1, stable=True)
+    order = orders(sample_ids, seed, Stream.OCCLUSION, patch, n=grid * grid)
     rank = torch.empty_like(order).scatter_(1, order, torch.arange(grid * grid, device=order.device).expand_as(order))
-    of_cell = (round(share * side * side) - area * rank).clamp(0, area)  # hidden pixels of each cell
-    place = torch.arange(area, device=order.device).view(1, 1, patch, 1, patch)  # of a pixel within its cell
+    of_cell = (round(share * side * side) - area * rank).clamp(0, area).int()  # hidden pixels of each cell
+    place = torch.arange(area, device=order.device, dtype=torch.int).view(1, 1, patch, 1, patch)  # within a cell
     return (place < of_cell.view(n, grid, 1, grid, 1)).reshape(n, side, side)
 
 
@@ -88,7 +94,7 @@ def patch_shuffle(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> P
     n, c, side, _ = pixels.shape
     patch = int(level)
     grid = side // patch
-    cycle = uniform(sample_ids, seed, Stream.SHUFFLE, patch, draws=grid * grid).argsort(dim=1, stable=True)
+    cycle = orders(sample_ids, seed, Stream.SHUFFLE, patch, n=grid * grid)
     source = torch.empty_like(cycle).scatter_(1, cycle, cycle.roll(1, dims=1))  # place -> the patch that comes there
     patches = pixels.reshape(n, c, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5)
     first = grid * grid * torch.arange(n, device=source.device)[:, None]
