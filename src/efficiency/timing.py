@@ -134,6 +134,7 @@ def throughput(
     *,
     batch_sizes: Iterable[int] = (1, 4, 16, 64, 256),
     gain: float = 0.05,
+    longest: float = 1.0,
     n_repeats: int = 30,
     n_warmup: int = 10,
     seed: int = 0,
@@ -141,6 +142,7 @@ def throughput(
 ) -> pd.DataFrame:
     """`time_inference` over growing batches, a model leaving once a batch brings it less than `gain` more images/s.
 
+    It leaves, too, before a batch that by the time of the last one would take longer than `longest` seconds.
     pixels: as many images as the largest batch.  Other arguments and columns as of `time_inference`, and images_per_s.
     """
     left, sizes, parts = _builders(models), sorted(batch_sizes), []
@@ -149,13 +151,14 @@ def throughput(
         raise ValueError(f"a batch of {sizes[-1]} was asked for, and only {len(pixels)} images given")
     with bar("throughput", len(left) * n_calls, progress, times=len(sizes), unit="call") as shown:
         options = dict(n_repeats=n_repeats, n_warmup=n_warmup, seed=seed, progress=shown)
-        for size in sizes:
+        for size, larger in zip(sizes, [*sizes[1:], np.inf], strict=True):
             shown.update((len(best) - len(left)) * n_calls)
             if left:
                 part = time_inference(left, pixels[:size].clone(), **options)
                 parts.append(part.assign(images_per_s=1e3 * size / part["ms"]))
                 rates = parts[-1].groupby(["model", "model_seed"])["images_per_s"].median()
-                left = {key: build for key, build in left.items() if rates[key] > (1 + gain) * best[key]}
+                worth = (rates > (1 + gain) * pd.Series(best)[rates.index]) & (larger / rates <= longest)
+                left = {key: build for key, build in left.items() if worth[key]}
                 best = {key: max(best[key], rates.get(key, 0.0)) for key in best}
     return pd.concat(parts, ignore_index=True)
 

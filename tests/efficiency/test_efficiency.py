@@ -304,6 +304,9 @@ def test_throughput_stops_where_larger_batches_bring_nothing():
     assert sizes == {"per image": [1, 4, 16, 32], "flat": [1, 4, 16, 32, 64]}  # 32 gained less than a fifth over 16
     rates = table.groupby(["model", "batch_size"])["images_per_s"].median()
     assert rates["flat", 64] == pytest.approx(64 / 0.002, rel=0.5)
+    slow = dict(slow=lambda: PerImage(0)), images(64, side=4)
+    table = throughput(*slow, batch_sizes=(1, 4, 64), gain=-1, longest=0.05, n_repeats=5, n_warmup=1)
+    assert table["batch_size"].unique().tolist() == [1, 4]  # 4 took 8 ms, 64 would take 128 at that pace
     with pytest.raises(ValueError, match="batch of 128 was asked for, and only 64"):
         throughput(builders, images(64, side=4), batch_sizes=(128,), n_repeats=2)
 
