@@ -1,5 +1,6 @@
 """Seeds, devices, and the facts about a run that a result must carry."""
 
+import ctypes
 import os
 import platform
 import random
@@ -17,6 +18,7 @@ from torch import Tensor
 from src.paths import ROOT
 
 CPUINFO = Path("/proc/cpuinfo")  # of Linux
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt in glibc's malloc.h
 RECORDED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "datasets", "ffcv")
 
 
@@ -50,6 +52,18 @@ def pick_device(name: str = "auto", *, float64: bool = False) -> torch.device:
         choices = ", ".join(kind for kind, there in here.items() if there)
         raise ValueError(f"device {name!r} is not on this machine; choose from auto, {choices}")
     return torch.device(name)
+
+
+def keep_memory() -> None:
+    """From here on the memory of freed tensors stays with the process, for the next ones.
+
+    By default glibc gives large blocks back at once, and the kernel must clear every page again: a forward pass on a
+    CPU takes a quarter to a third longer for it.  With another C library nothing changes.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for option, value in ((M_MMAP_THRESHOLD, 2**30), (M_TRIM_THRESHOLD, 2**31 - 1)):
+            libc.mallopt(option, value)
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:

@@ -20,7 +20,7 @@ from src.parameters import read_parameters
 from src.paths import ROOT
 from src.results import GATHER, NOTEBOOKS, WHOLE, load_parts, parse_shard, save_table
 from src.runs import code_hash, load_run, open_run
-from src.runtime import check_dtype, fast_dtype, pick_device, provenance, seed_everything
+from src.runtime import check_dtype, fast_dtype, keep_memory, pick_device, provenance, seed_everything
 
 NEED_FLOAT64 = ("03_texture_shape", "04a_cka", "04b_feature_vis")  # on the device
 PLACE = ("dataset", "run", "device", "loader", "shard")  # parameters that say where a run is, not how it measures
@@ -167,6 +167,8 @@ def begin(experiment: str, variables: dict) -> Study:
     seed_everything(parameters["seed"])
     labels = [model.label for model in parse_models(parameters["models"])] if "models" in parameters else []
     device = pick_device(parameters["device"], float64=experiment in NEED_FLOAT64)
+    if experiment != "06_efficiency":  # which times what a program has by itself
+        keep_memory()
     label, dataset_name = parse_dataset(parameters["dataset"])
     if parameters.get("dtype") == "auto":
         parameters["dtype"] = fast_dtype(device)  # tables say which

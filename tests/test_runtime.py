@@ -1,6 +1,8 @@
 import json
+import platform
 import random
 import subprocess
+import sys
 from contextlib import nullcontext
 from importlib.metadata import version
 
@@ -143,3 +145,27 @@ def test_provenance_outside_a_repository_has_no_commit(monkeypatch, tmp_path):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     facts = provenance()
     assert facts["commit"] is None
+
+
+FAULTS = """
+import resource, sys, torch
+from src.runtime import keep_memory
+if sys.argv[1:]:
+    keep_memory()
+for turn in range(30):
+    if turn == 20:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_freed_memory_is_used_again():
+    """Pages that the kernel hands out while 64 MiB are made and freed ten times, after the first twenty."""
+    command = [sys.executable, "-c", FAULTS]
+    plain, kept = (
+        int(subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+        for more in ([], ["keep"])
+    )
+    assert kept < plain / 10

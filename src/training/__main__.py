@@ -34,11 +34,12 @@ def main(arguments: list[str] | None = None) -> None:
         model, recipe, path, sets = check(asked)
         import torch
 
-        from src.runtime import pick_device
+        from src.runtime import keep_memory, pick_device
         from src.training import saving
 
         torch.set_num_threads(asked.threads or torch.get_num_threads())
         device = pick_device(asked.device)
+        keep_memory()
         recipe = recipe.on(device)
         network = saving.start_of(model, sets, recipe, size=asked.size)
     except (ValueError, OSError, RuntimeError) as error:
