@@ -4,6 +4,7 @@
 
 reads the executed notebooks of a finished run and writes results/benchmarks/report.csv, a row for each notebook:
 seconds by the clock, after how many of them the first figure was there, and what took longest under which heading.
+`--before FILE.csv` puts the seconds of an earlier state of the code, on the same machine, beside them.
 `python -m benchmarks.scaling` puts the table into docs/scaling.md.  Two notebooks may have run side by side.
 """
 
@@ -46,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a finished run, as runs/embedded")
     parser.add_argument("--out", type=Path, default=RESULTS / "benchmarks" / "report.csv")
+    parser.add_argument("--before", type=Path, help="such a table, of an earlier state of the code on this machine")
     asked = parser.parse_args()
     names = [Path(file).stem for file in NOTEBOOKS.values()] + ["07_plots"]
     files = {name: asked.run / "notebooks" / f"{name}.ipynb" for name in names}
@@ -54,6 +56,11 @@ def main() -> None:
     table = pd.DataFrame([row_of(name, nbformat.read(file, as_version=4)) for name, file in files.items()])
     facts = provenance()
     table = table.assign(run=asked.run.name, device=facts["device"], cpus=facts["cpus"], time=facts["time"])
+    if asked.before:
+        before = pd.read_csv(asked.before, index_col="notebook")
+        if elsewhere := set(before["device"]) - {facts["device"]}:
+            parser.error(f"{asked.before} is of another machine, {', '.join(elsewhere)}, not {facts['device']}")
+        table.insert(2, "seconds_before", table["notebook"].map(before["seconds"]))
     print(table[["notebook", "seconds", "first_figure", "longest"]].round(0).to_string(index=False))
     with written_whole(asked.out) as path:
         table.to_csv(path, index=False, float_format="%.1f")

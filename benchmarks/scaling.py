@@ -70,11 +70,13 @@ def classes_and_shards() -> str:
 
 
 def report_table() -> str:
-    """Seconds of each notebook of the embedded report, and what takes longest in it."""
+    """Seconds of each notebook of the embedded report, of before too where they are, and what takes longest in it."""
     table = pd.read_csv(RESULTS / "benchmarks" / "report.csv")
-    shown = table[["notebook", "seconds", "first_figure", "longest"]].round(0).astype({"seconds": int})
-    shown["first_figure"] = [f"{seconds:.0f}" for seconds in shown["first_figure"]]
-    shown.columns = ["notebook", "seconds", "until the first figure", "the longest parts, seconds"]
+    heads = {"notebook": "notebook", "seconds": "seconds", "seconds_before": "seconds before"}
+    heads |= {"first_figure": "until the first figure", "longest": "the longest parts, seconds"}
+    times = table.columns.intersection(["seconds", "seconds_before", "first_figure"])
+    shown = table.assign(**{name: table[name].map("{:.0f}".format) for name in times})
+    shown = shown[[name for name in heads if name in shown]].rename(columns=heads)
     return shown.to_markdown(index=False, disable_numparse=True)
 
 
