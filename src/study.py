@@ -1,6 +1,6 @@
 """The beginning and the end of every notebook: parameters, images and models; tables and figures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,9 @@ from src import plotting
 from src.data import ImageSet, load_images
 from src.data.loaders import make_loader
 from src.models import PixelModel, build_model
+from src.models.access import as_zoo
 from src.models.build import Task, describe_task
+from src.models.predict import predict
 from src.names import UNTRAINED, parse_dataset, parse_model, parse_models, slug
 from src.parameters import read_parameters
 from src.paths import ROOT
@@ -112,6 +114,27 @@ class Study:
         if not model_seeds or len(set(model_seeds)) < len(model_seeds):
             raise ValueError(f"model_seeds must name at least one training seed, each once, not {model_seeds}")
         return {(label, seed): self.model(name, seed) for label, name in self.models.items() for seed in model_seeds}
+
+    def show_examples(self, zoo: Mapping, n: int = 10) -> None:
+        """Show n test images, even over the classes, and below each its class and what the first seed of each network
+        says, with its confidence; saved as the figure `examples`.  One shard of several shows nothing.
+
+        zoo: name -> model, or (name, training seed) -> model.
+        """
+        if self.shard not in (WHOLE, GATHER):
+            return
+        images = self.images("test", n)
+        batches = list(self.loader(images, len(images)))
+        lines = [[images.classes[k] for k in images.labels]]
+        firsts = {name: model for (name, _), model in reversed(as_zoo(zoo).items())}
+        for name, model in reversed(firsts.items()):
+            said = predict(model, batches, progress=False)
+            label = plotting.model_style(name)["label"]
+            seen = zip(said["prediction"], said["confidence"], strict=True)
+            lines.append([f"{label}: {images.classes[k]} {confidence:.0%}" for k, confidence in seen])
+        titles = ["\n".join(of_image) for of_image in zip(*lines, strict=True)]
+        pictures = batches[0].pixels.permute(0, 2, 3, 1).cpu().numpy()
+        self.save_figure(plotting.images(pictures, titles, columns=5), "examples")
 
     def measured(self, names: str | Sequence[str], measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """The table that `measure` gives, with the columns dataset and seed; where shards are gathered, their parts.

@@ -4,6 +4,9 @@ import os
 
 import pandas as pd
 import pytest
+import torch
+from matplotlib import pyplot as plt
+from torch import nn
 
 from src import paths
 from src.models.predict import predict
@@ -92,3 +95,31 @@ def test_the_same_images_come_by_either_loader():
     images, model = study.images("test", 60), study.model("mlp")
     tables = [predict(model, at.loader(images, 25), progress=False) for at in (study, by_ffcv)]
     pd.testing.assert_frame_equal(*tables)
+
+
+class Says(nn.Module):
+    """The class k of ten, with a probability of one half."""
+
+    def __init__(self, k: int):
+        super().__init__()
+        self.k = k
+
+    def forward(self, pixels):
+        logits = torch.zeros(len(pixels), 10)
+        logits[:, self.k] = torch.tensor(9.0).log()
+        return logits
+
+
+def test_ten_images_are_shown_with_what_the_first_seed_of_each_network_says(tmp_path):
+    study = start()
+    zoo = {("mlp", 2): Says(0), ("mlp", 0): Says(1), ("mine", 2): Says(3), ("mine", 0): Says(1)}
+    study.show_examples(zoo)
+    titles = [ax.get_title().splitlines() for ax in plt.figure(plt.get_fignums()[-1]).axes]
+    assert sorted(title[0] for title in titles) == sorted(study.classes)  # one image of each class
+    said = [f"MLP: {study.classes[0]} 50%", f"mine: {study.classes[3]} 50%"]
+    assert [title[1:] for title in titles] == 10 * [said]
+    written = study.folder / "figures" / "05_calibration_examples.png"
+    assert written.exists()
+    written.unlink()
+    start(shard="1/2").show_examples(zoo)
+    assert not written.exists()
