@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from src.attacks import engine
 from src.attacks.norms import check_threat, distance, random_direction
+from src.attacks.plan import Plan, check_options, set_up
 from src.attacks.record import Record, facts_of, in_chunks, logits_of
 from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.single import along, fgsm_direction
@@ -51,7 +52,7 @@ def attack_curve(
     whose old signs are no longer the largest.
     options: of "pgd" steps, restarts, rel_step, random_start and decay; of "apgd" and "apgd-t" steps, restarts and
     n_targets; of "square" queries, restarts and p_init; of all these k (1), early_stop (True), continuous, batch_size
-    and dtype as in `engine.Plan`.  Of "fgsm" and "noise" batch_size, and early_stop (False) with k: whether an image
+    and dtype as in `Plan`.  Of "fgsm" and "noise" batch_size, and early_stop (False) with k: whether an image
     whose label has left the top k counts as broken from there on.
 
     Columns: sample_id, label, prediction, confidence, label_rank as of `predict`, of the strongest point; then eps,
@@ -67,8 +68,8 @@ def attack_curve(
     above = [eps for eps in grid if eps > 0]
     if attack in ONE_DIRECTION:
         given = options if warm_start is None else options | {"warm_start": warm_start}
-        engine.check_options(attack, given, ("norm", "seed", "batch_size", "early_stop", "k"))
-        plan = engine.Plan(tuple(above), **{"early_stop": False} | options)
+        check_options(attack, given, ("norm", "seed", "batch_size", "early_stop", "k"))
+        plan = Plan(tuple(above), **{"early_stop": False} | options)
         if plan.k > 1 and not plan.early_stop:
             raise ValueError(f"{attack} asks for k only with early_stop=True; its label_rank serves every k without it")
         with bar(attack, batches, progress) as shown:
@@ -80,7 +81,7 @@ def attack_curve(
         raise ValueError(f"unknown attack {attack!r}; choose from {', '.join([*ONE_DIRECTION, *ATTACKS])}")
     warm_start = attack != "square" if warm_start is None else warm_start
     options |= dict(norm=norm, seed=seed)
-    rule, plan = engine.set_up(attack, ATTACKS[attack], above, options, warm_start=warm_start)
+    rule, plan = set_up(attack, ATTACKS[attack], above, options, warm_start=warm_start)
     with bar(attack, batches, progress) as shown:
         return engine.run(model, batches, rule, plan, advance=shown.update).table(grid)
 
@@ -96,7 +97,7 @@ def checked_grid(eps_grid: Sequence[float], norm: str) -> list[float]:
 
 
 def _along_one_direction(
-    model: nn.Module, batches: Batches, attack: str, plan: engine.Plan, *, norm: str, seed: int, advance: Callable
+    model: nn.Module, batches: Batches, attack: str, plan: Plan, *, norm: str, seed: int, advance: Callable
 ) -> Record:
     """FGSM or noise at every radius, every time from the same direction: one backward pass an image, or none."""
     record, n_classes = Record(), batches.n_classes

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from src.attacks import engine
 from src.attacks.curves import ATTACKS, checked_grid
+from src.attacks.plan import set_up
 from src.data.inputs import as_batches, bar
 from src.models.access import device_of
 
@@ -46,7 +47,7 @@ def worst_case(
     with bar("worst case", batches, progress, times=len(budgets)) as shown:
         for place, (attack, budget) in enumerate(budgets.items(), start=1):
             warm = dict(warm_start=attack != "square")
-            rule, plan = engine.set_up(attack, ATTACKS[attack], radii, options | budget, **warm)
+            rule, plan = set_up(attack, ATTACKS[attack], radii, options | budget, **warm)
             done = engine.run(model, batches, rule, plan, upto=upto, advance=shown.update).table([0.0, *radii])
             table = _worst_of(table, done.set_index(["sample_id", "eps"]), attack)
             holds = (table["broken_by"] == "").groupby("sample_id", sort=False).sum()

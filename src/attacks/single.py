@@ -5,7 +5,7 @@ on its device.  eps: a radius in pixels of [0, 1].  norm: "Linf" or "L2".  No re
 and eps = 0 gives the pixels back bit for bit.
 seed, sample_ids: random numbers belong to (seed, sample id, restart); sample_ids are 0, 1, … unless given, so give
 those of the data set to be independent of batches.
-early_stop, batch_size, dtype, continuous, k: of iterated attacks, as in `engine.Plan`.  Images that are misclassified
+early_stop, batch_size, dtype, continuous, k: of iterated attacks, as in `Plan`.  Images that are misclassified
 anyway come back unchanged while `early_stop` is on.
 ValueError for a radius outside [0, 1] (for L2 below 0), an unknown norm or option, labels out of range, pixels outside
 [0, 1], and what is no logits or not finite.
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from src.attacks import engine
 from src.attacks.norms import check_threat, project, random_direction, steepest
+from src.attacks.plan import Plan, set_up
 from src.attacks.record import in_chunks, logits_of
 from src.attacks.rules import Apgd, Pgd, Rule
 from src.attacks.square import with_queries
@@ -39,7 +40,7 @@ def fgsm(model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, norm: 
     check_threat(eps, norm)
     parts = []
     with frozen(model), folded(model):
-        for some in in_chunks(Batch(pixels, labels, _ids(pixels, None)), engine.Plan.batch_size):
+        for some in in_chunks(Batch(pixels, labels, _ids(pixels, None)), Plan.batch_size):
             _, direction = fgsm_direction(model, *some, norm=norm)
             parts.append(along(some.pixels, direction, eps, norm))
     return torch.cat(parts)
@@ -136,7 +137,7 @@ def square(model: nn.Module, pixels: Pixels, labels: Labels, *, eps: float, **op
 def _run(attack: str, make_rule: Callable[..., Rule], model, pixels, labels, eps: float, options: dict) -> Pixels:
     sample_ids = _ids(pixels, options.pop("sample_ids", None))
     check_threat(eps, options.get("norm", "Linf"))
-    rule, plan = engine.set_up(attack, make_rule, [eps or 1.0], options, keep_pixels=True)
+    rule, plan = set_up(attack, make_rule, [eps or 1.0], options, keep_pixels=True)
     batches = in_chunks(Batch(pixels, labels, sample_ids), plan.batch_size)
     if eps > 0:
         return engine.run(model, batches, rule, plan).pixels

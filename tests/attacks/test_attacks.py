@@ -22,6 +22,7 @@ from src.attacks import (
     transfer_predictions,
     worst_case,
 )
+from src.attacks.plan import Plan
 from src.attacks.rules import Pgd
 from src.data.batches import Batch
 from src.models.predict import predict
@@ -151,7 +152,7 @@ def test_a_radius_in_other_units_is_refused_everywhere(conv, images, eps, hint):
     calls += [partial(measure, conv, images) for measure in (worst_case, audit_predictions, masking_report)]
     calls += [partial(measure, zoo, images) for measure in (transfer_predictions, measure_transfer)]
     calls += [lambda eps, name=name: attack_curve(conv, images, attack=name, eps_grid=(0, eps)) for name in CURVES]
-    calls += [partial(random_noise, None, x, None), lambda eps: engine.run(conv, [images], Pgd(), engine.Plan((eps,)))]
+    calls += [partial(random_noise, None, x, None), lambda eps: engine.run(conv, [images], Pgd(), Plan((eps,)))]
     for call in calls:
         with pytest.raises(ValueError, match=rf"eps must be in \[0, 1\], not .*{hint}"):
             call(eps=eps)

@@ -9,6 +9,7 @@ from victims import Linear, Spy, in_batches, robust_accuracy, rows_of, some_imag
 
 from src.attacks import attack_curve, engine, fgsm, pgd, worst_case
 from src.attacks.norms import project, random_start, steepest, wide
+from src.attacks.plan import Plan
 from src.attacks.rules import Apgd, Pgd
 from src.attacks.square import Square
 from src.data.batches import Batch
@@ -308,7 +309,7 @@ class Brightness(nn.Module):
 
 def walk(places, losses, grid=(0.2,), **options) -> tuple[pd.DataFrame, torch.Tensor]:
     one = Batch(torch.full((1, 3, 2, 2), 0.5), torch.tensor([0]), torch.tensor([7]))
-    record = engine.run(Brightness(), [one], Walk(places, losses), engine.Plan(grid, keep_pixels=True, **options))
+    record = engine.run(Brightness(), [one], Walk(places, losses), Plan(grid, keep_pixels=True, **options))
     return record.table((0.0, *grid)), record.pixels
 
 
@@ -321,7 +322,7 @@ def test_every_restart_counts(breaks, early_stop):
             return {"x": rows["clean"] + (rows["eps"] * share)[:, None, None, None]}
 
     one = Batch(torch.full((1, 3, 2, 2), 0.5), torch.tensor([0]), torch.tensor([7]))
-    plan = engine.Plan((0.2,), early_stop=early_stop)
+    plan = Plan((0.2,), early_stop=early_stop)
     run = engine.run(Brightness(), [one], FromAnotherPlace((0.0, 0.0), (1.0, 1.0), n_starts=3), plan)
     table = run.table((0.0, 0.2))
     assert table["label_rank"][1] == 1
@@ -376,7 +377,7 @@ def test_a_gradient_is_that_of_the_loss_it_is_climbed_for(conv, few):
             compared.extend(judged[i] == s for i, s in zip(rows["id"].tolist(), rows["start"].tolist(), strict=True))
             return super().move(rows, loss, gradient)
 
-    engine.run(conv, [few], Noted(steps=3, n_targets=3), engine.Plan(GRID, early_stop=False))
+    engine.run(conv, [few], Noted(steps=3, n_targets=3), Plan(GRID, early_stop=False))
     assert len(compared) == 60 * 3 * 9 and all(compared)
 
 
@@ -391,7 +392,7 @@ def test_square_starts_a_wider_radius_from_what_it_kept(conv, few):
             moved.append((new["kept_loss"] - rows["kept_loss"])[warm])
             return new
 
-    engine.run(conv, [few], Noted(steps=10), engine.Plan((0.05, 0.1), early_stop=False))
+    engine.run(conv, [few], Noted(steps=10), Plan((0.05, 0.1), early_stop=False))
     grown = torch.cat(moved)
     assert len(grown) == 60 and (grown >= 0).all() and grown.isfinite().all() and (grown == 0).any()
 
@@ -624,6 +625,6 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def test_engine_rules_agree_with_the_functions(conv, few):
     """The names of the curves mean what the functions of these names do."""
-    record = engine.run(conv, [few], Pgd(steps=4, restarts=2), engine.Plan((GRID[0],)))
+    record = engine.run(conv, [few], Pgd(steps=4, restarts=2), Plan((GRID[0],)))
     curve = curve_of(conv, few, "pgd", eps_grid=(GRID[0],))
     pd.testing.assert_frame_equal(record.table((GRID[0],)), curve)

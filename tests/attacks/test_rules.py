@@ -12,6 +12,7 @@ from victims import Linear, Spy, distances, rows_of, some_images, trained_conv, 
 
 from src.attacks import apgd, engine, pgd, random_noise, square
 from src.attacks.norms import project, random_direction, random_start, steepest
+from src.attacks.plan import Plan
 from src.attacks.rules import Apgd, margin, targeted_dlr
 from src.attacks.square import Square
 from src.data.batches import Batch
@@ -327,7 +328,7 @@ def test_targets_are_the_likeliest_other_classes_one_start_each(conv, images):
             seen.extend(starts)
             return found
 
-    engine.run(conv, [chosen], Noted(steps=1, n_targets=3, restarts=2), engine.Plan((0.05,), early_stop=False))
+    engine.run(conv, [chosen], Noted(steps=1, n_targets=3, restarts=2), Plan((0.05,), early_stop=False))
     assert sorted(seen) == sorted(list(range(6)) * 20 * 2)  # two points of each start
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 from refusals import first_line
 
-from src.attacks.engine import Plan
+from src.attacks.plan import Plan
 from src.cka.direct import KERNELS
 from src.cka.other_measures import NEIGHBOURS
 from src.data.loaders import BACKENDS
