@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt
 
 from src.data import ImageSet, load_images
 from src.paths import ROOT
+from src.runtime import keep_memory
 
 SHARED = ROOT.parent / "shared" / "data"
 if "ZOOM_DATA" not in os.environ and SHARED.is_dir():
@@ -38,6 +39,7 @@ SLOW += ["calibration/test_shapes", "cka/test_choices", "cka/test_networks", "ck
 
 mpl.use("Agg")
 torch.set_num_threads(1)  # sums differ in the last bit with the number of threads
+keep_memory()
 
 
 def pytest_configure(config):
