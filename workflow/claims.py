@@ -44,7 +44,7 @@ HEADS = {
     "architecture": "Architecture",
     "accuracy": "Accuracy, not architecture",
     "recipe": "Recipe, not architecture",
-    "accuracy and recipe": "Neither accuracy nor recipe taken out",
+    "accuracy and recipe": "Accuracy and recipe, not architecture",
     "refuted": "Expected, and refuted",
     "these networks": "These networks",
 }
@@ -89,13 +89,19 @@ def with_findings(readme: str, table: pd.DataFrame) -> str:
 
 
 def findings(table: pd.DataFrame) -> list[dict]:
-    """At most N_FINDINGS rows, one of each measure and verdict: by verdict as in HEADS, then by controls that held."""
+    """At most N_FINDINGS rows, one of each measure and verdict, by verdict as in HEADS.
+
+    The first of every verdict comes before the second of any; of one verdict that comes first which most controls hold,
+    or, of the refuted, turn round.
+    """
     table = table[table["verdict"].isin(HEADS)]
     kinds = {statement.text: statement.kind for statement in STATEMENTS}
-    held = (table[[SEEDS, *CONTROLS]] == "holds").sum(axis=1)
+    states, refuted = table[["state", SEEDS, *CONTROLS]], table["verdict"] == "refuted"
+    held = (states == "holds").sum(axis=1).where(~refuted, (states == "reversed").sum(axis=1))
     order = table.assign(measure=table["text"].map(kinds), held=-held, place=table["verdict"].map([*HEADS].index))
-    order = order.sort_values(["place", "held"], kind="stable")
-    return order.drop_duplicates(["measure", "verdict"]).head(N_FINDINGS).to_dict("records")
+    order = order.sort_values(["place", "held"], kind="stable").drop_duplicates(["measure", "verdict"])
+    turns = order.groupby("verdict").cumcount().sort_values(kind="stable")
+    return order[order.index.isin(turns.index[:N_FINDINGS])].to_dict("records")
 
 
 def leads() -> str:
@@ -121,7 +127,9 @@ def number_of(row: dict) -> str:
 
 
 def left_of(row: dict) -> str:
-    """What is left of a statement under each control that undid it; "" where none did."""
+    """What is left of a statement under each control that undid it; of these networks alone, where it holds."""
+    if row["verdict"] == "these networks" and (held := [name for name in (SEEDS, *CONTROLS) if row[name] == "holds"]):
+        return f"; holds too: {', '.join(held)}"
     numbers = {name: [told(row, end, name) for end in ("value", "low", "high")] for name in undone_by(row)}
     return "".join(f"; {name}: {value} [{low}, {high}]" for name, (value, low, high) in numbers.items())
 
