@@ -75,7 +75,7 @@ def report_table() -> str:
     heads = {"notebook": "notebook", "seconds": "seconds", "seconds_before": "seconds before"}
     heads |= {"first_figure": "until the first figure", "longest": "the longest parts, seconds"}
     times = table.columns.intersection(["seconds", "seconds_before", "first_figure"])
-    shown = table.assign(**{name: table[name].map("{:.0f}".format) for name in times})
+    shown = table.assign(**{name: table[name].map("{:.0f}".format).replace("nan", "–") for name in times})
     shown = shown[[name for name in heads if name in shown]].rename(columns=heads)
     return shown.to_markdown(index=False, disable_numparse=True)
 
