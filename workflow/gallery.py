@@ -56,7 +56,7 @@ def profile_sentence() -> str:
     return (
         f"No architecture comes first on all {len(first)} axes that have a better side: {'; '.join(parts)}. Numbers at "
         f"the right are ranks by {len(tests)} paired tests, one Holm family at 5 %; models that no test parts share "
-        "one. Arrows point to the better side, dotted lines are chance. These networks, one training seed each."
+        "one. Arrows point to the better side, dotted lines are chance. These networks alone."
     )
 
 
@@ -122,16 +122,16 @@ def cka_sentence() -> str:
     ordered = sorted(names, key=lambda pair: -table.loc[(pair, "trained"), "value"])
     parts = [f"{names[pair]} {shown_similarity(table.loc[(pair, 'trained')])}" for pair in ordered]
     before = [f"{table.loc[(pair, 'untrained'), 'value']:.2f}" for pair in ordered]
-    added = [f"{beyond.loc[(pair, 'excess'), 'value']:+.2f}" for pair in ordered]
+    added = [shown_similarity(beyond.loc[(pair, "excess")], "+.2f") for pair in ordered]
     return (
         f"Unbiased linear CKA of layers at matched depth: {listed(parts)}. The same networks untrained agree by "
         f"{listed(before)}, since they share the images; with the images' own similarity regressed out, training adds "
-        f"{listed(added)}. These networks, one training seed each."
+        f"{listed(added)}. These networks, training seeds of each: {every['seeds'].max()}."
     )
 
 
-def shown_similarity(row: pd.Series) -> str:
-    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+def shown_similarity(row: pd.Series, form: str = ".2f") -> str:
+    return f"{row['value']:{form}} [{row['low']:{form}}, {row['high']:{form}}]"
 
 
 def calibration_sentence() -> str:
