@@ -14,7 +14,7 @@ from src.attacks.record import logits_of
 from src.attacks.single import fgsm, mi_fgsm, pgd, random_noise
 from src.data.batches import Batch
 from src.data.inputs import as_batches, bar
-from src.models.access import Zoo, as_zoo, device_of, frozen
+from src.models.access import device_of, first_seeds, frozen
 from src.models.checks import checked_together
 from src.tables.attacks import NOISE, TRANSFER_STEPS
 
@@ -72,14 +72,6 @@ def transfer_predictions(
                 facts = dict(prediction=prediction, attack=attack, eps=eps, source=source, target=target)
                 parts[source, attack, target].append(pd.DataFrame(columns | facts))
     return pd.concat(chain.from_iterable(parts.values()), ignore_index=True)
-
-
-def first_seeds(models: Mapping) -> Zoo:
-    """Of each name the model that comes first."""
-    first = {}
-    for (name, seed), model in as_zoo(models).items():
-        first.setdefault(name, (seed, model))
-    return {(name, seed): model for name, (seed, model) in first.items()}
 
 
 def _predict(model: nn.Module, pixels: Tensor, batch: Batch, n_classes: int | None = None) -> Tensor:

@@ -11,9 +11,9 @@ from src.attacks.audit import AUDIT_RADII, CONDITIONS, audit_predictions
 from src.attacks.curves import attack_curve
 from src.attacks.ensemble import worst_case
 from src.attacks.norms import check_255
-from src.attacks.transfer import first_seeds, transfer_predictions
+from src.attacks.transfer import transfer_predictions
 from src.data.inputs import as_batches, bar
-from src.models.access import as_zoo, device_of
+from src.models.access import as_zoo, device_of, first_seeds
 from src.tables.attacks import ENSEMBLE_255, FGSM_GRID, L2_GRID, LINF_GRID, PGD_GRID
 
 

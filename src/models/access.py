@@ -36,6 +36,14 @@ def as_zoo(models: Mapping[str | tuple[str, int], nn.Module], *, kind: type | tu
     return zoo
 
 
+def first_seeds(models: Mapping) -> Zoo:
+    """Of each name the model that comes first."""
+    first = {}
+    for (name, seed), model in as_zoo(models).items():
+        first.setdefault(name, (seed, model))
+    return {(name, seed): model for name, (seed, model) in first.items()}
+
+
 def device_of(*models: nn.Module) -> torch.device:
     """Where the first parameter of the models is; the CPU where there is none."""
     return next((parameter.device for model in models for parameter in model.parameters()), torch.device("cpu"))
