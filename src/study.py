@@ -14,7 +14,7 @@ from src import plotting
 from src.data import ImageSet, load_images
 from src.data.loaders import make_loader
 from src.models import PixelModel, build_model
-from src.models.access import as_zoo
+from src.models.access import first_seeds
 from src.models.build import Task, describe_task
 from src.models.predict import predict
 from src.names import UNTRAINED, parse_dataset, parse_model, parse_models, slug
@@ -126,8 +126,7 @@ class Study:
         images = self.images("test", n)
         batches = list(self.loader(images, len(images)))
         lines = [[images.classes[k] for k in images.labels]]
-        firsts = {name: model for (name, _), model in reversed(as_zoo(zoo).items())}
-        for name, model in reversed(firsts.items()):
+        for (name, _), model in first_seeds(zoo).items():
             said = predict(model, batches, progress=False)
             label = plotting.model_style(name)["label"]
             seen = zip(said["prediction"], said["confidence"], strict=True)
