@@ -126,7 +126,7 @@ def cka_sentence() -> str:
     return (
         f"Unbiased linear CKA of layers at matched depth: {listed(parts)}. The same networks untrained agree by "
         f"{listed(before)}, since they share the images; with the images' own similarity regressed out, training adds "
-        f"{listed(added)}. These networks, training seeds of each: {every['seeds'].max()}."
+        f"{listed(added)}{over_seeds(every)}. These networks alone."
     )
 
 
@@ -139,8 +139,14 @@ def calibration_sentence() -> str:
     parts = [f"{shown(row, 'value')} for the {label(row['model'])}" for _, row in rows.iterrows()]
     return (
         "Debiased calibration error (root mean square), as trained on labels smoothed by 0.1: "
-        f"{listed(parts)}; n = {int(rows['n'].iloc[0]):,}."
+        f"{listed(parts)}; n = {int(rows['n'].iloc[0]):,}{over_seeds(rows)}."
     )
+
+
+def over_seeds(rows: pd.DataFrame) -> str:
+    """That numbers are means over training seeds, of which the figure shows one; "" where there is one."""
+    seeds = int(rows["seeds"].max())
+    return f", means over {seeds} training seeds, of which the figure shows the first" if seeds > 1 else ""
 
 
 def efficiency_sentence() -> str:
