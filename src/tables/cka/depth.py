@@ -10,6 +10,7 @@ from src.tables.cka.hsic import EXAMPLE, NETWORK_A, NETWORK_B, deconfounded, est
 from src.tables.statistics import interval_over_seeds
 
 Contrast = dict[tuple[str, str, str], float]  # (model, other, kind) -> what their mean is multiplied by
+Networks = dict[str, np.ndarray]  # the columns NETWORK_A and NETWORK_B of pairs of networks
 
 
 def at_matched_depth(table: pd.DataFrame) -> pd.DataFrame:
@@ -118,17 +119,17 @@ def _by_measure(hsic: pd.DataFrame, models: Sequence[str]) -> list[tuple[str, pd
     return measured
 
 
-def _drawn(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[pd.DataFrame, np.ndarray, int]:
+def _drawn(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[Networks, np.ndarray, int]:
     """Pairs of networks, their mean CKA as it is and of minibatches drawn anew, [pairs, 1 + resamples], and images."""
     pairs, cka, drawn, n = estimates(rows, n_resamples, seed)
     if rows["batch"].nunique() < 2:
         drawn = np.full_like(drawn, np.nan)
     values = pd.DataFrame(np.vstack([cka, drawn]).T).groupby([pairs[name] for name in (*NETWORK_A, *NETWORK_B)]).mean()
-    return values.index.to_frame(index=False), values.to_numpy(), n
+    return {name: values.index.get_level_values(name).to_numpy() for name in values.index.names}, values.to_numpy(), n
 
 
 def _estimated(
-    contrast: Contrast, networks: pd.DataFrame, values: np.ndarray, *, level: float, seed: int
+    contrast: Contrast, networks: Networks, values: np.ndarray, *, level: float, seed: int
 ) -> tuple[float, float, float, float, int]:
     """Value, low, high and p-value of a contrast, and the fewest seeds in it."""
     value, *draws = _of(contrast, networks, values)
@@ -136,24 +137,23 @@ def _estimated(
     return float(value), *interval_over_seeds(value, np.array(draws), added, level=level, seed=seed), fewest
 
 
-def _by_seed(model: str, contrast: Contrast, networks: pd.DataFrame, values: np.ndarray) -> list[float]:
+def _by_seed(model: str, contrast: Contrast, networks: Networks, values: np.ndarray) -> list[float]:
     """The contrast with each training seed of the model alone."""
     sides = [(networks[f"model_{s}"] == model) & (networks[f"kind_{s}"] == "trained") for s in "ab"]
-    seeds = sorted({number for own, s in zip(sides, "ab", strict=True) for number in networks.loc[own, f"seed_{s}"]})
+    seeds = sorted({number for own, s in zip(sides, "ab", strict=True) for number in networks[f"seed_{s}"][own]})
     found = []
     for number in seeds:
         others = [own & (networks[f"seed_{s}"] != number) for own, s in zip(sides, "ab", strict=True)]
-        kept = ~np.any(others, axis=0)
-        found.append(float(_of(contrast, networks[kept], values[kept])[0]))
+        found.append(float(_of(contrast, networks, values, ~np.any(others, axis=0))[0]))
     return found
 
 
-def _pairs_of(networks: pd.DataFrame) -> set[tuple[str, str, str]]:
+def _pairs_of(networks: Networks) -> set[tuple[str, str, str]]:
     sides = (networks["model_a"], networks["model_b"], networks["kind_a"])
     return {(*sorted(two), kind) for *two, kind in zip(*sides, strict=True)}
 
 
-def _contrasts(networks: pd.DataFrame, models: Sequence[str]) -> list[tuple[str, str, Contrast]]:
+def _contrasts(networks: Networks, models: Sequence[str]) -> list[tuple[str, str, Contrast]]:
     """(pair, what, contrast) of all that the networks allow."""
     there, found, excess = _pairs_of(networks), [], {}
     for a, b in combinations_with_replacement(models, 2):
@@ -183,18 +183,18 @@ def _sum(*parts: tuple[float, Contrast]) -> Contrast:
     return total
 
 
-def _of(contrast: Contrast, networks: pd.DataFrame, values: np.ndarray) -> np.ndarray:
-    """The contrast of means over pairs of networks; values: [pairs, …]; NaN where a pair of models has none."""
+def _of(contrast: Contrast, networks: Networks, values: np.ndarray, kept: np.ndarray | bool = True) -> np.ndarray:
+    """The contrast of means over the pairs of networks kept; values: [pairs, …]; NaN where a pair of models has none."""
     total = np.zeros(values.shape[1])
-    names = networks[["model_a", "model_b"]].to_numpy()
+    one, other, kinds = networks["model_a"], networks["model_b"], networks["kind_a"]
     for (a, b, kind), factor in contrast.items():
-        own = ((names == [a, b]).all(1) | (names == [b, a]).all(1)) & (networks["kind_a"] == kind).to_numpy()
+        own = (((one == a) & (other == b)) | ((one == b) & (other == a))) & (kinds == kind) & kept
         total += factor * (values[own].mean(axis=0) if own.any() else np.nan)
     return total
 
 
 def _jackknifed(
-    contrast: Contrast, networks: pd.DataFrame, values: np.ndarray
+    contrast: Contrast, networks: Networks, values: np.ndarray
 ) -> tuple[list[tuple[float, float]], int]:
     """What seeds add to the variance of a contrast, by leaving out each network (Efron & Stein 1981); fewest seeds."""
     added, counts = [], []
@@ -205,8 +205,8 @@ def _jackknifed(
         counts.append(len(seeds))
         left = []
         for number in seeds:
-            out = sum((own & (numbers == number)).to_numpy() for own, numbers in sides) > 0
-            left.append(_of(contrast, networks[~out], values[~out])[0])
+            out = np.any([own & (numbers == number) for own, numbers in sides], axis=0)
+            left.append(_of(contrast, networks, values, ~out)[0])
         k = len(left)
         if k > 1 and np.isfinite(left).all():
             variance = (k - 1) * np.var(left)
