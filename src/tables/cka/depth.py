@@ -6,7 +6,7 @@ from itertools import combinations, combinations_with_replacement
 import numpy as np
 import pandas as pd
 
-from src.tables.cka.hsic import EXAMPLE, NETWORK_A, NETWORK_B, deconfounded, estimates  # noqa: F401 -- of docstrings
+from src.tables.cka.hsic import EXAMPLE, NETWORK_A, NETWORK_B, deconfounded, estimates, same_network  # noqa: F401 -- of docstrings
 from src.tables.statistics import interval_over_seeds
 
 Contrast = dict[tuple[str, str, str], float]  # (model, other, kind) -> what their mean is multiplied by
@@ -80,7 +80,7 @@ def mean_with_others(
     [['mlp', 'CKA', 0.5], ['cnn', 'CKA', 0.5]]
     """
     for measure, rows in reversed(_by_measure(hsic, models)):
-        kinds = set(rows["kind_a"])
+        kinds = set(rows["kind_a"].unique())
         if measure == "CKA" or "untrained" in kinds:
             break
     columns = ["model", "measure", "value", "low", "high", "n", "seeds", "seed_low", "seed_high", "chance"]
@@ -110,10 +110,9 @@ def mean_with_others(
 def _by_measure(hsic: pd.DataFrame, models: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
     """("CKA", rows) and, where the table has the inputs, ("deconfounded", rows), of two networks at matched depth."""
     kinds = (hsic["kind_a"] == hsic["kind_b"]) & hsic["kind_a"].isin(["trained", "untrained"])
-    other = (hsic[NETWORK_A].to_numpy() != hsic[NETWORK_B].to_numpy()).any(axis=1)
-    chosen = kinds & other & hsic["model_a"].isin(models) & hsic["model_b"].isin(models)
+    chosen = kinds & ~same_network(hsic) & hsic["model_a"].isin(models) & hsic["model_b"].isin(models)
     measured = [("CKA", at_matched_depth(hsic[chosen]))]
-    if "inputs" in set(hsic["kind_b"]):
+    if "inputs" in set(hsic["kind_b"].unique()):
         rows = deconfounded(hsic[chosen | (hsic["kind_b"] == "inputs")])
         measured.append(("deconfounded", at_matched_depth(rows)))
     return measured
@@ -184,7 +183,7 @@ def _sum(*parts: tuple[float, Contrast]) -> Contrast:
 
 
 def _of(contrast: Contrast, networks: Networks, values: np.ndarray, kept: np.ndarray | bool = True) -> np.ndarray:
-    """The contrast of means over the pairs of networks kept; values: [pairs, …]; NaN where a pair of models has none."""
+    """The contrast of means over pairs of networks; values: [pairs, …]; NaN where a pair of models has none kept."""
     total = np.zeros(values.shape[1])
     one, other, kinds = networks["model_a"], networks["model_b"], networks["kind_a"]
     for (a, b, kind), factor in contrast.items():
@@ -193,9 +192,7 @@ def _of(contrast: Contrast, networks: Networks, values: np.ndarray, kept: np.nda
     return total
 
 
-def _jackknifed(
-    contrast: Contrast, networks: Networks, values: np.ndarray
-) -> tuple[list[tuple[float, float]], int]:
+def _jackknifed(contrast: Contrast, networks: Networks, values: np.ndarray) -> tuple[list[tuple[float, float]], int]:
     """What seeds add to the variance of a contrast, by leaving out each network (Efron & Stein 1981); fewest seeds."""
     added, counts = [], []
     for model, kind in dict.fromkeys((name, kind) for *two, kind in contrast for name in two):

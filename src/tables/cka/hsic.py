@@ -106,7 +106,7 @@ def between(table: pd.DataFrame, a: str, b: str, *, kinds: tuple[str, str] = ("t
 
 
 def same_network(table: pd.DataFrame) -> np.ndarray:
-    return (table[NETWORK_A].to_numpy() == table[NETWORK_B].to_numpy()).all(axis=1)
+    return np.all([table[a] == table[b] for a, b in zip(NETWORK_A, NETWORK_B, strict=True)], axis=0)
 
 
 def estimates(hsic: pd.DataFrame, n_resamples: int, seed: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, int]:

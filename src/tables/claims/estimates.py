@@ -45,7 +45,7 @@ def mean_of(values: pd.DataFrame, a: str, b: str = "", *, beyond: float = 0.0) -
     0.5
     """
     values = values[values["model"].isin([a, b])]
-    if missing := {a, b} - {""} - set(values["model"]):
+    if missing := {a, b} - {""} - set(values["model"].unique()):
         raise FileNotFoundError(f"there are no images to count of {' and '.join(sorted(missing))}")
     values = values.assign(value=values["value"] - beyond * (values["model"] == a))
     order = values["model"].map({a: 0, b: 1}).sort_values(kind="stable").index  # a first, so that b is subtracted
@@ -120,7 +120,7 @@ def agrees(folder: Path, names: Names, pair: tuple[str, str], what: str) -> Esti
     """
     models = list(names.values())
     hsic = load_table(folder, "04a_cka", "hsic", columns=["kind_a"])
-    if missing := set(models) - set(hsic["model_a"]):
+    if missing := set(models) - set(hsic["model_a"].unique()):
         networks = ", ".join(sorted(missing))
         raise FileNotFoundError(f"{folder.name} has no CKA of {networks}. Run 04a_cka.ipynb to make it.")
     table = cka.compare_at_depth(hsic, models, n_resamples=N_RESAMPLES // 2)

@@ -115,9 +115,8 @@ def _within_and_between(draws, a, b, seeds_a, seeds_b) -> tuple[np.ndarray, np.n
     n = draws[0].sum()
 
     def mean(pairs: list) -> np.ndarray:
-        weights = np.stack([weight for *_, weight in pairs])
-        kappas = np.stack([_kappa(draws @ (x * y), draws @ x, draws @ y, n) for x, y, _ in pairs])
-        return (weights * kappas).sum(0) / weights.sum(0)
+        x, y, weights = (np.stack(part, axis=1) for part in zip(*pairs, strict=True))
+        return (weights * _kappa(draws @ (x * y), draws @ x, draws @ y, n)).sum(1) / weights.sum(1)
 
     own = [
         mean([(x[:, i], x[:, j], s[:, i] * s[:, j]) for i, j in combinations(range(x.shape[1]), 2)])
