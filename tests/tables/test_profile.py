@@ -257,6 +257,14 @@ def test_ranks_are_one_and_how_many_are_surely_better():
     assert as_text(summarise(rows("accuracy", {}), MODELS)[0]).empty
 
 
+def test_a_number_without_an_interval_is_told_alone():
+    """As CKA of a run of one minibatch is: no "[nan, nan]"."""
+    table = rows("accuracy", {"mlp": 0.9, "cnn": 0.75}).assign(low=np.nan, high=np.nan)
+    summary, tests = summarise(table, MODELS)
+    assert as_text(summary)["mlp"].tolist() == ["90.0 (rank 1)"]
+    assert paired_as_text(tests)["difference [95 %]"].tolist() == ["15.0"]
+
+
 def test_ranks_need_not_be_transitive():
     """The first and the last are parted, the one between from neither: it shares the first rank, the last does not."""
     table = rows("accuracy", {"mlp": 0.9, "cnn": 0.8, "vit": 0.7})

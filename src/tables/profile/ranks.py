@@ -51,10 +51,10 @@ def as_text(summary: pd.DataFrame, *, names: dict[str, str] | None = None) -> pd
         axis, row = AXES[name], {}
         label = axis.title(part["label"].iloc[0]) + {1: " ↑", -1: " ↓", 0: ""}[axis.better]
         for of in part.itertuples():
-            low, high, first, last = (_shown(x, name) for x in (of.low, of.high, of.seed_low, of.seed_high))
+            first, last = (_shown(x, name) for x in (of.seed_low, of.seed_high))
             seeds = f"; seeds {first} to {last}" if of.seeds > 1 else ""
             rank = f" (rank {of.rank:g})" if axis.better else ""
-            row[names.get(of.model, of.model)] = f"{_shown(of.value, name)} [{low}, {high}]{seeds}{rank}"
+            row[names.get(of.model, of.model)] = f"{_with_interval(of.value, of, name)}{seeds}{rank}"
         cells[label] = row | dict(chance=_chance(part, name), n=counted(part.iloc[0]))
     return pd.DataFrame.from_dict(cells, orient="index").rename_axis("axis").fillna("")
 
@@ -64,9 +64,8 @@ def paired_as_text(tests: pd.DataFrame, *, names: dict[str, str] | None = None) 
     names, rows = names or {}, []
     for test in tests.itertuples():
         axis, a, b = AXES[test.axis], names.get(test.a, test.a), names.get(test.b, test.b)
-        value, low, high = (_shown(x, test.axis) for x in (test.difference, test.low, test.high))
         unit = "points" if axis.unit == "%" else axis.unit
-        found = {"difference [95 %]": f"{value} [{low}, {high}]", "unit": unit}
+        found = {"difference [95 %]": _with_interval(test.difference, test, test.axis), "unit": unit}
         found |= {"p": _p(test.p_value), "p, Holm": _p(test.p_holm), "n": counted(test)}
         rows.append(dict(axis=test.label, models=f"{a} less {b}") | found)
     return pd.DataFrame(rows, columns=["axis", "models", "difference [95 %]", "unit", "p", "p, Holm", "n"])
@@ -104,6 +103,12 @@ def _better(table: pd.DataFrame) -> np.ndarray:
 def _shown(value: float, axis: str) -> str:
     scale = AXES[axis].scale
     return f"{value:.3g}" if scale == 1 else f"{scale * value:.1f}"
+
+
+def _with_interval(value: float, row, axis: str) -> str:
+    """A number with the row's interval, where it has one: a run of one minibatch has none of CKA."""
+    ends = "" if pd.isna(row.low) else f" [{_shown(row.low, axis)}, {_shown(row.high, axis)}]"
+    return f"{_shown(value, axis)}{ends}"
 
 
 def _p(value: float) -> str:
