@@ -87,7 +87,7 @@ STATEMENTS: tuple[Statement, ...] = (
     ),
     Statement(
         "C6",
-        "What fools another network fools the CNN at most 5 points more than noise does",
+        "What fools another network fools the CNN at most 5 points more than noise does; the margin below 5",
         ALL,
         partial(estimates.transferred, a="cnn", below=0.05),
         1_000,
@@ -159,7 +159,7 @@ STATEMENTS: tuple[Statement, ...] = (
     *(_sure(name, 1, "plain") for name in ALL),
     Statement(
         "C15",
-        "After temperature scaling no architecture's calibration error is a point above another's",
+        "After temperature scaling no architecture's calibration error is a point above another's; the margin below 1",
         ALL,
         partial(estimates.calibrated_alike, within=0.01),
         5_000,
