@@ -6,7 +6,14 @@ from itertools import combinations, combinations_with_replacement
 import numpy as np
 import pandas as pd
 
-from src.tables.cka.hsic import EXAMPLE, NETWORK_A, NETWORK_B, deconfounded, estimates, same_network  # noqa: F401 -- of docstrings
+from src.tables.cka.hsic import (
+    EXAMPLE,  # noqa: F401 -- of docstrings
+    NETWORK_A,
+    NETWORK_B,
+    deconfounded,
+    estimates,
+    same_network,
+)
 from src.tables.statistics import interval_over_seeds
 
 Contrast = dict[tuple[str, str, str], float]  # (model, other, kind) -> what their mean is multiplied by
@@ -80,8 +87,7 @@ def mean_with_others(
     [['mlp', 'CKA', 0.5], ['cnn', 'CKA', 0.5]]
     """
     for measure, rows in reversed(_by_measure(hsic, models)):
-        kinds = set(rows["kind_a"].unique())
-        if measure == "CKA" or "untrained" in kinds:
+        if measure == "CKA" or (rows["kind_a"] == "untrained").any():
             break
     columns = ["model", "measure", "value", "low", "high", "n", "seeds", "seed_low", "seed_high", "chance"]
     rows, found = rows[rows[["index_a", "index_b"]].max(axis=1) > 0], []
@@ -112,8 +118,9 @@ def _by_measure(hsic: pd.DataFrame, models: Sequence[str]) -> list[tuple[str, pd
     kinds = (hsic["kind_a"] == hsic["kind_b"]) & hsic["kind_a"].isin(["trained", "untrained"])
     chosen = kinds & ~same_network(hsic) & hsic["model_a"].isin(models) & hsic["model_b"].isin(models)
     measured = [("CKA", at_matched_depth(hsic[chosen]))]
-    if "inputs" in set(hsic["kind_b"].unique()):
-        rows = deconfounded(hsic[chosen | (hsic["kind_b"] == "inputs")])
+    of_inputs = hsic["kind_b"] == "inputs"
+    if of_inputs.any():
+        rows = deconfounded(hsic[chosen | of_inputs])
         measured.append(("deconfounded", at_matched_depth(rows)))
     return measured
 
