@@ -67,6 +67,14 @@ def open_run(run: str, dataset: str, data: dict) -> Path:
     return folder
 
 
+def published_beside(folder: Path) -> list[Path]:
+    """The folders of results/ that hold tables of the images of a run, by their checksum; none of what is no run."""
+    if not (folder / "run.json").exists():
+        return []
+    own, others = load_run(folder)["data"], [path.parent for path in sorted(paths.RESULTS.glob("*/run.json"))]
+    return [other for other in others if other != folder and load_run(other)["data"] == own]
+
+
 def read_cells(notebook: str) -> list[dict]:
     """The cells of a notebook, a file of the repository, as its JSON has them: nbformat takes two seconds to import."""
     return json.loads((paths.ROOT / notebook).read_text(encoding="utf-8"))["cells"]

@@ -1,7 +1,8 @@
 """Images that take seconds each, made once: kept in files that say how, as 8-bit values; what they lack is added.
 
 They lie beside the tables of a run.  A shard has a file of its own, so that several can be written at once;
-what any of them holds is used.
+what any of them holds is used, and so is what results/ holds of the same images: how they are made is all in the
+name of the file, and which they are in run.json.  To have them made again, delete the files of results/.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from src.data.pixels import pixels_of
 from src.files import read_images, write_images
 from src.models.build import PixelModel
 from src.results import GATHER, WHOLE, table_path
+from src.runs import published_beside
 from src.texture_shape import textures
 from src.texture_shape.style_transfer import transfer_style
 
@@ -98,7 +100,8 @@ def texture_only(
     """The texture of each image alone; None where a file lacks some, and they cannot be made (`textures.missing`)."""
     facts = dict(kind="textures", data=[image_set.name, image_set.split], steps=steps, seed=seed)
     keys = image_set.sample_ids[:, None]
-    if textures.missing(image_set.images.shape[2]) and _missing(keys, _read(_files(folder, facts), 1)):
+    kept = [*_files(folder, facts), *_published(folder, facts)]
+    if textures.missing(image_set.images.shape[2]) and _missing(keys, _read(kept, 1)):
         return None
 
     def make(keys: Int[np.ndarray, "n 1"]) -> Tensor:
@@ -111,9 +114,18 @@ def texture_only(
 def _kept(
     folder: Path, facts: dict, keys: np.ndarray, make: Callable, shard: str, progress: bool
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """The images of these keys, made if no file holds them; a run that is stopped goes on where it was."""
+    """The images of these keys, made if no file holds them; a run that is stopped goes on where it was.
+
+    What a published file holds of them is copied, so that a run has all that its tables were made of.
+    """
     path = _path(folder, facts, shard)
     images, own = (_read(files, keys.shape[1]) for files in (_files(folder, facts), [path]))
+    for published in _published(folder, facts):
+        there = _read([published], keys.shape[1])
+        if found := {key: there[key] for key in _missing(keys, images) if key in there}:
+            print(f"{facts['kind']}: {len(found)} images are those of {'/'.join(published.parts[-4:])}")
+            images, own = images | found, own | found
+            _write(path, own, facts)
     missing = _missing(keys, images)
     with bar(facts["kind"], len(missing), progress and bool(missing)) as shown:
         for first in range(0, len(missing), _AT_ONCE):
@@ -141,6 +153,11 @@ def _files(folder: Path, facts: dict) -> list[Path]:
     """The files of all shards."""
     whole = _path(folder, facts)
     return sorted([*whole.parent.glob(whole.name), *whole.parent.glob(f"{whole.stem}.*of*.npz")])
+
+
+def _published(folder: Path, facts: dict) -> list[Path]:
+    """The files of published runs on the images of this one."""
+    return [file for other in published_beside(folder) for file in _files(other, facts)]
 
 
 def _missing(keys: np.ndarray, images: Kept) -> list[tuple[int, ...]]:

@@ -425,6 +425,41 @@ def test_slow_images_are_image_sets_with_the_labels_of_their_sources(own_results
     assert all(made.shape == originals.shape for row in pictures.values() for made in row.values())
 
 
+def test_what_is_published_of_the_same_images_is_not_made_again(tmp_path, clothes, monkeypatch, capsys):
+    monkeypatch.setattr("src.paths.RESULTS", tmp_path / "results")
+    model, pairs = build_model("cnn", "fashion_mnist"), choose_pairs(clothes.labels, clothes.sample_ids, 4, seed=0)
+    images = {"run": "x", "dataset": "fashion_mnist", "data": {"checksum": "a"}}
+    runs = {"results/shown": images, "results/other": images | {"data": {"checksum": "b"}}, "runs/mine": images}
+    for name, facts in runs.items():
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text(json.dumps(facts))
+    stylised(clothes, pairs[:3], model, folder=tmp_path / "results" / "shown", steps=1)
+    made = []
+
+    def counted(content, *_, **__):
+        made.append(len(content))
+        return 1 - content
+
+    monkeypatch.setattr("src.texture_shape.precomputed.transfer_style", counted)
+    stylised(clothes, pairs, model, folder=tmp_path / "results" / "other", steps=1)
+    assert made == [4]  # of other images; so these, inverted, must not come up below
+    capsys.readouterr()
+    found = stylised(clothes, pairs, model, folder=tmp_path / "runs" / "mine", steps=1)
+    assert made == [4, 1] and "stylised: 3 images are those of results/shown" in capsys.readouterr().out
+    (published,), (own,) = ((tmp_path / at).glob("*/*.npz") for at in ("results/shown", "runs/mine"))
+    kept = [
+        dict(zip(map(tuple, file["sample_ids"].tolist()), file["images"], strict=True))
+        for file in map(np.load, (published, own))
+    ]
+    assert len(kept[0]) == 3 and len(kept[1]) == 4  # a run holds all that its tables were made of
+    for key, image in zip(pairs[["shape_id", "texture_id"]].to_numpy().tolist(), found, strict=True):
+        if tuple(key) in kept[0]:
+            np.testing.assert_array_equal(image[..., :1], kept[0][tuple(key)])
+            np.testing.assert_array_equal(kept[1][tuple(key)], kept[0][tuple(key)])
+    stylised(clothes, pairs, model, folder=tmp_path / "runs" / "mine", steps=2)
+    assert made == [4, 1, 4]  # made another way
+
+
 def test_a_stopped_run_keeps_what_it_has(own_results, clothes, monkeypatch):
     model, pairs = build_model("cnn", "fashion_mnist"), choose_pairs(clothes.labels, clothes.sample_ids, 6, seed=0)
     monkeypatch.setattr("src.texture_shape.precomputed._AT_ONCE", 2)
@@ -471,6 +506,20 @@ def test_the_committed_images_are_those_of_the_committed_tables(dataset):
         model = random_filters(32, 0) if painter == RANDOM_FILTERS else build_model(name, elsewhere or dataset)
         asked_for = set(map(tuple, rows[["shape_id", "texture_id"]].to_numpy().tolist()))
         assert asked_for <= made[json.dumps(model.source)]
+
+
+def test_the_committed_images_are_what_the_code_makes():
+    """They are not made again where they are there, so that they would outlive a change of the code."""
+    images, folder = load_images("fashion_mnist", "test"), paths.RESULTS / "fashion_mnist" / "03_texture_shape"
+    for painter in (random_filters(32, 0), build_model("cnn", "cifar100")):
+        files = [np.load(path) for path in sorted(folder.glob("stylised*.npz"))]
+        (file,) = [file for file in files if json.loads(str(file["facts"]))["weights"] == painter.source]
+        keys, facts = file["sample_ids"][:3], json.loads(str(file["facts"]))
+        content, style = (pixels_of(images, ids) for ids in keys.T)
+        made = to_arrays(transfer_style(content, style, painter, steps=facts["steps"]))
+        apart = abs(255 * made - file["images"][:3]).mean()
+        other = abs(255 * to_arrays(content) - file["images"][:3]).mean()
+        assert apart < 0.2 * other, (painter.name, apart, other)  # not equal: rounding grows along the steps
 
 
 # optional packages
