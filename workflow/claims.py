@@ -34,7 +34,7 @@ SHORT = {
     "these networks": "held for these networks, some control missing or open",
     "accuracy": "vanished at matched accuracy",
     "recipe": "vanished under another recipe",
-    "accuracy and recipe": "vanished under either",
+    "accuracy and recipe": "vanished under both",
     "refuted": "refuted",
     "open": "open",
     "not run": "not measured yet",
