@@ -174,7 +174,7 @@ STATEMENTS: tuple[Statement, ...] = (
 Control = tuple[str, Mapping[str, str]]
 _BASE = {name: name for name in ALL}
 CONTROLS: dict[str, Control] = {
-    "accuracy matched (narrow)": ("controls", {"mlp": "mlp", "cnn": "cnn@w2", "vit": "vit@w20"}),
+    "accuracy matched (narrow)": ("controls", {"mlp": "mlp", "cnn": "cnn@w2", "vit": "vit@w18"}),
     "accuracy matched (short)": ("controls", {"mlp": "mlp", "cnn": "cnn@short67", "vit": "vit@short67"}),
     "common recipe": ("controls", {name: f"{name}@common" for name in ALL}),
     "no smoothing, no mixup": ("controls", {name: f"{name}@plain" for name in ALL}),
