@@ -209,7 +209,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     dtype = getattr(torch, fast_dtype(torch.device("cpu")))
-    card = read_json(ROOT / "cnn_models" / "cnn_cifar10.json", test=dict, recipe=dict, data=dict)
+    card = read_json(ROOT / "cnn_models" / "cnn_cifar10.json", test=dict, recipe=dict)
     n_train = len(load_sets("cifar10", None).train)
     ours = dict(contender="cnn", images_seen=card["recipe"]["epochs"] * n_train, accuracy=card["test"]["accuracy"])
     table = pd.DataFrame([ours, train(asked.epochs, dtype, asked.seed)])
