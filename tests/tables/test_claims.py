@@ -141,6 +141,9 @@ def test_the_number_needed_is_that_of_a_normal_test():
         (-0.2, -0.1, "reversed"),
         (-0.1, 0.1, "open"),
         (0.1, 0.1, "open"),
+        (3e-18, 0.1, "open"),  # the least of resampled shares that are 0, but for the order of a sum
+        (-0.1, -3e-18, "open"),
+        (0.1, 0.1 + 3e-17, "open"),
         (np.nan,) * 2 + ("not run",),
     ],
 )

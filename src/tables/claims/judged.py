@@ -20,6 +20,7 @@ ACCURACY = ("accuracy matched (narrow)", "accuracy matched (short)")
 RECIPE = ("common recipe", "no smoothing, no mixup")
 WITHIN = 0.01  # of each other, for accuracies that are called matched
 POWER = 0.8
+ROUNDING = 1e-9  # a share of images is at least a thousand times as large
 
 
 def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] = STATEMENTS) -> pd.DataFrame:
@@ -62,14 +63,16 @@ def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] 
 def state_of(found: Estimate | None) -> str:
     """What an estimate leaves of a statement that says it is above 0; of no width, as of one image, it is open.
 
+    An end of the interval that is 0 but for ROUNDING is 0, which the interval then holds.
+
     >>> state_of(Estimate(0.1, -0.1, 0.3, 0.3, 100))
     'open'
     """
     if found is None or np.isnan(found.low):
         return NOT_RUN
-    if found.low == found.high:
+    if found.high - found.low < ROUNDING:
         return OPEN
-    return HOLDS if found.low > 0 else REVERSED if found.high < 0 else OPEN
+    return HOLDS if found.low > ROUNDING else REVERSED if found.high < -ROUNDING else OPEN
 
 
 def verdict_of(row: Mapping) -> str:
