@@ -74,9 +74,9 @@ def radii(table: pd.DataFrame, *, pgd_steps: int, masked: Iterable[str] = ()) ->
     linf = first_seed(table[(table["condition"] == "pgd") & table["eps"].isin(LINF_GRID)])
     breaking_radii(breaking_radius(linf), axes[0], masked=masked)
     axes[0].set_title(f"PGD-{pgd_steps}, warm-started, n = {linf['sample_id'].nunique():,}")
-    axes[0].legend()
     robust_accuracy(_accuracy(table[table["condition"] == "pgd L2"]), axes[1], norm="L2", masked=masked)
     axes[1].set(title=f"PGD-{pgd_steps}, warm-started", ylabel="accuracy (%)")
+    _name_models(figure, axes[0])
     return figure
 
 
@@ -89,7 +89,7 @@ def ensemble(worst: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.8), width_ratios=(3, 2))
     robust_accuracy(_accuracy(worst), left)
     left.set(title="worst of all attacks", ylabel="accuracy (%)")
-    left.legend()
+    _name_models(figure, left)
     models = list(worst["model"].unique())
     for i, model in enumerate(models):
         rows = ranked[ranked["model"] == model]
@@ -116,6 +116,11 @@ def report_2023(published: pd.DataFrame) -> Figure:
             ax.set(xlabel=SCALE["Linf"][1], ylabel="accuracy (%)" if attack == "fgsm" else "")
     axes[0, 0].legend()
     return figure
+
+
+def _name_models(figure: Figure, ax: Axes) -> None:
+    """A legend above the panels, where it covers nothing, however many models there are."""
+    figure.legend(*ax.get_legend_handles_labels(), ncols=4, loc="outside upper center")
 
 
 def _accuracy(table: pd.DataFrame, *, k: int = 1) -> pd.DataFrame:

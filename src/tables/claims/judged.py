@@ -154,7 +154,7 @@ def _estimate(
 
 def _are_matched(predictions: pd.DataFrame) -> bool:
     accuracies = predictions.assign(hit=hits(predictions)).groupby("model")["hit"].mean()
-    return bool(accuracies.max() - accuracies.min() <= WITHIN + 1e-9)
+    return bool(accuracies.max() - accuracies.min() <= WITHIN + ROUNDING)
 
 
 def _numbers(found: Estimate | None) -> dict:
