@@ -39,7 +39,7 @@ def wilson_interval(successes, trials, *, level: float = 0.95) -> tuple[np.ndarr
     return np.where(successes == 0, 0.0, low), np.where(successes == trials, 1.0, high)
 
 
-@lru_cache(maxsize=2)  # tables are of the same images, and drawing them takes longer than all that follows
+@lru_cache(maxsize=6)  # tables are of the same images, and drawing them takes longer than all that follows
 def bootstrap_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
     """How often each of n items is drawn in a bootstrap sample: float32 [n_resamples, n], rows sum to n; read-only."""
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(np.float32)

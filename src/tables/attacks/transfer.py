@@ -13,6 +13,7 @@ from src.tables.statistics import bootstrap_counts, interval_over_seeds, percent
 
 TRANSFER_STEPS = 10  # of PGD and MI-FGSM
 NOISE = "random_signs"  # the attack that has no source
+CONVERGED = 1e-9  # on the log-odds
 RIDGE = 0.01  # on the coefficients of the additive model, against n images in each of its cells
 
 
@@ -183,12 +184,16 @@ def _additive_fit(fooled: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, n
     source, target = (~np.eye(k, dtype=bool)).nonzero()
     design = np.column_stack([np.ones(len(source)), np.eye(k)[source], np.eye(k)[target]])
     seen, beta = fooled[:, source, target], np.zeros((len(fooled), 1 + 2 * k))
+    squares = (design[:, :, None] * design[:, None, :]).reshape(len(design), -1)
     for _ in range(50):
         share = expit(beta @ design.T)
         slope = (seen - n * share) @ design - RIDGE * beta
-        weight = n * share * (1 - share)
-        curvature = np.einsum("cp,rc,cq->rpq", design, weight, design) + RIDGE * np.eye(design.shape[1])
-        beta += np.linalg.solve(curvature, slope[..., None])[..., 0].clip(-2, 2)
+        curvature = (n * share * (1 - share)) @ squares
+        curvature = curvature.reshape(len(beta), *2 * design.shape[1:]) + RIDGE * np.eye(design.shape[1])
+        step = np.linalg.solve(curvature, slope[..., None])[..., 0].clip(-2, 2)
+        beta += step
+        if np.abs(step).max() < CONVERGED:
+            break
     parts = beta[:, 1 : 1 + k], beta[:, 1 + k :]
     means = [part.mean(1) for part in parts]
     return beta[:, 0] + sum(means), *(part - mean[:, None] for part, mean in zip(parts, means, strict=True))
