@@ -31,7 +31,7 @@ def time_in_processes(
     to the next (where memory lies, what else runs) is no repeat of one process, and often more.
 
     models, others: label -> name.  dataset, folder: as of `build_model`.  options: variants, threads, batch_sizes,
-    n_repeats and n_warmup of `time_all`, in each process.  Images are random pixels of the data set's size.
+    n_repeats, n_warmup and seconds of `time_all`, in each process.  Images are random pixels of the data set's size.
     Raises RuntimeError with the process's own words when it fails, and ValueError for no process.
     """
     if n_processes < 1:

@@ -17,6 +17,7 @@ from src.data.inputs import bar
 from src.efficiency.variants import prepare
 from src.models.access import INPUT, as_zoo, hooked
 
+LEAST = 3  # repeats that a slow contender has in any case
 # name, or (name, training seed) -> module, or a builder of it; each variant gets a model of its own
 Builders = Mapping[str | tuple[str, int], nn.Module | Callable[[], nn.Module]]
 
@@ -26,12 +27,14 @@ def interleaved(
     *,
     n_repeats: int = 30,
     n_warmup: int = 10,
+    seconds: float = np.inf,
     device: torch.device | str = "cpu",
     seed: int = 0,
     progress: bool | tqdm = True,
 ) -> pd.DataFrame:
     """Time calls in turns: every repeat runs each contender once, in an order drawn anew, so that drift hits all alike.
 
+    seconds: a contender that has had LEAST repeats and this much time for them has no more.
     Returns one row per contender and repeat: name (its key), repeat, position (in that repeat's order), ms.  The device
     is waited for before and after each call; on a GPU the time is that between two events on its stream.  Warm-up calls
     are not in the table.  progress: whether to show a bar of calls, or a caller's; it is moved between repeats.
@@ -40,6 +43,7 @@ def interleaved(
     if n_repeats < 2 or n_warmup < 1:
         raise ValueError(f"take at least 2 repeats and 1 warm-up, not {n_repeats} and {n_warmup}")
     device, rng, rows, names = torch.device(device), np.random.default_rng(seed), [], list(contenders)
+    spent = dict.fromkeys(names, 0.0)
     total = len(names) * (n_warmup + n_repeats)
     with torch.inference_mode(), bar("timings", total, progress, unit="call") as shown:
         for name in names:
@@ -47,9 +51,11 @@ def interleaved(
                 contenders[name]()
             shown.update(n_warmup)
         for repeat in range(n_repeats):
-            for position, place in enumerate(rng.permutation(len(names))):
-                ms = _milliseconds(contenders[names[place]], device)
-                rows.append(dict(name=names[place], repeat=repeat, position=position, ms=ms))
+            left = [name for name in names if repeat < LEAST or spent[name] < 1e3 * seconds]
+            for position, place in enumerate(rng.permutation(len(left))):
+                ms = _milliseconds(contenders[left[place]], device)
+                rows.append(dict(name=left[place], repeat=repeat, position=position, ms=ms))
+                spent[left[place]] += ms
             shown.update(len(names))
     return pd.DataFrame(rows)
 
@@ -96,6 +102,7 @@ def time_inference(
     threads: Iterable[int] | None = None,
     n_repeats: int = 30,
     n_warmup: int = 10,
+    seconds: float = np.inf,
     seed: int = 0,
     progress: bool | tqdm = True,
 ) -> pd.DataFrame:
@@ -103,7 +110,7 @@ def time_inference(
 
     models: name, or (name, training seed) -> module, or a function without arguments that builds it.
     pixels: the batch, on the device already: neither loading nor copying is timed.  threads: of the CPU; None for what
-    is set.  n_repeats, n_warmup, seed, progress: as of `interleaved`.
+    is set.  n_repeats, n_warmup, seconds, seed, progress: as of `interleaved`.
     Columns: model, model_seed, condition (the variant), threads, batch_size, repeat, position, ms.
     """
     contenders = {
@@ -113,6 +120,7 @@ def time_inference(
     }
     parts, threads = [], tuple(threads or (torch.get_num_threads(),))
     options, total = dict(n_repeats=n_repeats, n_warmup=n_warmup, seed=seed), len(contenders) * (n_repeats + n_warmup)
+    options |= dict(seconds=seconds)
     with bar("timings", total, progress, times=len(threads), unit="call") as shown:
         for n_threads in threads:
             with _threads(n_threads):
@@ -137,6 +145,7 @@ def throughput(
     longest: float = 1.0,
     n_repeats: int = 30,
     n_warmup: int = 10,
+    seconds: float = np.inf,
     seed: int = 0,
     progress: bool | tqdm = True,
 ) -> pd.DataFrame:
@@ -150,7 +159,7 @@ def throughput(
     if sizes[-1] > len(pixels):
         raise ValueError(f"a batch of {sizes[-1]} was asked for, and only {len(pixels)} images given")
     with bar("throughput", len(left) * n_calls, progress, times=len(sizes), unit="call") as shown:
-        options = dict(n_repeats=n_repeats, n_warmup=n_warmup, seed=seed, progress=shown)
+        options = dict(n_repeats=n_repeats, n_warmup=n_warmup, seconds=seconds, seed=seed, progress=shown)
         for size, larger in zip(sizes, [*sizes[1:], np.inf], strict=True):
             shown.update((len(best) - len(left)) * n_calls)
             if left:
@@ -174,18 +183,24 @@ def time_all(
     n_repeats: int,
     n_warmup: int,
     seed: int,
+    seconds: float = np.inf,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Four sweeps in one table, by the column `sweep`; models, others and progress as of `time_inference`.
+
+    Networks are built once, and copied.  seconds: of the repeats of each, as of `interleaved`, and the longest batch.
 
     latency: one image through models and others, on each number of threads where the device is the CPU.  alone: the
     same, one network after the other, which find in the caches what they left there.  variants: 16 images through the
     models in each variant.  batches: `throughput` of models and others, with a sixth of the repeats.
     """
-    models, variants, sizes = _builders(models), tuple(variants), tuple(batch_sizes)
-    everyone = models | (_builders(others) if others else {})
+    models, others = (
+        {key: partial(copy.deepcopy, build()) for key, build in _builders(of).items()} if of else {}
+        for of in (models, others)
+    )
+    variants, sizes, everyone = tuple(variants), tuple(batch_sizes), models | others
     threads = tuple(threads) if pixels.device.type == "cpu" else (torch.get_num_threads(),)
-    options = dict(n_repeats=n_repeats, n_warmup=n_warmup, seed=seed)
+    options = dict(n_repeats=n_repeats, n_warmup=n_warmup, seconds=seconds, seed=seed)
     few = options | dict(n_repeats=max(n_repeats // 6, 3), n_warmup=1)
     n_calls = (2 * len(everyone) * len(threads) + len(models) * len(variants)) * (n_repeats + n_warmup)
     n_calls += len(everyone) * len(sizes) * (few["n_repeats"] + few["n_warmup"])
@@ -197,7 +212,7 @@ def time_all(
                 for key, build in everyone.items()
             ),
             "variants": time_inference(models, pixels[:16], variants=variants, progress=shown, **options),
-            "batches": throughput(everyone, pixels, batch_sizes=sizes, progress=shown, **few),
+            "batches": throughput(everyone, pixels, batch_sizes=sizes, longest=seconds, progress=shown, **few),
         }
     return pd.concat([part.assign(sweep=name) for name, part in sweeps.items()], ignore_index=True)
 

@@ -245,6 +245,17 @@ def test_turns_are_in_random_order_and_seeded():
     assert order == again != interleaved(contenders, n_repeats=40, n_warmup=1, seed=4)["name"].tolist()
 
 
+def test_a_slow_contender_has_three_repeats_and_no_more_once_its_seconds_are_spent(monkeypatch):
+    monkeypatch.setattr("src.efficiency.timing._milliseconds", lambda call, device: call())
+    contenders = {"slow": lambda: 30.0, "quick": lambda: 0.1}
+    table = interleaved(contenders, n_repeats=20, n_warmup=1, seconds=0.05)
+    assert table["name"].value_counts().to_dict() == {"quick": 20, "slow": 3}
+    assert table[table["name"] == "slow"]["repeat"].tolist() == [0, 1, 2]
+    assert table[table["repeat"] == 3]["position"].tolist() == [0]
+    table = interleaved(contenders, n_repeats=20, n_warmup=1, seconds=0.25)
+    assert table["name"].value_counts().to_dict() == {"quick": 20, "slow": 9}
+
+
 def test_any_names_come_back_as_they_are():
     """Names were once joined by line breaks, and parted there again."""
     names = ["two\nlines", "plain"]
