@@ -7,10 +7,10 @@ turns, so that drift of the machine meets all of them. Seconds are of CPU time, 
 each leaves stands beside them, as a fast attack may be a weak one. Peers use the model as it is built: foolbox and the
 plain loop then work out the gradients of its weights too, torchattacks does not. Radius 0 costs a peer a forward pass.
 
-"ours, all steps" stops early for no image; "bfloat16" computes in that and looks at each image's final point again in
-float32. "floor" is what the passes alone cost in float32: as many as there are steps, forward and backward to the
-pixels of a frozen model, and one forward. torchattacks' APGD leaves out misclassified images, so where there are many
-it does less than the floor.
+"ours, all steps" stops early for no image; "bfloat16", where the device has units for it, takes its steps in that and
+looks at each image's final point again in float32. "floor" is what the passes alone cost in float32: as many as
+there are steps, forward and backward to the pixels of a frozen model, and one forward. torchattacks' APGD leaves out
+misclassified images, so where there are many it does less than the floor.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from src.files import written_whole
 from src.models import PixelModel, build_model
 from src.models.access import frozen
 from src.paths import RESULTS
-from src.runtime import pick_device, provenance
+from src.runtime import fast_dtype, pick_device, provenance
 from src.tables.attacks import FGSM_GRID, PGD_GRID
 from src.tables.statistics import hits
 
@@ -58,8 +58,8 @@ class Workload:
     contenders: tuple[str, ...]
 
 
-def workloads(defended: bool) -> list[Workload]:
-    all_steps = ("ours", "ours, all steps", "ours, all steps, bfloat16")
+def workloads(defended: bool, device: torch.device) -> list[Workload]:
+    all_steps = ("ours", "ours, all steps", *["ours, all steps, bfloat16"] * (fast_dtype(device) == "bfloat16"))
     k = 8 if defended else 1  # APGD leaves an undefended network nothing at 8/255
     return [
         Workload("FGSM, 21 radii", "fgsm", FGSM_GRID, 1, None, ("ours", *PEERS)),
@@ -158,7 +158,7 @@ def measure(models: dict[bool, PixelModel], batches: list[Batch], rounds: int) -
     few = [Batch(*(values[:8] for values in batches[0]))]
     for round_ in range(rounds + 1):  # the first, on few images, warms up
         for defended, model in models.items():
-            for workload in workloads(defended):
+            for workload in workloads(defended, model.mean.device):
                 first = round_ % len(workload.contenders)
                 for contender in workload.contenders[first:] + workload.contenders[:first]:
                     torch.manual_seed(0)
@@ -200,7 +200,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 def peak_memory(asked: argparse.Namespace, defended: bool, workload_name: str, contender: str) -> float:
     """MiB at the peak beyond what is there after a forward pass: resident (Linux), on a GPU allocated."""
     batches, model = load_batches(asked)[:1], load_model(asked, defended)
-    workload = next(workload for workload in workloads(defended) if workload.name == workload_name)
+    workload = next(workload for workload in workloads(defended, model.mean.device) if workload.name == workload_name)
     _correct(model, *batches[0][:2])
     if model.mean.is_cuda:
         peak, forget = torch.cuda.max_memory_allocated, torch.cuda.reset_peak_memory_stats
