@@ -80,6 +80,17 @@ def report_table() -> str:
     return shown.to_markdown(index=False, disable_numparse=True)
 
 
+def targets_table() -> str:
+    """What was aimed at, before and after."""
+    table = pd.read_csv(RESULTS / "benchmarks" / "targets.csv")
+    shown = table.rename(columns={"aim": "should be"})
+    shown["should be"] += table["target"].map(" {:g}".format)
+    for name in ("before", "after"):
+        shown[name] = table[name].map("{:.3g}".format).replace("nan", "–")
+    shown = shown[["what", "should be", "before", "after", "reached"]]
+    return shown.to_markdown(index=False, disable_numparse=True)
+
+
 def macs() -> pd.Series:
     pixels = torch.zeros(1, 3, SIDE, SIDE)
     return pd.Series({name: count_macs(timm.create_model(name, pretrained=False).eval(), pixels) for name in NETWORKS})
@@ -119,7 +130,13 @@ def paper() -> str:
 
 def main() -> None:
     text = DOCUMENT.read_text()
-    parts = {"report": report_table, "growth": growth_table, "classes and shards": classes_and_shards, "paper": paper}
+    parts = {
+        "report": report_table,
+        "targets": targets_table,
+        "growth": growth_table,
+        "classes and shards": classes_and_shards,
+        "paper": paper,
+    }
     for name, make in parts.items():
         mark, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         if text.count(mark) != 1 or text.count(end) != 1:

@@ -17,7 +17,7 @@ from src.data.inputs import bar
 from src.efficiency.variants import prepare
 from src.models.access import INPUT, as_zoo, hooked
 
-LEAST = 3  # repeats that a slow contender has in any case
+LEAST = 3  # repeats in any case, however slow
 # name, or (name, training seed) -> module, or a builder of it; each variant gets a model of its own
 Builders = Mapping[str | tuple[str, int], nn.Module | Callable[[], nn.Module]]
 
@@ -34,7 +34,7 @@ def interleaved(
 ) -> pd.DataFrame:
     """Time calls in turns: every repeat runs each contender once, in an order drawn anew, so that drift hits all alike.
 
-    seconds: a contender that has had LEAST repeats and this much time for them has no more.
+    seconds: once a contender has had LEAST repeats and this much time for them, none has more.
     Returns one row per contender and repeat: name (its key), repeat, position (in that repeat's order), ms.  The device
     is waited for before and after each call; on a GPU the time is that between two events on its stream.  Warm-up calls
     are not in the table.  progress: whether to show a bar of calls, or a caller's; it is moved between repeats.
@@ -51,12 +51,13 @@ def interleaved(
                 contenders[name]()
             shown.update(n_warmup)
         for repeat in range(n_repeats):
-            left = [name for name in names if repeat < LEAST or spent[name] < 1e3 * seconds]
-            for position, place in enumerate(rng.permutation(len(left))):
-                ms = _milliseconds(contenders[left[place]], device)
-                rows.append(dict(name=left[place], repeat=repeat, position=position, ms=ms))
-                spent[left[place]] += ms
             shown.update(len(names))
+            if repeat >= LEAST and max(spent.values()) >= 1e3 * seconds:
+                continue
+            for position, place in enumerate(rng.permutation(len(names))):
+                ms = _milliseconds(contenders[names[place]], device)
+                rows.append(dict(name=names[place], repeat=repeat, position=position, ms=ms))
+                spent[names[place]] += ms
     return pd.DataFrame(rows)
 
 

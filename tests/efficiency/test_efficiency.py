@@ -245,15 +245,15 @@ def test_turns_are_in_random_order_and_seeded():
     assert order == again != interleaved(contenders, n_repeats=40, n_warmup=1, seed=4)["name"].tolist()
 
 
-def test_a_slow_contender_has_three_repeats_and_no_more_once_its_seconds_are_spent(monkeypatch):
+def test_repeats_end_for_all_once_the_seconds_of_one_are_spent(monkeypatch):
     monkeypatch.setattr("src.efficiency.timing._milliseconds", lambda call, device: call())
     contenders = {"slow": lambda: 30.0, "quick": lambda: 0.1}
-    table = interleaved(contenders, n_repeats=20, n_warmup=1, seconds=0.05)
-    assert table["name"].value_counts().to_dict() == {"quick": 20, "slow": 3}
-    assert table[table["name"] == "slow"]["repeat"].tolist() == [0, 1, 2]
-    assert table[table["repeat"] == 3]["position"].tolist() == [0]
-    table = interleaved(contenders, n_repeats=20, n_warmup=1, seconds=0.25)
-    assert table["name"].value_counts().to_dict() == {"quick": 20, "slow": 9}
+    for seconds, n_repeats in ((0.05, 3), (0.25, 9), (np.inf, 20)):
+        table = interleaved(contenders, n_repeats=20, n_warmup=1, seconds=seconds)
+        assert table["name"].value_counts().to_dict() == {"quick": n_repeats, "slow": n_repeats}
+        assert table["repeat"].tolist() == sorted([*range(n_repeats)] * 2)  # ratios need both in every repeat
+    few = interleaved(contenders, n_repeats=2, n_warmup=1, seconds=0)
+    assert len(few) == 4
 
 
 def test_any_names_come_back_as_they_are():

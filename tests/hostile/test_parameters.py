@@ -113,6 +113,8 @@ REFUSED = [  # notebook, parameter, value, how the error goes on after "<paramet
     ("06", "n_processes", 0, "0 must be at least 1"),
     ("06", "n_repeats", 1, "1 must be at least 2"),
     ("06", "n_warmup", 0, "0 must be at least 1"),
+    ("06", "seconds", -0.5, "-0.5 must be at least 0"),
+    ("06", "seconds", math.inf, "inf must be at least 0"),
     ("07", "models", [], "[] must name at least one"),
     ("07", "tables", ["runs/mine"], "['runs/mine'] must be a text"),
     ("07", "n_resamples", 0, "0 must be at least 1"),
