@@ -466,8 +466,18 @@ def test_tables_without_processes_are_of_one():
     (old,) = tables.efficiency.time_ratios(table).itertuples()
     (new,) = tables.efficiency.time_ratios(table.assign(process=3)).itertuples()
     assert old == new and old.processes == 1
-    with pytest.raises(ValueError, match="not every contender was timed in every repeat"):
-        tables.efficiency.time_ratios(pd.concat([table.assign(process=0), table.query("repeat < 5").assign(process=1)]))
+
+
+def test_processes_may_have_had_other_numbers_of_repeats():
+    """As under a budget of seconds; of a process that had one repeat alone, no more is drawn of the others."""
+    table = timings(a=10, b=12)
+    few = pd.concat([table.assign(process=0), table.query("repeat < 5").assign(process=1)])
+    (pair,) = tables.efficiency.time_ratios(few).itertuples()
+    assert pair.processes == 2 and pair.ratio == pytest.approx(1.2, rel=0.02) and pair.low < pair.ratio < pair.high
+    one = pd.concat([table.assign(process=0), table.query("repeat == 0").assign(process=1)])
+    _, drawn, _ = tables.efficiency.medians_drawn(one, n_resamples=50)
+    first = table.query("repeat == 0").set_index("model")["ms"]
+    assert np.allclose(drawn, first[["a", "b"]].to_numpy())
 
 
 def test_the_headline_is_side_by_side_and_leaves_out_what_was_not_timed():
