@@ -59,7 +59,7 @@ def test_the_time_of_a_notebook_is_its_cells_and_its_start():
 
 def test_scaling_is_what_the_benchmark_found():
     text = (ROOT / "docs" / "scaling.md").read_text()
-    tables = scaling.report_table(), scaling.growth_table(), scaling.classes_and_shards()
+    tables = scaling.report_table(), scaling.targets_table(), scaling.growth_table(), scaling.classes_and_shards()
     assert all(table in text for table in tables), "run python -m benchmarks.scaling"
     gflop = float(re.search(r"take (\d+) GFLOP", text)[1])
     worst_hours = scaling.N * gflop * 1e9 * 4000 / scaling.SUSTAINED / 3600
