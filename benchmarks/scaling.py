@@ -86,7 +86,7 @@ def targets_table() -> str:
     shown = table.rename(columns={"aim": "should be"})
     shown["should be"] += table["target"].map(" {:g}".format)
     for name in ("before", "after"):
-        shown[name] = table[name].map("{:.3g}".format).replace("nan", "–")
+        shown[name] = [f"{x:,.0f}" if x >= 100 else f"{x:.3g}".replace("nan", "–") for x in table[name]]
     shown = shown[["what", "should be", "before", "after", "reached"]]
     return shown.to_markdown(index=False, disable_numparse=True)
 
