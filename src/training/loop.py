@@ -10,6 +10,8 @@ and for draws from torch's generator, of which each process has its own: dropout
 import copy
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from src.training.optimisers import learning_rate, make_optimisers
 from src.training.recipe import Recipe
 
 CHECKPOINT_SECONDS = 60  # between checkpoints within an epoch; each epoch ends with one as well
+NARROW = 16  # channels that oneDNN takes at once, at most; see `_strides_before_narrow_convolutions`
 
 
 def train(
@@ -88,7 +91,8 @@ def fit(
     last_save = time.monotonic()
 
     hidden = not progress or distributed.rank() > 0
-    with tqdm(total=n_steps, initial=state.epoch * len(loader) + state.step, disable=hidden) as bar:
+    bar = tqdm(total=n_steps, initial=state.epoch * len(loader) + state.step, disable=hidden)
+    with bar, _strides_before_narrow_convolutions(model):
         while state.epoch < recipe.epochs:
             loader.epoch = state.epoch
             model.train()
@@ -117,6 +121,29 @@ def fit(
         model.load_state_dict(parts["average"].state_dict())
     model.eval()
     return pd.DataFrame(state.history)
+
+
+@contextmanager
+def _strides_before_narrow_convolutions(model: nn.Module) -> Iterator[None]:
+    """Within, a 1×1 convolution of few channels leaves pixels out before it, in place of its strides: the same result.
+
+    For the gradient of its weights oneDNN 3.12, that of torch 2.14, writes beyond its memory where a CPU has AVX2 but
+    not AVX-512 and images are channels-last: numbers that are wrong, or a crash (oneDNN's issue 6035).
+    """
+    strides, hooks = {}, []
+    for layer in model.modules():
+        bare = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.padding == (0, 0)
+        if bare and layer.stride != (1, 1) and layer.in_channels // layer.groups < NARROW:
+            strides[layer], layer.stride = layer.stride, (1, 1)
+            left = tuple(slice(None, None, step) for step in strides[layer])
+            hooks.append(layer.register_forward_pre_hook(lambda _, given, left=left: (given[0][..., *left],)))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for layer, stride in strides.items():
+            layer.stride = stride
 
 
 def _training_step(
