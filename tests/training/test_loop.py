@@ -609,6 +609,7 @@ def test_strided_convolutions_of_few_channels_get_the_right_gradients(handful, m
     torch.manual_seed(0)
     strided, seen = nn.Conv2d(4, 8, kernel_size=1, stride=2, bias=False), []
     model = nn.Sequential(nn.Conv2d(3, 4, 3), strided, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    model.to(memory_format=torch.channels_last)
     exact, recipe = copy.deepcopy(model).double(), replace(QUICK, epochs=1, batch_size=40, gradient_clip=0)
     step = training._training_step
 
