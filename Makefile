@@ -62,7 +62,9 @@ gallery: setup  ## draw the README's figures again and write its numbers, from t
 	$(PATHS) python -m workflow.gallery
 
 test: $(VENV)/.installed-dev  ## run the tests on all cores: ARGS="-k pgd", FAST=1 for those of a minute
+	@# a worker that crashes is not replaced: the run would wait for ever for what it was to do, instead of failing
 	$(PATHS) OMP_NUM_THREADS=1 $(if $(FAST),FAST=1) python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+		--max-worker-restart 0 \
 		$(if $(FAST),tests src/tables src/plotting src/*.py) $(ARGS)
 
 test-cluster: $(VENV)/.installed-dev cluster  ## run the graph on a private one-node Slurm (needs root, slurm-wlm, munge)
