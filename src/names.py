@@ -8,7 +8,7 @@ What stands before "=" is the label, by which tables and figures call a model or
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,7 +58,10 @@ class ModelName:
         if seed == 0 or self.weights == UNTRAINED:
             return self
         if self.weights.endswith(FILES) or re.search(r"(^|_)seed\d+$", self.weights):
-            raise ValueError(f"{self.label} has the one training seed that its weights name; model_seeds must be [0]")
+            raise ValueError(
+                f"{self.label} has the one training seed that its weights name; give the others seeds by model, as in "
+                'model_seeds = {"mlp": [0, 1]}'
+            )
         return replace(self, weights=f"seed{seed}" if self.weights == DEFAULT else f"{self.weights}_seed{seed}")
 
 
@@ -110,6 +113,27 @@ def parse_models(names: Sequence[str]) -> list[ModelName]:
             again = "is named twice" if other == model else f"and {other.label!r} have the same name in files"
             raise ValueError(f"model {model.label!r} {again}; give one a label of its own, as in b={model.full}")
     return list(models.values())
+
+
+def seeds_of(models: Sequence[str], model_seeds: Sequence[int] | Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+    """label -> training seeds of each model; model_seeds: those of all, or by label, where others have the first alone.
+
+    Raises ValueError for a label that no model has, and for lists that do not begin with the same seed: figures that
+    show one seed show that one.
+
+    >>> seeds_of(["mlp", "cnn@w2"], {"mlp": [0, 1]})
+    {'mlp': [0, 1], 'cnn@w2': [0]}
+    """
+    labels = [model.label for model in parse_models(models)]
+    if not isinstance(model_seeds, Mapping):
+        return {label: list(model_seeds) for label in labels}
+    if unknown := sorted(set(model_seeds) - set(labels)):
+        raise ValueError(f"model_seeds names {', '.join(unknown)}, not among the models {', '.join(labels)}")
+    firsts = sorted({seed for seeds in model_seeds.values() for seed in seeds[:1]})
+    if len(firsts) > 1:
+        said = " and ".join(map(str, firsts))
+        raise ValueError(f"the lists of model_seeds must begin with the same seed, not {said}")
+    return {label: list(model_seeds.get(label, firsts)) for label in labels}
 
 
 def weight_files(model: ModelName, dataset: str) -> list[str]:

@@ -5,7 +5,7 @@ import math
 import reprlib
 
 from src.data.records import DATASETS
-from src.names import parse_models
+from src.names import parse_models, seeds_of
 from src.results import GATHER, parse_shard
 from src.runs import read_cells
 
@@ -53,11 +53,17 @@ def check_parameters(parameters: dict, defaults: dict) -> None:
     """Raise ValueError for the first value that is not of the kind of the notebook's own, or that means nothing.
 
     Where the notebook has None, a whole number will do too.  Numbers are finite and from LEAST, or 0, to MOST; texts
-    with CHOICES are among them; a list names something, each once, but for those of MAY_BE_EMPTY.
+    with CHOICES are among them; a list names something, each once, but for those of MAY_BE_EMPTY.  model_seeds may be a
+    list for all models, or lists by label.
     """
     for name, value in parameters.items():
         default = defaults[name]
         if default is None and value is None:
+            continue
+        if name == "model_seeds" and isinstance(value, dict) and value:
+            for seeds in value.values():
+                check_parameters({name: seeds}, {name: default})
+            seeds_of(parameters["models"], value)
             continue
         wrong = _not_of_kind(value, default) or _not_in_range(name, value)
         if (

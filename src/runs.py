@@ -18,7 +18,7 @@ from pathlib import Path
 from src import paths
 from src.data.records import WEIGHTS_OF
 from src.files import read_json, sha256, written_whole
-from src.names import FILES, check_run, parse_dataset, parse_model, parse_painter, weight_files
+from src.names import FILES, check_run, parse_dataset, parse_model, parse_models, parse_painter, seeds_of, weight_files
 
 
 def find_tables(folder: str | Path) -> Path:
@@ -159,10 +159,11 @@ def weight_checksums(settings: dict, folder: str | Path) -> dict[str, str]:
     if "dataset" not in settings:
         return {}
     dataset, found = parse_dataset(settings["dataset"])[0], {}
-    names = settings.get("models", []) + [settings[name] for name in ["backbone"] if name in settings]
-    seeds = settings.get("model_seeds", [0]) or [0]
-    asked = {(parse_model(name).with_seed(seed), dataset) for name in names for seed in seeds}
-    asked |= {(parse_model(name), dataset) for name in settings.get("judges", [])}
+    models = settings.get("models", [])
+    seeds = seeds_of(models, settings.get("model_seeds", [0]) or [0])
+    asked = {(model.with_seed(seed), dataset) for model in parse_models(models) for seed in seeds[model.label]}
+    others = settings.get("judges", []) + [settings[name] for name in ["backbone"] if name in settings]
+    asked |= {(parse_model(name), dataset) for name in others}
     painters = map(parse_painter, settings.get("painters", []))  # the others are compared, or have no weights
     for model, trained_on in asked | {(parse_model(name), elsewhere) for name, elsewhere in painters if elsewhere}:
         own, shipped = paths.ROOT / folder / "weights", paths.ROOT / f"{model.reference.partition('_')[0]}_models"

@@ -17,7 +17,7 @@ from src.models import PixelModel, build_model
 from src.models.access import first_seeds
 from src.models.build import Task, describe_task
 from src.models.predict import predict
-from src.names import UNTRAINED, parse_dataset, parse_model, parse_models, slug
+from src.names import UNTRAINED, parse_dataset, parse_model, parse_models, seeds_of, slug
 from src.parameters import read_parameters
 from src.paths import ROOT
 from src.results import GATHER, NOTEBOOKS, WHOLE, load_parts, parse_shard, save_table
@@ -109,11 +109,12 @@ class Study:
         self.sources.update(model.source | model.code)
         return model
 
-    def zoo(self, model_seeds: Sequence[int] = (0,)) -> dict[tuple[str, int], PixelModel]:
-        """(label, training seed) -> model, for all models of the notebook and all seeds."""
-        if not model_seeds or len(set(model_seeds)) < len(model_seeds):
+    def zoo(self, model_seeds: Sequence[int] | Mapping[str, Sequence[int]] = (0,)) -> dict[tuple[str, int], PixelModel]:
+        """(label, training seed) -> model, for all models of the notebook; model_seeds: of all, or by label."""
+        seeds = seeds_of(list(self.models.values()), model_seeds)
+        if any(not some or len(set(some)) < len(some) for some in seeds.values()):
             raise ValueError(f"model_seeds must name at least one training seed, each once, not {model_seeds}")
-        return {(label, seed): self.model(name, seed) for label, name in self.models.items() for seed in model_seeds}
+        return {(label, seed): self.model(name, seed) for label, name in self.models.items() for seed in seeds[label]}
 
     def show_examples(self, zoo: Mapping, n: int = 10) -> None:
         """Show n test images, even over the classes, and below each its class and what the first seed of each network

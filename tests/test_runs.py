@@ -159,7 +159,9 @@ def test_weights_and_own_code_of_a_run_are_known_by_their_checksums(tmp_path, mo
     expected = {"runs/r/weights/mine_d.safetensors", "runs/r/weights/mlp_d.safetensors", "own.py", "w.pt"}
     assert found() == expected
     (tmp_path / "runs/r/weights/mlp_d.safetensors").unlink()
+    by_model = found(models=["mlp", "cnn"], model_seeds={"mlp": [0, 1]})
     both = found(models=["mlp"], model_seeds=[0, 1])
+    assert by_model == both
     assert both == {"mlp_models/mlp_d.safetensors", "mlp_models/mlp_d_seed1.safetensors"}
     (tmp_path / "cnn_models").mkdir()
     (tmp_path / "cnn_models" / "cnn_elsewhere.safetensors").write_bytes(b"g")

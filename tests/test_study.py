@@ -88,6 +88,15 @@ def test_a_training_seed_that_weights_do_not_have_is_refused():
         study.zoo([])
 
 
+def test_models_may_have_other_training_seeds_than_others():
+    study = start(models=["mlp", "cnn@seed1", "cnn"], model_seeds={"mlp": [0, 2], "cnn": [0, 1]})
+    zoo = study.zoo({"mlp": [0, 2], "cnn": [0, 1]})
+    assert list(zoo) == [("mlp", 0), ("mlp", 2), ("cnn@seed1", 0), ("cnn", 0), ("cnn", 1)]
+    assert zoo["cnn@seed1", 0].path == zoo["cnn", 1].path != zoo["cnn", 0].path
+    with pytest.raises(ValueError, match="at least one training seed, each once"):
+        study.zoo({"mlp": []})
+
+
 def test_the_same_images_come_by_either_loader():
     if not os.environ.get("REQUIRE_FFCV"):
         pytest.importorskip("ffcv", reason="FFCV is not installed: make ffcv")

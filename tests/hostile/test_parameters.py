@@ -88,6 +88,10 @@ REFUSED = [  # notebook, parameter, value, how the error goes on after "<paramet
     ("05", "model_seeds", [], "[] must name at least one"),
     ("05", "model_seeds", [0, 0], "[0, 0] must name at least one, each once"),
     ("05", "model_seeds", [-1], "[-1] must be at least 0 and at most 4294967295"),
+    ("05", "model_seeds", {}, "{} must be a list"),
+    ("05", "model_seeds", {"mlp": []}, "[] must name at least one"),
+    ("05", "model_seeds", {"mlp": [0, -1]}, "[0, -1] must be at least 0 and at most 4294967295"),
+    ("05", "model_seeds", {"mlp": 1}, "1 must be a list, each a whole number"),
     ("05", "n_test", -1, "-1 must be at least 0"),
     ("05", "n_test", 2.5, "2.5 must be a whole number"),
     ("05", "n_test", True, "True must be a whole number"),
@@ -126,12 +130,20 @@ NAMES = [  # notebook, parameter, value, how the error begins
     ("02", "shard", "0/0", "shard must be"),
     ("03", "shard", "first", "shard must be"),
     ("05", "shard", "", "shard must be"),
+    ("05", "model_seeds", {"mpl": [0, 1]}, "model_seeds names mpl, not among the models mlp, cnn, vit"),
+    (
+        "05",
+        "model_seeds",
+        {"mlp": [1, 0], "cnn": [0]},
+        "the lists of model_seeds must begin with the same",
+    ),
     ("05", "models", ["a=mlp", "a=cnn"], "model 'a' and 'a' have the same name in files"),
     ("05", "models", ["=mlp"], "'=mlp' has a label that is no plain word"),
     ("07", "models", [""], "'' is no model's name"),
 ]
 
 TAKEN = [
+    ("05", "model_seeds", {"cnn": [0, 1, 2]}),
     ("01", "linear_lr", 1),
     ("01", "n_train", 0),
     ("01", "pretrained_on", ""),
