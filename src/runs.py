@@ -18,7 +18,7 @@ from pathlib import Path
 from src import paths
 from src.data.records import WEIGHTS_OF
 from src.files import read_json, sha256, written_whole
-from src.names import FILES, check_run, parse_dataset, parse_model, parse_models, parse_painter, seeds_of, weight_files
+from src.names import FILES, check_run, parse_dataset, parse_model, parse_painter, seeds_of, weight_files
 
 
 def find_tables(folder: str | Path) -> Path:
@@ -159,9 +159,9 @@ def weight_checksums(settings: dict, folder: str | Path) -> dict[str, str]:
     if "dataset" not in settings:
         return {}
     dataset, found = parse_dataset(settings["dataset"])[0], {}
-    models = settings.get("models", [])
-    seeds = seeds_of(models, settings.get("model_seeds", [0]) or [0])
-    asked = {(model.with_seed(seed), dataset) for model in parse_models(models) for seed in seeds[model.label]}
+    models = settings.get("models", [])  # none in 01
+    seeds = seeds_of(models, settings.get("model_seeds", [0])) if models else {}
+    asked = {(model.with_seed(seed), dataset) for model in map(parse_model, models) for seed in seeds[model.label]}
     others = settings.get("judges", []) + [settings[name] for name in ["backbone"] if name in settings]
     asked |= {(parse_model(name), dataset) for name in others}
     painters = map(parse_painter, settings.get("painters", []))  # the others are compared, or have no weights

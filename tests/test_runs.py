@@ -161,7 +161,7 @@ def test_weights_and_own_code_of_a_run_are_known_by_their_checksums(tmp_path, mo
     (tmp_path / "runs/r/weights/mlp_d.safetensors").unlink()
     by_model = found(models=["mlp", "cnn"], model_seeds={"mlp": [0, 1]})
     both = found(models=["mlp"], model_seeds=[0, 1])
-    assert by_model == both
+    assert by_model == both and found(models=[], backbone="mlp") == {"mlp_models/mlp_d.safetensors"}
     assert both == {"mlp_models/mlp_d.safetensors", "mlp_models/mlp_d_seed1.safetensors"}
     (tmp_path / "cnn_models").mkdir()
     (tmp_path / "cnn_models" / "cnn_elsewhere.safetensors").write_bytes(b"g")
