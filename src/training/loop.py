@@ -132,7 +132,7 @@ def _strides_before_narrow_convolutions(model: nn.Module) -> Iterator[None]:
     """
     strides, hooks = {}, []
     for layer in model.modules():
-        bare = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.padding == (0, 0)
+        bare = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.padding in ((0, 0), "valid")
         if bare and layer.stride != (1, 1) and layer.in_channels // layer.groups < NARROW:
             strides[layer], layer.stride = layer.stride, (1, 1)
             left = tuple(slice(None, None, step) for step in strides[layer])

@@ -131,12 +131,7 @@ NAMES = [  # notebook, parameter, value, how the error begins
     ("03", "shard", "first", "shard must be"),
     ("05", "shard", "", "shard must be"),
     ("05", "model_seeds", {"mpl": [0, 1]}, "model_seeds names mpl, not among the models mlp, cnn, vit"),
-    (
-        "05",
-        "model_seeds",
-        {"mlp": [1, 0], "cnn": [0]},
-        "the lists of model_seeds must begin with the same",
-    ),
+    ("05", "model_seeds", {"mlp": [1, 0], "cnn": [0]}, "the lists of model_seeds must begin with the same"),
     ("05", "models", ["a=mlp", "a=cnn"], "model 'a' and 'a' have the same name in files"),
     ("05", "models", ["=mlp"], "'=mlp' has a label that is no plain word"),
     ("07", "models", [""], "'' is no model's name"),
