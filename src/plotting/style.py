@@ -4,6 +4,7 @@ Colours are Okabe & Ito's, told apart with any colour vision; markers and dashes
 """
 
 import re
+import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +36,10 @@ DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fa
 
 
 def use_style() -> None:
-    """Set matplotlib up for the study: sizes that print, fonts embedded, nothing that is not data."""
+    """Set matplotlib up for the study: sizes that print, fonts embedded, nothing that is not data.
+
+    Notebooks show figures as they are saved: cut to what is on them, as they would be else, each was laid out again.
+    """
     import seaborn as sns  # longer to import than matplotlib and pandas: not before a figure is to be drawn
 
     sns.set_theme(context="paper", style="ticks")
@@ -57,6 +61,10 @@ def use_style() -> None:
             "svg.fonttype": "path",  # looks alike whatever fonts the reader has
         }
     )
+    if "IPython" in sys.modules:
+        from matplotlib_inline.config import InlineBackend
+
+        InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None}
 
 
 def save_figure(
@@ -64,12 +72,12 @@ def save_figure(
 ) -> list[Path]:
     """Write figures/<name>.pdf, .svg and .png, or `formats` of these, each whole; return their paths.
 
-    The figure is laid out once for all and drawn once for each, where `Figure.savefig` would draw it twice.
+    The figure is laid out once for all and drawn once for each, where `Figure.savefig` would draw it twice.  A notebook
+    draws it once more, to show it, and not first at the end of the cell as well, as it does with what is stale.
     """
-    if not formats:
-        return []
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     written, canvas, dpi = [(folder or paths.FIGURES) / f"{name}.{kind}" for kind in formats], figure.canvas, figure.dpi
     try:
         for path, kind in zip(written, formats, strict=True):
@@ -79,6 +87,7 @@ def save_figure(
     finally:
         figure.set_canvas(canvas)
         figure.dpi = dpi
+        figure.stale = False
     return written
 
 

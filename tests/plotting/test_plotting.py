@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.collections import PathCollection
+from matplotlib_inline.config import InlineBackend
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
@@ -65,12 +66,20 @@ def test_a_figure_is_drawn_once_for_each_format_that_is_asked_for_and_is_as_it_w
     ax.plot([0, 1])
     monkeypatch.setattr(type(figure), "draw", lambda self, renderer: drawn.append(renderer) or draw(self, renderer))
     assert plotting.save_figure(figure, "line", folder=tmp_path, formats=[]) == [] and not drawn
+    assert not figure.stale  # or the end of a notebook's cell would draw it
     written = plotting.save_figure(figure, "line", folder=tmp_path, formats=["png", "svg"])
     assert [path.suffix for path in written] == [".png", ".svg"] and sorted(tmp_path.iterdir()) == written
-    assert len(drawn) == 3 and (figure.canvas, figure.dpi) == before  # the layout, and one drawing each
+    assert len(drawn) == 2 and (figure.canvas, figure.dpi) == before
+    assert not figure.stale
     figure.savefig(tmp_path / "theirs.png", dpi=plt.rcParams["savefig.dpi"])
     ours, theirs = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("line", "theirs"))
     np.testing.assert_array_equal(ours, theirs)
+
+
+def test_notebooks_show_figures_as_they_are_saved():
+    InlineBackend.instance().print_figure_kwargs = {"bbox_inches": "tight"}
+    plotting.use_style()
+    assert InlineBackend.instance().print_figure_kwargs == {"bbox_inches": None}
 
 
 def test_images_shows_every_picture_with_its_title():
