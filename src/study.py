@@ -15,7 +15,7 @@ from src.data import ImageSet, load_images
 from src.data.loaders import make_loader
 from src.models import PixelModel, build_model
 from src.models.access import first_seeds
-from src.models.build import Task, describe_task
+from src.models.build import Task, describe_task, size_of
 from src.models.predict import predict
 from src.names import UNTRAINED, parse_dataset, parse_model, parse_models, seeds_of, slug
 from src.parameters import read_parameters
@@ -91,12 +91,15 @@ class Study:
     def model(self, name: str, model_seed: int = 0, *, task: Task | None = None, **options) -> PixelModel:
         """A trained model on the device, by name; options: of `build_model`.
 
-        model_seed: of the training, other than that of the weights named.  task: of another data set.  Raises
+        model_seed: of the training, other than that of the weights named.  task: of another data set.  With
+        weights=None the network is untrained, and of the size of the weights named, where they are there.  Raises
         ValueError for a network whose classifier is untrained, unless the name says so, as in cnn@untrained.
         """
         asked = parse_model(name).with_seed(model_seed)
         if "weights" in options:  # in place of those of the name
             given = options.pop("weights")
+            if given is None:
+                options.setdefault("size", size_of(asked, task or self.task, folder=self.folder / "weights"))
             asked = replace(asked, weights=UNTRAINED if given is None else str(given))
         model = build_model(asked, task or self.task, folder=self.folder / "weights", **options).to(self.device)
         if not model.trained and asked.weights != UNTRAINED:

@@ -9,7 +9,9 @@ from matplotlib import pyplot as plt
 from torch import nn
 
 from src import paths
+from src.models import build_model
 from src.models.predict import predict
+from src.models.weights import save_weights
 from src.parameters import default_parameters
 from src.study import begin
 
@@ -66,6 +68,19 @@ def test_a_run_by_hand_says_so_and_knows_its_images(capsys):
 @pytest.mark.parametrize("name", ["mlp@untrained", "timm:test_vit@untrained"])
 def test_what_is_untrained_is_measured_when_it_is_asked_for_as_such(name):
     assert not start().model(name).trained
+
+
+def test_the_untrained_network_beside_a_narrow_one_is_as_narrow():
+    study = start(models=["cnn@narrow", "mlp"])
+    narrow = build_model("cnn", "fashion_mnist", weights=None, size="width=4")
+    path = study.folder / "weights" / "cnn_fashion_mnist_narrow.safetensors"
+    path.parent.mkdir()
+    card = {"model": "cnn", "dataset": "fashion_mnist", "size": narrow.size}
+    save_weights(narrow.net, path, card)
+    assert study.model("cnn@narrow").size == study.model("cnn@narrow", weights=None).size == "width=4"
+    assert study.model("mlp", weights=None).size == study.model("mlp").size == "small"
+    assert study.model("cnn@narrow", weights=None, size="base").size == "base"
+    assert not study.model("cnn@narrow", weights=None).trained
 
 
 def test_what_is_untrained_is_refused_where_nobody_asked_for_it(monkeypatch):

@@ -143,8 +143,7 @@ def build_model(
     the user's own fails.
     """
     asked, task = _asked(name, weights), describe_task(dataset)
-    kind, _ = _kind(asked.reference)
-    datasets = tuple(dict.fromkeys((task.name, WEIGHTS_OF.get(task.name, task.name))))
+    (kind, _), datasets = _kind(asked.reference), _filed_under(task)
     path, state, card = None, {}, {}
     if kind == "own":
         run_own(asked.reference)  # what is wrong with the file is told before what is missing beside it
@@ -170,6 +169,19 @@ def build_model(
         checksum = fingerprint(*values) if model.trained else published.backbone_fingerprint(model.net)
         model.source = {asked.reference: checksum}
     return model.eval()
+
+
+def size_of(model: ModelName, task: Task, *, folder: Path | str | None = None) -> str | None:
+    """The size that the weights of a compact model have by their card; None where there are none, and for others."""
+    if model.reference not in COMPACT or model.weights == UNTRAINED:
+        return None
+    path = find_weights(family_of(model), model, _filed_under(task), folder=folder, needed=False)
+    return read_card(path).get("size") if path and path.suffix == ".safetensors" else None
+
+
+def _filed_under(task: Task) -> tuple[str, ...]:
+    """The data sets whose weights are those of a task."""
+    return tuple(dict.fromkeys((task.name, WEIGHTS_OF.get(task.name, task.name))))
 
 
 def _asked(name: str | ModelName, weights: str | Path | None) -> ModelName:
