@@ -15,7 +15,7 @@ KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or
 LEAST = dict.fromkeys(
     "batch_size measured_batch_size batch_sizes threads n_bins n_resamples n_repeats n_processes n_permutations "
     "n_measured n_pairs n_stylised n_transformed n_corrupted linear_epochs full_epochs pgd_steps apgd_steps n_targets "
-    "n_seeds steps inversion_steps style_steps texture_steps".split(),
+    "n_untrained n_seeds steps inversion_steps style_steps texture_steps".split(),
     1,
 ) | dict.fromkeys("worst_eps_255 transfer_eps_255 linear_lr full_lr linear_crop_scale full_crop_scale".split(), 1e-9)
 LEAST |= dict(n_warmup=1, n_repeats=2, measured_batch_size=11)  # of the clock, and of the neighbours among images

@@ -14,6 +14,7 @@ from src.results import load_table
 
 SMALL_CKA = dict(
     models=["mlp", "vit"],
+    n_untrained=1,
     n_images=32,
     batch_size=8,
     n_permutations=5,

@@ -68,6 +68,7 @@ REFUSED = [  # notebook, parameter, value, how the error goes on after "<paramet
     ("04a", "unbiased", "no", "'no' must be true or false"),
     ("04a", "n_permutations", 0, "0 must be at least 1"),
     ("04a", "n_permutations", 10**9, "1000000000 must be at least 1 and at most 100000;"),
+    ("04a", "n_untrained", 0, "0 must be at least 1"),
     ("04a", "n_measured", 0, "0 must be at least 1"),
     ("04a", "measured_batch_size", 10, "10 must be at least 11"),
     ("04b", "methods", [], "[] must name at least one"),
