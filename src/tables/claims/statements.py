@@ -182,7 +182,7 @@ CONTROLS: dict[str, Control] = {
 }
 # ViT and CNN are matched at the ViT's accuracy, and where those networks are not there, at the MLP's
 MATCHED_AT_VIT = {
-    "accuracy matched (narrow)": {"vit": "vit", "cnn": "cnn@w6"},
+    "accuracy matched (narrow)": {"vit": "vit", "cnn": "cnn@w4"},
     "accuracy matched (short)": {"vit": "vit", "cnn": "cnn@short81"},
 }
 
@@ -191,7 +191,7 @@ def networks_of(statement: Statement, control: str = "") -> dict[str, str]:
     """Architecture -> label for the networks that a control compares, first choice; without one, those as trained.
 
     >>> networks_of(STATEMENTS[2], "accuracy matched (narrow)")
-    {'vit': 'vit', 'cnn': 'cnn@w6'}
+    {'vit': 'vit', 'cnn': 'cnn@w4'}
     """
     return choices_of(statement, control)[0]
 
