@@ -281,6 +281,29 @@ def test_seeds_of_one_architecture_are_alike_beyond_untrained_ones():
     np.testing.assert_allclose(stem["value"], 0.9)
 
 
+def test_what_untrained_networks_differ_by_is_in_what_training_adds_whatever_the_training_seeds():
+    """Planted: nothing differs between minibatches or trained seeds, of which there are two; untrained ones do."""
+    x = {"a": [0.0, 0.2, -0.1, 0.1, -0.2], "b": [0.1, 0.0, 0.3, -0.3, 0.0]}
+
+    def value(one, other, kind):
+        if kind == "trained":
+            return 0.8 if one[0] == other[0] else 0.5
+        return 0.2 + x[one[0]][one[1]] + x[other[0]][other[1]]
+
+    table = of_pairs(value, seeds=5)
+    most = table[["seed_a", "seed_b"]].max(axis=1)
+    widths = {}
+    for k in (1, 5):
+        kept = (table["kind_a"] == "trained") & (most < 2) | (table["kind_a"] == "untrained") & (most < k)
+        rows = compare_at_depth(table[kept], ["a", "b"], n_resamples=5_000).query("layers == 'depth'")
+        rows = rows.set_index(["pair", "what"])
+        widths[k] = rows["high"] - rows["low"]
+    assert widths[1]["a–b", "excess"] == 0  # of one untrained network each, nothing is known
+    assert widths[5]["a–b", "excess"] > 0.2 and widths[5]["a–b", "trained"] == 0
+    half = stats.t.ppf(0.975, 4) * 2 * np.std(x["a"], ddof=1) / np.sqrt(5)  # each is in the mean over pairs twice
+    assert widths[5]["a–a", "excess"] / 2 == pytest.approx(half, rel=0.05)
+
+
 def test_tables_of_older_code_read_as_plain_cka_of_one_random_network():
     table = compare_at_depth(several_seeds(), ["a", "b"], n_resamples=50)
     assert set(table["measure"]) == {"CKA"} and "seeds alike" not in set(table["what"])

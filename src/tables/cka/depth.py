@@ -48,7 +48,8 @@ def compare_at_depth(
     both architectures, less that of the pair), or "less " and an earlier pair: of their excesses), value, low, high,
     p_value, seeds (the fewest of a kind), n (images).  Intervals: bootstrap over minibatches, the same for all, and
     the jackknife over networks of one architecture, as `interval_over_seeds` joins them; of one seed: minibatches only,
-    and NaN for fewer than 2.  Where a table has no untrained networks, or one of each, what needs more is left out.
+    and NaN for fewer than 2.  Of two seeds it is not known how seeds differ in how alike they are: they add nothing.
+    Where a table has no untrained networks, or one of each, what needs more is left out.
 
     >>> layers = dict(index_a=[0, 0, 1, 1], index_b=[0, 1, 0, 1], cross=[0.3, 0, 0, 0.5])
     >>> table = compare_at_depth(pd.DataFrame(EXAMPLE | layers | dict(batch=0)), ["mlp", "cnn"])
