@@ -3,7 +3,8 @@
     python -m benchmarks.targets --before ../earlier --tables cka attacks    # run in both, on one machine on one day
 
 writes results/benchmarks/targets.csv.  Read are, of this and of an earlier checkout, the executed notebooks of
-`make report` and the named tables in results/benchmarks; what a checkout lacks is left empty.
+`make report` and the named tables in results/benchmarks.  What neither has stays as a machine of the same name measured
+it, with the day of that; what one of them lacks is left empty.
 `python -m benchmarks.scaling` puts the table into docs/scaling.md.
 """
 
@@ -140,6 +141,17 @@ def measured(checkout: Path, names: Sequence[str]) -> dict[str, float]:
     return found
 
 
+def with_earlier(table: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `table`; where it has measured nothing, those that `earlier` has of the same device and CPUs."""
+    of_this = earlier.merge(table[["device", "cpus"]].drop_duplicates()).set_index("what")
+    empty = table["before"].isna() & table["after"].isna()
+    rows = [
+        of_this.loc[row["what"]].to_dict() | {"what": row["what"]} if nothing and row["what"] in of_this.index else row
+        for row, nothing in zip(table.to_dict("records"), empty, strict=True)
+    ]
+    return pd.DataFrame(rows)[table.columns]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--before", type=Path, required=True, help="a checkout of an earlier state")
@@ -156,8 +168,11 @@ def main() -> None:
     reached = np.where(table["aim"] == AT_MOST, table["after"] <= table["target"], table["after"] >= table["target"])
     table["reached"] = np.where(table["after"].isna(), "not measured", np.where(reached, "yes", "no"))
     table = table.assign(device=facts["device"], cpus=facts["cpus"], time=facts["time"])
+    place = RESULTS / "benchmarks" / "targets.csv"
+    if place.exists():
+        table = with_earlier(table, pd.read_csv(place))
     print(table.drop(columns=["device", "cpus", "time"]).to_string(index=False, float_format="%.3g"))
-    with written_whole(RESULTS / "benchmarks" / "targets.csv") as path:
+    with written_whole(place) as path:
         table.to_csv(path, index=False, float_format="%.4g")
 
 
