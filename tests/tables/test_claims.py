@@ -83,6 +83,13 @@ def test_accuracies_more_than_a_point_apart_are_not_matched(tmp_path, n_right, s
     assert row["verdict"] == ("accuracy" if state == "open" else "these networks")
 
 
+def test_what_a_control_leaves_open_for_want_of_images_has_not_vanished():
+    row = dict(state="holds", value=0.2, low=0.1, high=0.3) | dict.fromkeys([SEEDS, *CONTROLS], "holds")
+    row |= {"common recipe": "open", "common recipe value": 0.05, "common recipe low": -0.02}
+    assert verdict_of(row | {"common recipe high": 0.12}) == "recipe"
+    assert verdict_of(row | {"common recipe high": 0.35}) == "these networks"
+
+
 def test_a_control_that_was_not_run_leaves_these_networks(tmp_path):
     row = judged(tmp_path, BASE, {}, BASE)
     assert row["verdict"] == "these networks" and row["common recipe"] == "not run" and row["other data"] == "holds"
