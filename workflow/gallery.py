@@ -126,7 +126,7 @@ def cka_sentence() -> str:
     return (
         f"Unbiased linear CKA of layers at matched depth: {listed(parts)}. The same networks untrained agree by "
         f"{listed(before)}, since they share the images; with the images' own similarity regressed out, training adds "
-        f"{listed(added)}{over_seeds(every)}. These networks alone."
+        f"{listed(added)}{over_seeds(every.xs('trained', level='what'))}. These networks alone."
     )
 
 
