@@ -3,8 +3,8 @@
     python -m benchmarks.targets --before ../earlier --tables cka attacks    # run in both, on one machine on one day
 
 writes results/benchmarks/targets.csv.  Read are, of this and of an earlier checkout, the executed notebooks of
-`make report` and the named tables in results/benchmarks.  What neither has stays as a machine of the same name measured
-it, with the day of that; what one of them lacks is left empty.
+`make report` and the named tables in results/benchmarks.  What a checkout lacks stays as a machine of the same name
+measured it earlier, or is left empty.
 `python -m benchmarks.scaling` puts the table into docs/scaling.md.
 """
 
@@ -142,14 +142,14 @@ def measured(checkout: Path, names: Sequence[str]) -> dict[str, float]:
 
 
 def with_earlier(table: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `table`; where it has measured nothing, those that `earlier` has of the same device and CPUs."""
+    """The table with what it lacks from `earlier`, of the same device and CPUs; a row of which nothing is new is of
+    that time."""
     of_this = earlier.merge(table[["device", "cpus"]].drop_duplicates()).set_index("what")
-    empty = table["before"].isna() & table["after"].isna()
-    rows = [
-        of_this.loc[row["what"]].to_dict() | {"what": row["what"]} if nothing and row["what"] in of_this.index else row
-        for row, nothing in zip(table.to_dict("records"), empty, strict=True)
-    ]
-    return pd.DataFrame(rows)[table.columns]
+    new = table[["before", "after"]].notna().any(axis=1)
+    filled = {name: table[name].fillna(table["what"].map(of_this[name])) for name in ("before", "after")}
+    return table.assign(
+        **filled, time=table["time"].where(new, table["what"].map(of_this["time"]).fillna(table["time"]))
+    )
 
 
 def main() -> None:
@@ -164,13 +164,12 @@ def main() -> None:
         dict(what=what, aim=aim, target=target, before=before.get(what, np.nan), after=after.get(what, np.nan))
         for what, (aim, target) in TARGETS.items()
     ]
-    table = pd.DataFrame(rows)
-    reached = np.where(table["aim"] == AT_MOST, table["after"] <= table["target"], table["after"] >= table["target"])
-    table["reached"] = np.where(table["after"].isna(), "not measured", np.where(reached, "yes", "no"))
-    table = table.assign(device=facts["device"], cpus=facts["cpus"], time=facts["time"])
+    table = pd.DataFrame(rows).assign(device=facts["device"], cpus=facts["cpus"], time=facts["time"])
     place = RESULTS / "benchmarks" / "targets.csv"
     if place.exists():
         table = with_earlier(table, pd.read_csv(place))
+    reached = np.where(table["aim"] == AT_MOST, table["after"] <= table["target"], table["after"] >= table["target"])
+    table.insert(5, "reached", np.where(table["after"].isna(), "not measured", np.where(reached, "yes", "no")))
     print(table.drop(columns=["device", "cpus", "time"]).to_string(index=False, float_format="%.3g"))
     with written_whole(place) as path:
         table.to_csv(path, index=False, float_format="%.4g")
