@@ -150,6 +150,14 @@ def test_first_seeds_are_those_of_each_model(two_seeds):
     assert all(list(found) == [0] for found in seeds)
 
 
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "cifar10"])  # of three networks, and of four
+def test_nothing_of_the_transfer_figure_is_cut_off(dataset, tmp_path):
+    figure = plotting.attacks.transfer(load_table(f"results/{dataset}", "02_attacks", "transfer"))
+    (picture,) = plotting.save_figure(figure, "transfer", folder=tmp_path, formats=["png"])
+    pixels = plt.imread(picture)[..., :3]
+    assert all(edge.min() > 0.9 for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+
+
 def test_transfer_is_drawn_for_each_attack_from_the_stored_rows():
     table = load_table("results/cifar10", "02_attacks", "transfer")
     axes = plotting.attacks.transfer(table).axes

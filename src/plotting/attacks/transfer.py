@@ -25,7 +25,7 @@ def transfer(predictions: pd.DataFrame) -> Figure:
         return _none_right()
     models, attacks = list(table["source"].unique()), list(table["attack"].unique())
     width = PAGE_WIDTH / len(attacks)
-    figure, axes = plt.subplots(1, len(attacks), figsize=(PAGE_WIDTH, width + 0.4), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(attacks), figsize=(PAGE_WIDTH, width + 0.6), sharey=True, squeeze=False)
     for ax, attack in zip(axes[0], attacks, strict=True):
         part = table[table["attack"] == attack]
         transfer_heatmap(part, ax, models=models)
