@@ -142,14 +142,12 @@ def measured(checkout: Path, names: Sequence[str]) -> dict[str, float]:
 
 
 def with_earlier(table: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
-    """The table with what it lacks from `earlier`, of the same device and CPUs; a row of which nothing is new is of
-    that time."""
+    """The table with what it lacks from `earlier`, of the same device and CPUs; rows without news keep their time."""
     of_this = earlier.merge(table[["device", "cpus"]].drop_duplicates()).set_index("what")
     new = table[["before", "after"]].notna().any(axis=1)
-    filled = {name: table[name].fillna(table["what"].map(of_this[name])) for name in ("before", "after")}
-    return table.assign(
-        **filled, time=table["time"].where(new, table["what"].map(of_this["time"]).fillna(table["time"]))
-    )
+    old = {name: table["what"].map(of_this[name]) for name in ("before", "after", "time")}
+    filled = {name: table[name].fillna(old[name]) for name in ("before", "after")}
+    return table.assign(**filled, time=old["time"].mask(new).fillna(table["time"]))
 
 
 def main() -> None:

@@ -258,7 +258,7 @@ def _layer_heatmap(rows: pd.DataFrame, ax: Axes) -> None:
 
 
 def _heatmap(cells: np.ndarray, ax: Axes) -> None:
-    """As seaborn's, which draws the whole figure again for each."""
+    """Cells from 0 to 1, the first row at the top; seaborn's draws the whole figure again for each panel."""
     ax.pcolormesh(cells, cmap="magma", vmin=0, vmax=1)
     ax.invert_yaxis()
     ax.spines[:].set_visible(False)

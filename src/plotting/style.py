@@ -38,7 +38,7 @@ DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fa
 def use_style() -> None:
     """Set matplotlib up for the study: sizes that print, fonts embedded, nothing that is not data.
 
-    Notebooks show figures as they are saved: cut to what is on them, as they would be else, each was laid out again.
+    Notebooks show figures as they are saved, and do not trim them: to trim one it is drawn another time.
     """
     import seaborn as sns  # longer to import than matplotlib and pandas: not before a figure is to be drawn
 
@@ -73,7 +73,7 @@ def save_figure(
     """Write figures/<name>.pdf, .svg and .png, or `formats` of these, each whole; return their paths.
 
     The figure is laid out once for all and drawn once for each, where `Figure.savefig` would draw it twice.  A notebook
-    draws it once more, to show it, and not first at the end of the cell as well, as it does with what is stale.
+    draws it once more, to show it; what is stale it would draw at the end of the cell as well.
     """
     if layout := figure.get_layout_engine():
         layout.execute(figure)
