@@ -12,7 +12,7 @@ from src.cka.networks import hsic_table
 from src.data.inputs import as_batches
 from src.models.access import as_zoo, device_of
 from src.models.layers import CHOICES, choose_layers
-from src.tables.cka.depth import at_matched_depth
+from src.tables.cka.depth import rows_at_depth
 
 FAINT = 1e-3  # in place of a scale of 0 that a branch begins with
 
@@ -56,10 +56,7 @@ def _chosen(hsic: pd.DataFrame, layers: Mapping[str, Mapping[str, list[str]]], c
     ]
     there = sides[0].notna() & sides[1].notna()
     rows = hsic.assign(index_a=sides[0], index_b=sides[1], choice=choice)[there]
-    rows = rows.astype({"index_a": int, "index_b": int})
-    same = (rows[["model_a", "seed_a"]].to_numpy() == rows[["model_b", "seed_b"]].to_numpy()).all(1)
-    with_inputs = rows["kind_b"] == "inputs"
-    return pd.concat([at_matched_depth(rows[~with_inputs & ~same]), rows[with_inputs]])
+    return rows_at_depth(rows.astype({"index_a": int, "index_b": int}))
 
 
 def with_branches(model: nn.Module) -> nn.Module:

@@ -5,7 +5,7 @@ or of the pixels in place of a network), and a seed, of its training or of its r
 """
 
 from src.tables.cka.choices import by_choice, range_over_choices
-from src.tables.cka.depth import at_matched_depth, compare_at_depth, mean_with_others
+from src.tables.cka.depth import at_matched_depth, compare_at_depth, mean_with_others, rows_at_depth
 from src.tables.cka.hsic import NETWORK_A, NETWORK_B, between, cka_table, deconfounded, one_seed
 from src.tables.cka.layers import beyond_shuffled, by_distance, match_layers, matched_layers, task_onset
 from src.tables.cka.networks import drawn_mean
@@ -30,6 +30,7 @@ __all__ = [
     "mean_with_others",
     "one_seed",
     "range_over_choices",
+    "rows_at_depth",
     "task_onset",
 ]
 

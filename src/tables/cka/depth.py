@@ -114,16 +114,26 @@ def mean_with_others(
     return pd.DataFrame(found, columns=columns)
 
 
+def rows_at_depth(hsic: pd.DataFrame) -> pd.DataFrame:
+    """The rows that the two functions above look at, a small part of a table of all layers with all.
+
+    hsic: of `cka.hsic_table`.  Two networks of one kind, layers at matched depth; and every layer with the inputs.
+
+    >>> layers = dict(index_a=[0, 0, 1, 1], index_b=[0, 1, 0, 1], cross=[0.3, 0, 0, 0.5])
+    >>> rows_at_depth(pd.DataFrame(EXAMPLE | layers | dict(batch=0)))["cross"].tolist()
+    [0.3, 0.5]
+    """
+    of_inputs = hsic["kind_b"] == "inputs"
+    networks = (hsic["kind_a"] == hsic["kind_b"]) & hsic["kind_a"].isin(["trained", "untrained"])
+    return pd.concat([at_matched_depth(hsic[networks & ~same_network(hsic)]), hsic[of_inputs]])
+
+
 def _by_measure(hsic: pd.DataFrame, models: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
     """("CKA", rows) and, where the table has the inputs, ("deconfounded", rows), of two networks at matched depth."""
-    kinds = (hsic["kind_a"] == hsic["kind_b"]) & hsic["kind_a"].isin(["trained", "untrained"])
-    chosen = kinds & ~same_network(hsic) & hsic["model_a"].isin(models) & hsic["model_b"].isin(models)
-    measured = [("CKA", at_matched_depth(hsic[chosen]))]
     of_inputs = hsic["kind_b"] == "inputs"
-    if of_inputs.any():
-        rows = deconfounded(hsic[chosen | of_inputs])
-        measured.append(("deconfounded", at_matched_depth(rows)))
-    return measured
+    rows = rows_at_depth(hsic[hsic["model_a"].isin(models) & (hsic["model_b"].isin(models) | of_inputs)])
+    measured = [("CKA", rows[rows["kind_b"] != "inputs"])]
+    return measured + [("deconfounded", deconfounded(rows))] if of_inputs.any() else measured
 
 
 def _drawn(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[Networks, np.ndarray, int]:

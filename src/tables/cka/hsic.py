@@ -113,14 +113,16 @@ def estimates(hsic: pd.DataFrame, n_resamples: int, seed: int) -> tuple[pd.DataF
     """Pairs of layers in the order given, their CKA, that of minibatches drawn anew [resamples, pairs], and images."""
     keys = [*SIDE_A, *SIDE_B, *(name for name in [*SETTINGS, "dataset"] if name in hsic)]
     batches = np.sort(hsic["batch"].unique())
-    pairs = hsic[keys].drop_duplicates(ignore_index=True)
-    ordered = hsic.assign(pair=hsic.groupby(keys, sort=False).ngroup()).sort_values(["pair", "batch"], kind="stable")
+    pair = hsic.groupby(keys, sort=False).ngroup()
+    pairs = hsic.loc[~pair.duplicated(), keys].reset_index(drop=True)
+    order = np.lexsort((hsic["batch"], pair))
     expected = np.tile(batches, len(pairs))
-    if len(expected) != len(ordered) or (ordered["batch"].to_numpy() != expected).any():
+    if len(expected) != len(order) or (hsic["batch"].to_numpy()[order] != expected).any():
         raise ValueError("every pair of layers needs every minibatch once; some are missing or come twice")
-    terms = ordered[["cross", "own_a", "own_b"]].to_numpy().reshape(len(pairs), len(batches), 3).transpose(2, 1, 0)
+    terms = hsic[["cross", "own_a", "own_b"]].to_numpy()[order]
+    terms = terms.reshape(len(pairs), len(batches), 3).transpose(2, 1, 0)
     weights = bootstrap_counts(len(batches), n_resamples, seed).astype(float) / max(len(batches), 1)
-    n = int(ordered["n"].to_numpy()[: len(batches)].sum())
+    n = int(hsic["n"].to_numpy()[order[: len(batches)]].sum())
     return pairs, ratio(*terms.mean(1)), ratio(*(weights @ part for part in terms)), n
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
-from src.results import load_table, load_tables
+from src.results import load_facts, load_table, load_tables
 from src.tables import attacks, calibration, cka, efficiency, texture_shape
 from src.tables.statistics import hits, percentile_interval, two_level_bootstrap
 
@@ -119,7 +120,7 @@ def agrees(folder: Path, names: Names, pair: tuple[str, str], what: str) -> Esti
     what: as there; "less a–b" with architectures for models.
     """
     models = list(names.values())
-    hsic = load_table(folder, "04a_cka", "hsic", columns=["kind_a"])
+    hsic = _at_depth(folder, load_facts(folder, "04a_cka", "hsic")["sha256"])
     if missing := set(models) - set(hsic["model_a"].unique()):
         networks = ", ".join(sorted(missing))
         raise FileNotFoundError(f"{folder.name} has no CKA of {networks}. Run 04a_cka.ipynb to make it.")
@@ -132,6 +133,12 @@ def agrees(folder: Path, names: Names, pair: tuple[str, str], what: str) -> Esti
         raise FileNotFoundError(f"{folder.name} has no CKA of {what} for {pair}. Run 04a_cka.ipynb to make it.")
     row = row.iloc[0]
     return Estimate(row["value"], row["low"], row["high"], row["p_value"], int(row["n"]), int(row["seeds"]))
+
+
+@lru_cache(maxsize=3)  # the table of the controls has a million rows, which are asked for again and again
+def _at_depth(folder: Path, checksum: str) -> pd.DataFrame:
+    """The rows at matched depth of a folder's table of HSIC, which has this checksum."""
+    return cka.rows_at_depth(load_table(folder, "04a_cka", "hsic", columns=["kind_a"]))
 
 
 def sure(folder: Path, names: Names, a: str, *, sign: int) -> Estimate:
