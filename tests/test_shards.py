@@ -18,7 +18,8 @@ from workflow.notebook import as_far_as_tables
 SHARDED = {
     "02_adversarial_robustness": (
         "02_attacks",
-        dict(models=["mlp", "cnn"], n_curve=20, n_worst=13, pgd_steps=2, apgd_steps=2, n_targets=1, queries=3),
+        dict(models=["mlp", "cnn"], n_curve=20, n_worst=13, pgd_steps=2, apgd_steps=2, n_targets=1, queries=3)
+        | dict(worst_eps_255=[0.5, 4]),
     ),
     "03_texture_shape_bias": (
         "03_texture_shape",

@@ -31,9 +31,9 @@ def as_far_as_tables(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def execute(notebook: Path, output: Path, settings: dict) -> None:
     """Run a notebook top to bottom in the repository's folder; `output` appears when it is whole."""
-    cells = nbformat.read(notebook, as_version=4)
+    cells = notebook  # by its path, as what is handed over stands in the output's metadata, pictures and all
     if settings.get("shard", WHOLE) not in (WHOLE, GATHER):
-        cells = as_far_as_tables(cells)
+        cells = as_far_as_tables(nbformat.read(notebook, as_version=4))
     failed = output.with_suffix(".failed.ipynb")
     failed.parent.mkdir(parents=True, exist_ok=True)
     quiet = dict(progress_bar=False, log_output=True)

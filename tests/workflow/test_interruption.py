@@ -33,6 +33,9 @@ def test_a_killed_graph_goes_on_to_the_same_tables(undisturbed, tmp_path):
     reference, seconds = undisturbed
     folder, moment = make_copy(tmp_path / "copy"), random.Random(0)
     assert len(pages_done(reference)) == 2
+    for page in pages_done(reference):  # a notebook says what it was made of by name, without a copy of it
+        made_of = nbformat.read(page.with_suffix(".ipynb"), as_version=4).metadata.papermill.input_path
+        assert made_of == f"{page.stem}.ipynb"
     finished: dict[str, int] = {}
     for _ in range(KILLS):
         run = start(folder)

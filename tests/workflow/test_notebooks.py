@@ -26,9 +26,15 @@ SMALL = {
     ),
     "05_model_calibration": dict(models=["mlp", "cnn"], n_test=400, n_resamples=50, device="cpu"),
     "06_inference_time": dict(
-        models=["mlp", "cnn"], others=[], batch_sizes=[1, 4], n_processes=2, n_repeats=6, device="cpu"
+        models=["mlp", "cnn"],
+        others=[],
+        batch_sizes=[1, 4],
+        n_processes=2,
+        n_repeats=6,
+        seconds=0.05,
+        device="cpu",
     ),
-    "07_plots": dict(n_resamples=20),
+    "07_plots": dict(n_resamples=20, formats=["pdf"]),
 }
 NOTEBOOKS = sorted(path.stem for path in ROOT.glob("0*.ipynb"))
 
