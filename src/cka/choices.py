@@ -33,8 +33,6 @@ def choices_table(networks: Mapping, loader: Iterable, *, untrained: Mapping | N
     layers = _layers_of(networks | untrained, next(iter(batches)).pixels[:2])
     union = {name: list(dict.fromkeys(chain(*chosen.values()))) for name, chosen in layers.items()}
     hsic, _ = hsic_table(networks, batches, untrained=untrained, layers=union, **options)
-    kinds = hsic["kind_a"].isin(["trained", "untrained"])
-    hsic = hsic[kinds & ((hsic["kind_b"] == hsic["kind_a"]) | (hsic["kind_b"] == "inputs"))]
     return pd.concat([_chosen(hsic, layers, choice) for choice in CHOICES], ignore_index=True)
 
 

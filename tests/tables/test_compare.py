@@ -229,6 +229,6 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     path = table_path(one, "05_calibration", "cnn")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="one/05_calibration/cnn.parquet is not the table its JSON describes"):
-        compare.compare(one, one)
+        compare.compare(relabelled, one)
     with pytest.raises(FileNotFoundError, match="no folder of tables 'nothing'; choose from .*results/cifar10"):
         compare.compare("nothing", TABLES)

@@ -34,7 +34,7 @@ SMALL = {
         seconds=0.05,
         device="cpu",
     ),
-    "07_plots": dict(n_resamples=20, formats=["pdf"]),
+    "07_plots": dict(n_resamples=20),
 }
 NOTEBOOKS = sorted(path.stem for path in ROOT.glob("0*.ipynb"))
 

@@ -115,7 +115,7 @@ def mean_with_others(
 
 
 def rows_at_depth(hsic: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the two functions above look at, a small part of a table of all layers with all.
+    """The rows that comparisons at matched depth look at, a small part of a table of all layers with all.
 
     hsic: of `cka.hsic_table`.  Two networks of one kind, layers at matched depth; and every layer with the inputs.
 
@@ -123,9 +123,9 @@ def rows_at_depth(hsic: pd.DataFrame) -> pd.DataFrame:
     >>> rows_at_depth(pd.DataFrame(EXAMPLE | layers | dict(batch=0)))["cross"].tolist()
     [0.3, 0.5]
     """
-    of_inputs = hsic["kind_b"] == "inputs"
-    networks = (hsic["kind_a"] == hsic["kind_b"]) & hsic["kind_a"].isin(["trained", "untrained"])
-    return pd.concat([at_matched_depth(hsic[networks & ~same_network(hsic)]), hsic[of_inputs]])
+    of_networks = hsic[hsic["kind_a"].isin(["trained", "untrained"])]
+    of_one_kind = of_networks[(of_networks["kind_a"] == of_networks["kind_b"]) & ~same_network(of_networks)]
+    return pd.concat([at_matched_depth(of_one_kind), of_networks[of_networks["kind_b"] == "inputs"]])
 
 
 def _by_measure(hsic: pd.DataFrame, models: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:

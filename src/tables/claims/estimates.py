@@ -135,7 +135,7 @@ def agrees(folder: Path, names: Names, pair: tuple[str, str], what: str) -> Esti
     return Estimate(row["value"], row["low"], row["high"], row["p_value"], int(row["n"]), int(row["seeds"]))
 
 
-@lru_cache(maxsize=3)  # the table of the controls has a million rows, which are asked for again and again
+@lru_cache(maxsize=3)  # the table of the controls has two million rows, of which few are asked for, again and again
 def _at_depth(folder: Path, checksum: str) -> pd.DataFrame:
     """The rows at matched depth of a folder's table of HSIC, which has this checksum."""
     return cka.rows_at_depth(load_table(folder, "04a_cka", "hsic", columns=["kind_a"]))
