@@ -46,7 +46,7 @@ def hsic_table(
     Rows: model_a, kind_a ("trained", "untrained", "labels": a kernel that is 1 for images of one class, or "inputs":
     that of the pixels, of the first network where networks see different ones), seed_a, layer_a, index_a, the same
     for b, cross, own_a, own_b, batch, n, kernel, unbiased, pool and those of `with_keys`, for each pair of networks
-    once, in the order given, and each with itself.
+    once, in the order given, and each with itself; of a trained and an untrained one where they have one name.
     Null, for each pair of different trained networks, and of one with the labels: model_a, kind_a, seed_a, the same
     for b, permutation, largest: the largest CKA of any pair of layers when the second network's images are shuffled
     within every minibatch, so that a CKA above its 95 % point is significant for all layers together (Westfall &
@@ -89,8 +89,14 @@ def _references(batch: Batch, kernels: Callable) -> dict[tuple[str, str, int], P
 def _hsic(pieces: Mapping[tuple, Pieces], unbiased: bool) -> dict[tuple, Tensor]:
     """HSIC of all layers of two networks, (a, b) -> [l, m], and of those of each with themselves, a -> [l]."""
     found = {key: part.own_hsic(unbiased=unbiased) for key, part in pieces.items()}
-    pairs = combinations_with_replacement(pieces, 2)
-    return found | {(a, b): pieces[a].hsic(pieces[b], unbiased=unbiased) for a, b in pairs}
+    return found | {(a, b): pieces[a].hsic(pieces[b], unbiased=unbiased) for a, b in _pairs(pieces)}
+
+
+def _pairs(networks: Iterable[tuple[str, str, int]]) -> list[tuple[tuple, tuple]]:
+    """All two that say something together: what training changed is told within one kind, or from a network itself."""
+    apart = {"trained", "untrained"}
+    pairs = combinations_with_replacement(networks, 2)
+    return [(a, b) for a, b in pairs if a[0] == b[0] or {a[1], b[1]} != apart]
 
 
 def _shuffled_hsic(
@@ -212,7 +218,7 @@ def _estimators(kernel: str, unbiased: bool | str, pool: str | None) -> list[boo
 def _rows(found: Mapping[tuple, np.ndarray], names: Mapping[tuple, list[str]], settings: dict) -> pd.DataFrame:
     """The rows of all pairs of networks; found: of `_hsic`."""
     parts = []
-    for a, b in combinations_with_replacement(names, 2):
+    for a, b in _pairs(names):
         i, j = (grid.ravel() for grid in np.indices(found[a, b].shape))
         sides = [np.full(len(i), value, object) for value in (*a, *b)]
         values = (*sides[:3], np.array(names[a], object)[i], i, *sides[3:], np.array(names[b], object)[j], j)

@@ -43,6 +43,20 @@ def test_one_pass_for_all_is_each_pair_alone(kernel, unbiased):
             np.testing.assert_allclose(found[column], alone[column], atol=1e-9, err_msg=column)
 
 
+def test_what_training_changed_is_told_of_a_network_and_its_own_random_weights():
+    """Trained and untrained networks meet where they have one name, and all of a kind meet each other."""
+    trained, untrained = ({("first", 0): small(i), ("second", 0): small(i + 1, 20)} for i in (0, 7))
+    rows, _ = hsic_table(trained, looked_at(16), untrained=untrained, layers=CHOICE)
+    alone, _ = hsic_table(untrained, looked_at(16), layers=CHOICE)
+    pairs = rows[["model_a", "kind_a", "model_b", "kind_b"]].drop_duplicates()
+    across = pairs[(pairs["kind_a"] != pairs["kind_b"]) & pairs["kind_b"].eq("untrained")]
+    assert across[["model_a", "model_b"]].to_numpy().tolist() == [["first", "first"], ["second", "second"]]
+    within = pairs[pairs["kind_a"] == pairs["kind_b"]].groupby("kind_a").size()
+    assert within.to_dict() == {"trained": 3, "untrained": 3, "labels": 1, "inputs": 1}
+    of_untrained = rows[(rows["kind_a"] == "untrained") & (rows["kind_b"] == "untrained")]
+    np.testing.assert_allclose(of_untrained["cross"], alone.loc[alone["kind_b"] == "trained", "cross"], rtol=1e-9)
+
+
 def test_the_labels_are_one_more_network():
     networks = {("first", 0): small(0)}
     (batch,) = looked_at(40, 40)
