@@ -2,10 +2,11 @@
 
     python -m benchmarks.bench_texture_shape      # CIFAR-10's test set; writes results/benchmarks/texture_shape.csv
 
-One thread, in turns, CPU seconds, on a GPU wall seconds; all contenders get the same batches in memory. "ours" is each
-manipulation at its middle level. "kornia" is the same operation where kornia has one: the same function for grayscale,
-edges (but for the 0.000001 that it adds under the root) and low_pass, with the largest difference from ours; for
-occlusion RandomErasing, which takes one rectangle; for patch_shuffle RandomJigsaw, which may leave patches in place.
+One thread, in turns, CPU seconds, on a GPU wall seconds; all contenders get the same batches in memory, and the process
+keeps freed memory, as a study's does. "ours" is each manipulation at its middle level. "kornia" is the same operation
+where kornia has one: the same function for grayscale, edges (but for the 0.000001 that it adds under the root) and
+low_pass, with the largest difference from ours; for occlusion RandomErasing, which takes one rectangle; for
+patch_shuffle RandomJigsaw, which may leave patches in place. Ours first looks whether all pixels lie in [0, 1].
 Shares are of "forward", the model's pass over the same images.
 
 "one pass" is `predict_manipulated`: all manipulations, once over the images, whatever their class. "ten passes" goes
@@ -33,7 +34,7 @@ from src.data.loaders import make_loader
 from src.files import written_whole
 from src.models import build_model
 from src.paths import RESULTS
-from src.runtime import pick_device, provenance
+from src.runtime import keep_memory, pick_device, provenance
 from src.tables.texture_shape import LEVELS
 from src.texture_shape import MANIPULATIONS, manipulate, predict_manipulated
 
@@ -197,7 +198,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "benchmarks" / "texture_shape.csv")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-
+    keep_memory()
     device = pick_device(asked.device)
     model, test_set = build_model(asked.model, asked.dataset).to(device), load_images(asked.dataset, "test")
     batches, few = (

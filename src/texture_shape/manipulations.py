@@ -27,7 +27,7 @@ MOST_COVERED = 0.9  # at most this share of an image is hidden
 def luma(pixels: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 1 s s"]:
     """Brightness, 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601); of grey pixels their own value, exactly."""
     red, green, blue = pixels.split(1, dim=1)
-    return torch.add(torch.add(green, red - green, alpha=0.299), blue - green, alpha=0.114)
+    return torch.lerp(green, red, 0.299).add_(blue - green, alpha=0.114)
 
 
 def grayscale(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
@@ -51,7 +51,7 @@ def edges(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
 
 def _towards(other: Float[Tensor, "n 1 s s"], pixels: Pixels, level: float) -> Pixels:
     other = other.expand_as(pixels)
-    return other.contiguous() if level == 1 else torch.lerp(pixels, other, level)
+    return other if level == 1 else torch.lerp(pixels, other, level)
 
 
 def occlude(pixels: Pixels, sample_ids: Ids, seed: int, level: float, *, fill: str = "black", patch: int = 4) -> Pixels:
@@ -66,7 +66,7 @@ def occlude(pixels: Pixels, sample_ids: Ids, seed: int, level: float, *, fill: s
         raise ValueError(f"unknown fill {fill!r}; choose from {', '.join(FILLS)}")
     hidden = cover(sample_ids, seed, level, side=pixels.shape[-1], patch=patch)[:, None]
     if fill == "black":
-        return pixels * ~hidden
+        return pixels * (~hidden).to(pixels)
     if fill == "mean":
         return torch.where(hidden, pixels.mean((2, 3), keepdim=True).clamp(0, 1), pixels)
     noise = uniform(sample_ids, seed, Stream.FILL, draws=pixels[:1].numel()).to(pixels).view_as(pixels)
@@ -81,8 +81,9 @@ def cover(sample_ids: Ids, seed: int, share: float, *, side: int, patch: int) ->
     order = orders(sample_ids, seed, Stream.OCCLUSION, patch, n=grid * grid)
     rank = torch.empty_like(order).scatter_(1, order, torch.arange(grid * grid, device=order.device).expand_as(order))
     of_cell = (round(share * side * side) - area * rank).clamp(0, area).int()  # hidden pixels of each cell
-    place = torch.arange(area, device=order.device, dtype=torch.int).view(1, 1, patch, 1, patch)  # within a cell
-    return (place < of_cell.view(n, grid, 1, grid, 1)).reshape(n, side, side)
+    of_cell = of_cell.repeat_interleave(patch, dim=1).view(n, grid, 1, side)
+    place = torch.arange(area, device=order.device, dtype=torch.int).view(patch, patch).repeat(1, grid)  # within a cell
+    return (place < of_cell).view(n, side, side)
 
 
 def patch_shuffle(pixels: Pixels, sample_ids: Ids, seed: int, level: float) -> Pixels:
@@ -120,6 +121,7 @@ MANIPULATIONS: dict[str, Callable[[Pixels, Ids, int, float], Pixels]] = {
 def manipulate(name: str, pixels: Pixels, sample_ids: Ids, *, seed: int = 0, level: float) -> Pixels:
     """The images after the manipulation called `name`, float [n, c, side, side] in [0, 1] as they came.
 
+    Where channels come out all alike, they may lie at one place in memory: clone the images before you write into them.
     sample_ids: indices in the official split.  All that is random is drawn from (seed, sample id), so that batch size,
     order and shard change nothing.  level: 0 gives the pixels back bit for bit; higher ones change more, but for patch
     sizes, where smaller ones do.
