@@ -123,6 +123,19 @@ def test_the_figure_says_its_budget_and_draws_every_radius():
     plt.close("all")
 
 
+def test_verdicts_in_bfloat16_are_those_in_float32():
+    """Of the networks that are among CIFAR-10's tables and the controls', which were measured in one each."""
+    folders = ("results/cifar10", "results/cifar10_controls")
+    keys = ["model", "model_seed", "sample_id", "eps_255"]
+    one, other = (
+        table.assign(held=table["broken_by"] == "", eps_255=(255 * table["eps"]).round(3))[[*keys, "held"]]
+        for table in map(stored_worst_case, folders)
+    )
+    both = one.merge(other, on=keys)
+    assert set(both["model"]) == {"mlp", "vit"} and len(both) >= 600
+    assert (both["held_x"] == both["held_y"]).all() and 0.2 < both["held_x"].mean() < 0.8
+
+
 def test_what_is_said_of_smaller_budgets_is_the_benchmark_s():
     table = pd.read_csv(RESULTS / "benchmarks" / "budgets.csv")
     assert (table["n"] == 100).all() and (table["missed"] == 0).all()  # notebook 02 and docs/measures.md
