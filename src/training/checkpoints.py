@@ -1,16 +1,21 @@
 """The state of a training run on disk: written whole, read back exactly."""
 
 import hashlib
+import inspect
 import json
 import pickle
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import CodeType, FunctionType
 
 import torch
 from torch import nn
 
-from src.files import written_whole
+from src.files import fingerprint, written_whole
 from src.training import distributed
+
+NO_SETTINGS = ("training", "name", "path", "card", "source", "trained")  # what it is called, where its weights were
 
 
 @dataclass
@@ -39,6 +44,41 @@ class Progress:
         self.epoch += 1
         self.history.append(dict(epoch=self.epoch, **self.means(), **measured, seconds=self.seconds))
         self.step, self.loss_sum, self.n_right, self.n_seen, self.seconds = 0, 0.0, 0, 0, 0.0
+
+
+def network_identity(model: nn.Module) -> dict[str, str]:
+    """What tells a network about to be trained from any other: checksums of its values and of what it does with them.
+
+    Values are those of parameters and of all buffers, the rest are its layers, their settings, and the code of their
+    classes, comments apart; of a file of the user's own, the whole file. A helper elsewhere that a layer calls is not
+    seen.
+    """
+    parts = list(model.modules())
+    settings = [
+        {key: value for key, value in vars(part).items() if key[0] != "_" and key not in NO_SETTINGS} for part in parts
+    ]
+    code = [
+        _instructions(inspect.unwrap(value).__code__)
+        for kind in dict.fromkeys(map(type, parts))
+        for value in vars(kind).values()
+        if isinstance(value, FunctionType)
+    ]
+    what = re.sub(r" at 0x\w+", "", repr((model, settings, code)))  # where in memory a function lies
+    return {
+        "start": fingerprint(*model.state_dict().values(), *model.buffers()),
+        "network": hashlib.sha256(what.encode()).hexdigest()[:16],
+    }
+
+
+def _instructions(code: CodeType) -> tuple:
+    """What a function does, wherever it stands: its instructions, names and constants, and those within it."""
+    return code.co_code, code.co_names, [_constant(value) for value in code.co_consts]
+
+
+def _constant(value: object) -> object:
+    if isinstance(value, CodeType):
+        return _instructions(value)
+    return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)  # a set's order is by chance
 
 
 def file_of(folder: Path | str | None, identity: dict) -> Path | None:

@@ -10,10 +10,9 @@ from tqdm.auto import tqdm
 from src.data.batches import MemoryLoader
 from src.data.image_set import ImageSet
 from src.data.loaders import make_loader
-from src.files import fingerprint
 from src.models.access import INPUT, hooked
 from src.models.build import PixelModel, classifier_name
-from src.training import distributed
+from src.training import checkpoints, distributed
 from src.training.loop import fit, train
 from src.training.recipe import Recipe
 
@@ -39,6 +38,8 @@ def fine_tune(
         raise ValueError(f"unknown mode {mode!r} of fine-tuning; choose from linear, full")
     if mode == "linear" and distributed.world_size() > 1:
         raise ValueError("a classifier on frozen features is trained by one process; start it without torchrun")
+    if mode == "linear" and recipe.eps_255:
+        raise ValueError("adversarial training (eps_255 above 0) changes the backbone: take mode='full', or eps_255=0")
     replace_classifier(model, len(train_set.classes), seed=recipe.seed)
     rest = dict(val_set=val_set, checkpoint_folder=checkpoint_folder, device=device, progress=progress)
     if mode == "full":
@@ -68,7 +69,7 @@ class FrozenBackbone(nn.Module):
     def __init__(self, model: PixelModel):
         super().__init__()
         self._model = (model,)  # in a tuple: its parameters are not ours to train or to save
-        checksum = bytes.fromhex(fingerprint(*model.state_dict().values()))
+        checksum = bytes.fromhex("".join(checkpoints.network_identity(model).values()))
         self.register_buffer("checksum", torch.tensor(list(checksum)))  # a checkpoint belongs to one backbone
 
     @torch.no_grad()

@@ -85,7 +85,8 @@ def fit(
     parts = {"model": model} | {f"optimiser_{i}": optimiser for i, optimiser in enumerate(optimisers)}
     if recipe.ema:
         parts["average"] = copy.deepcopy(model).requires_grad_(False)
-    identity = {"start": fingerprint(*model.state_dict().values()), "data": fingerprint(*loader.identity())}
+    identity = checkpoints.network_identity(model) | {"data": fingerprint(*loader.identity())}
+    identity |= {"held_out": fingerprint(*val_loader.identity())} if val_loader else {}
     checkpoint = checkpoints.file_of(checkpoint_folder, asdict(recipe) | identity)
     state = checkpoints.restore(checkpoint, **parts)
     last_save = time.monotonic()
@@ -115,7 +116,7 @@ def fit(
                     checkpoints.save(checkpoint, state, **parts)
                     last_save = time.monotonic()
             lr = optimisers[0].param_groups[0]["lr"]  # of the last step, which a resumed run may not have taken itself
-            state.finish_epoch(**_validate(parts.get("average", model), val_loader), lr=lr)
+            state.finish_epoch(**_validate(parts.get("average", model), val_loader, progress=not hidden), lr=lr)
             checkpoints.save(checkpoint, state, **parts)
     if recipe.ema:
         model.load_state_dict(parts["average"].state_dict())
@@ -198,9 +199,9 @@ def _update_average(average: nn.Module, model: nn.Module, decay: float, step: in
             kept.copy_(new)
 
 
-def _validate(model: nn.Module, val_loader: MemoryLoader | None) -> dict[str, float]:
+def _validate(model: nn.Module, val_loader: MemoryLoader | None, *, progress: bool) -> dict[str, float]:
     if val_loader is None:
         return {}
-    table = predict(model, val_loader)
+    table = predict(model, val_loader, progress=progress)
     logits, labels = torch.tensor(logits_of(table)), torch.tensor(table["label"].to_numpy())
     return {"val_loss": F.cross_entropy(logits, labels).item(), "val_accuracy": float(hits(table).mean())}

@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -26,6 +28,7 @@ from src.training.checkpoints import Progress, file_of
 from src.training.finetuning import FrozenBackbone, replace_classifier
 from src.training.optimisers import learning_rate, make_optimisers
 
+CAPTURED = dict(capture_output=True, text=True, check=True)
 QUICK = Recipe(epochs=2, batch_size=25, crop_scale=1.0)
 
 
@@ -317,6 +320,11 @@ def test_an_unknown_mode_is_refused(few_clothes):
         fine_tune(compact(), few_clothes, QUICK, mode="lineal")
 
 
+def test_adversarial_training_of_a_classifier_on_frozen_features_is_refused(few_clothes):
+    with pytest.raises(ValueError, match="changes the backbone: take mode='full', or eps_255=0"):
+        fine_tune(compact(), few_clothes, replace(QUICK, eps_255=8.0), mode="linear")
+
+
 def test_the_new_classifier_depends_on_the_seed_alone():
     models = [compact("cnn") for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
@@ -485,6 +493,73 @@ def test_another_run_never_goes_on_from_this_ones_checkpoint(few_clothes, tmp_pa
     other = copy.deepcopy(model)
     assert_same_state(finish(model, tmp_path), finish(other, None))
     assert len(list(tmp_path.iterdir())) == 2
+
+
+class Slope(nn.Module):
+    """A layer whose values say nothing of what it does."""
+
+    def __init__(self, slope: float):
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x):
+        return F.leaky_relu(x, self.slope)
+
+
+def edited() -> nn.Module:
+    """The layer of the same name and setting after its file was edited."""
+    layer = type("Slope", (nn.Module,), {"forward": lambda self, x: F.leaky_relu(2 * x, self.slope)})()
+    layer.slope = 0.1
+    return layer
+
+
+def of_one_layer(layer: nn.Module, mean: float = 0.5) -> PixelModel:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 12), layer, nn.Linear(12, 10))
+    return PixelModel(net, mean=(mean,) * 3, std=(0.5,) * 3)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: of_one_layer(nn.Tanh()),
+        lambda: of_one_layer(Slope(0.3)),
+        lambda: of_one_layer(edited()),
+        lambda: of_one_layer(Slope(0.1), mean=0.4),
+    ],
+    ids=["layer", "setting", "code", "mean"],
+)
+def test_a_network_that_does_other_things_with_the_same_values_is_trained_anew(few_clothes, tmp_path, other):
+    first = of_one_layer(Slope(0.1))
+    train(first, few_clothes, QUICK, checkpoint_folder=tmp_path, progress=False)
+    changed, alone = other(), other()
+    assert_same_state(state_of(changed), state_of(of_one_layer(Slope(0.1))))
+    train(changed, few_clothes, QUICK, checkpoint_folder=tmp_path, progress=False)
+    train(alone, few_clothes, QUICK, progress=False)
+    assert_same_state(state_of(changed), state_of(alone))
+    assert not torch.equal(changed.net[3].weight, first.net[3].weight)
+
+
+def test_a_finished_run_is_repeated_for_other_held_out_images(few_clothes, handful, tmp_path):
+    options = dict(checkpoint_folder=tmp_path, progress=False)
+    train(compact(), few_clothes, QUICK, **options)
+    assert "val_loss" in train(compact(), few_clothes, QUICK, val_set=handful, **options)
+
+
+def test_a_network_is_the_same_in_another_process():
+    code = """
+import torch
+from src.models import build_model
+from src.training.checkpoints import network_identity
+for name in ("mlp@untrained", "cnn@untrained", "vit@untrained", "timm:resnet10t@untrained"):
+    torch.manual_seed(0)
+    print(network_identity(build_model(name, "fashion_mnist")))
+"""
+    said = [
+        subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, **CAPTURED).stdout
+        for seed in "12"
+    ]
+    assert said[0] == said[1] and said[0].count("network") == 4
 
 
 def test_a_damaged_checkpoint_is_refused_by_name(few_clothes, tmp_path):
