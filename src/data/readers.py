@@ -21,9 +21,11 @@ from jaxtyping import Int64, UInt8
 from src.data.decoding import decode_images
 from src.data.on_disk import EncodedImages, OnDisk, PictureFiles
 
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".jpe", ".mpo", ".tga", ".pbm", ".pnm")  # pictures too
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-SPLIT_NAMES = {"train": ("train",), "test": ("test", "validation", "valid", "val")}  # ours -> others'
+# ours -> others'
+SPLIT_NAMES = {"train": ("train", "training"), "test": ("test", "testing", "validation", "valid", "val")}
 
 
 class HubError(RuntimeError):
@@ -130,7 +132,7 @@ def read_idx(folder: Path, split: str) -> RawImages | None:
 
 
 def read_image_folder(folder: Path, side: int | None, split: str) -> RawImages:
-    """Pictures, a sub-folder a class, below train/ and test/ (or val/), or undivided without these; classes sorted.
+    """Pictures, a sub-folder a class, below train/ and test/ (or val/, in any case), or undivided; classes sorted.
 
     side: leaves them in their files, to be decoded when asked for and cut to squares of so many pixels a side; or None.
     """
@@ -150,9 +152,14 @@ def read_image_folder(folder: Path, side: int | None, split: str) -> RawImages:
 
 
 def _find_pictures(folder: Path) -> list[Path]:
-    """The pictures below a folder, sorted; ValueError for a pipe or a device with a picture's name."""
-    named = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir()]
-    pictures = sorted(path for path in named if not any(map(_is_hidden, path.relative_to(folder).parts)))
+    """The pictures below a folder, sorted; ValueError for one that would not be read: a pipe, of another format, …"""
+    there = sorted(path for path in folder.rglob("*") if not any(map(_is_hidden, path.relative_to(folder).parts)))
+    for path in there:
+        if path.is_symlink() and path.is_dir():  # rglob does not follow it
+            raise ValueError(f"{path} is a link to a folder, which is not followed; put the pictures in its place")
+        if path.suffix.lower() in NOT_READ:
+            raise ValueError(f"{path} is a picture that is not read; convert it to one of {', '.join(SUFFIXES)}")
+    pictures = [path for path in there if path.suffix.lower() in SUFFIXES and not path.is_dir()]
     for path in pictures:
         if not path.is_file():
             raise ValueError(f"{path} is no file but a pipe, a device or a broken link; remove it")
@@ -168,7 +175,8 @@ def _find_classes(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
     """The folder of a split, and its sub-folders' names, which must be those of the other split's."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder} (seen from {Path.cwd()})")
-    places = {ours: [p for n in names if (p := folder / n).is_dir()] for ours, names in SPLIT_NAMES.items()}
+    found = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    places = {ours: [found[name] for name in names if name in found] for ours, names in SPLIT_NAMES.items()}
     tops = {ours: folders[0] for ours, folders in places.items() if folders}
     if not tops:
         tops = {split: folder}
@@ -177,14 +185,19 @@ def _find_classes(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
             f"{folder} has {', '.join(path.name for path in tops.values())}, and no sub-folder "
             f"{' or '.join(SPLIT_NAMES[split])}; add it, or name the folder of the classes itself to have it divided"
         )
-    classes = {}
-    for top in tops.values():
-        classes[top] = tuple(sorted(p.name for p in top.iterdir() if p.is_dir() and not _is_hidden(p.name)))
-        if not classes[top]:
-            raise ValueError(f"{top} has no sub-folders; each class is one")
+    classes = {
+        top: tuple(sorted(p.name for p in top.iterdir() if p.is_dir() and not _is_hidden(p.name)))
+        for top in tops.values()
+    }
     if len(set(classes.values())) > 1:
         raise ValueError(f"the class sub-folders differ between {' and '.join(map(str, classes))}")
-    return tops[split], classes[tops[split]]
+    own = classes[tops[split]]
+    if len(own) < 2:
+        there = f"one sub-folder, {own[0]}" if own else "no sub-folders"
+        raise ValueError(
+            f"{tops[split]} has {there}; each class is one: name the folder that holds those of the classes"
+        )
+    return tops[split], own
 
 
 def read_hub(hub_id: str, split: str, columns: tuple[str, str] | None = None) -> RawImages:

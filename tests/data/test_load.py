@@ -635,7 +635,7 @@ def test_broken_image_folders_are_refused(photo_folder, tmp_path):
     shutil.rmtree(picture.parent)
     refuse(ValueError, "class sub-folders differ between")
     shutil.rmtree(photo_folder / "test")
-    refuse(FileNotFoundError, "has train, and no sub-folder test or validation")
+    refuse(FileNotFoundError, "has train, and no sub-folder test or testing or validation")
     (tmp_path / "flat").mkdir()
     refuse(ValueError, "flat has no sub-folders; each class is one", folder=tmp_path / "flat")
 

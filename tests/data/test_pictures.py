@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,32 @@ def test_what_programs_leave_beside_pictures_is_no_data(folder):
     for split, images in both(f"folder:{folder}").items():
         assert images.classes == tuple(COUNTS)
         assert (images.sample_ids == before[split].sample_ids).all() and (images.images == before[split].images).all()
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing"), ("TRAIN", "Valid")])
+def test_splits_are_found_by_any_common_name(folder, tmp_path, names):
+    for name in names:
+        shutil.copytree(folder, tmp_path / "parted" / name)
+    parts = both(f"folder:{tmp_path / 'parted'}")
+    assert {part.classes for part in parts.values()} == {("ant", "bee", "cat")}
+    assert [(len(part), part.note) for part in parts.values()] == [(19, ""), (19, "")]
+
+
+def test_a_folder_above_that_of_the_classes_is_no_class(folder, tmp_path):
+    with pytest.raises(ValueError, match="has one sub-folder, mine; each class is one: name the folder that holds"):
+        load_images(f"folder:{tmp_path}", "train")
+
+
+def test_pictures_that_are_not_read_are_named(folder):
+    Image.open(folder / "ant" / "00.png").save(folder / "ant" / "more.jfif", "JPEG")
+    assert sum(map(len, both(f"folder:{folder}").values())) == 20
+    (folder / "bee" / "IMG_1.HEIC").touch()
+    with pytest.raises(ValueError, match="IMG_1.HEIC is a picture that is not read; convert it to one of .png"):
+        load_images(f"folder:{folder}", "train")
+    (folder / "bee" / "IMG_1.HEIC").unlink()
+    (folder / "bee" / "more").symlink_to(folder / "ant", target_is_directory=True)
+    with pytest.raises(ValueError, match="more is a link to a folder, which is not followed"):
+        load_images(f"folder:{folder}", "train")
 
 
 @pytest.mark.parametrize("side", ["", "@16"], ids=["decoded", "encoded"])

@@ -65,10 +65,11 @@ FOLDERS = [  # files beside the good ones, or in place of them; what is asked; h
     ({}, "folder:~@0", "~@0 asks for images of 0 pixels a side; take 1 to 4096"),
     ({}, "folder:~@1000000", "~@1000000 asks for images of 1000000 pixels a side; take 1 to 4096"),
     ({"cat/x.txt": b""}, "folder:~", "~/cat holds no .png, .webp, .jpg"),
-    ({"cat/x.svg": b"<svg/>", "cat/y.heic": b""}, "folder:~", "~/cat holds no .png"),
+    ({"cat/x.svg": b"<svg/>"}, "folder:~", "~/cat holds no .png"),
+    ({"cat/y.heic": b""}, "folder:~", "~/cat/y.heic is a picture that is not read; convert it to one of .png"),
     ({"cat/x.png/y.txt": b""}, "folder:~", "~/cat holds no .png"),
     ({"cat/x.png": picture()}, "folder:~", "~: class cat has one image, which cannot be in train and in test"),
-    ({"train/a/0.png": picture()}, "folder:~", "~ has train, and no sub-folder test or validation or valid or val"),
+    ({"train/a/0.png": picture()}, "folder:~", "~ has train, and no sub-folder test or testing or validation or valid"),
     (
         {"train/a/0.png": picture(), "test/b/0.png": picture()},
         "folder:~",
