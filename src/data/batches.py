@@ -25,8 +25,9 @@ class Batch(NamedTuple):
 class MemoryLoader:
     """Batches of a set held as one uint8 tensor on its device; set `epoch` before each pass that is random.
 
-    Order, crops, flips and mixup depend on (seed, epoch, sample id) alone. `batches(skip=k)` leaves out the first k
-    batches, for training that resumes in the middle of an epoch.
+    Order, crops and flips depend on (seed, epoch, sample id) alone; so does mixup for images stored in one order, as
+    it draws a partner's place. `batches(skip=k)` leaves out the first k batches, for training that resumes in the
+    middle of an epoch.
     """
 
     images: Tensor  # uint8 [n, 3, h, w]; or features that a frozen backbone made of them, taken as they are

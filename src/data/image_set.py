@@ -62,7 +62,11 @@ class ImageSet:
         '6f0260c6-f8d50c372b3e2ce3'
         """
         on_disk = isinstance(self.images, OnDisk)
-        pixels = "\n".join(self.images.names()).encode() if on_disk else np.ascontiguousarray(self.images)
+        pixels = (
+            "\n".join(self.images.names()).encode(errors="surrogateescape")
+            if on_disk
+            else np.ascontiguousarray(self.images)
+        )
         labels = hashlib.sha256(np.stack([self.labels, self.sample_ids]))
         return f"{labels.hexdigest()[:8]}-{hashlib.sha256(pixels).hexdigest()[:16]}"
 

@@ -29,7 +29,9 @@ class Batches:
     n_classes: int | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        n, shuffles = 0, isinstance(getattr(self.source, "sampler", None), RANDOM)
+        of_batches = getattr(getattr(self.source, "batch_sampler", None), "sampler", None)
+        sampler = of_batches or getattr(self.source, "sampler", None)
+        n, shuffles = 0, isinstance(sampler, RANDOM) or getattr(sampler, "shuffle", False)  # or a DistributedSampler
         for given in self.source:
             if shuffles and len(given) == 2:
                 raise ValueError("this DataLoader shuffles: take shuffle=False, or give sample_ids after the labels")

@@ -7,7 +7,7 @@ build_model("mixer=mine.py:build@weights.pt", images)      # a network of one's 
 """
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,13 +56,14 @@ TIMM_FAMILIES = {
 
 @dataclass(frozen=True)
 class Task:
-    """A data set as a model must fit it: name, class count, image side and normalisation."""
+    """A data set as a model must fit it: name, class count, image side, normalisation, and its classes in order."""
 
     name: str
     n_classes: int
     side: int
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    classes: tuple[str, ...] = ()
 
 
 def family_of(name: str | ModelName) -> str:
@@ -109,7 +110,8 @@ def describe_task(dataset: str | ImageSet | Task) -> Task:
     name = dataset if isinstance(dataset, str) else dataset.name
     if name in DATASETS:
         record = DATASETS[name]
-        return Task(name, record.n_classes, record.side, record.mean, record.std)
+        classes = record.classes if isinstance(dataset, str) else dataset.classes
+        return Task(name, record.n_classes, record.side, record.mean, record.std, classes)
     if isinstance(dataset, str):
         raise ValueError(
             f"unknown data set {dataset!r}; choose from {', '.join(DATASETS)}, or pass the loaded ImageSet itself"
@@ -117,7 +119,7 @@ def describe_task(dataset: str | ImageSet | Task) -> Task:
     height, width = dataset.images.shape[1:3]
     if height != width:
         raise ValueError(f"{name} has images of {width}x{height} pixels; models take square ones")
-    return Task(name, len(dataset.classes), height)
+    return Task(name, len(dataset.classes), height, classes=dataset.classes)
 
 
 def build_model(
@@ -138,7 +140,7 @@ def build_model(
     size: of a compact model without weights, or with a .pt file: "small", "base", or a shape such as "width=8", which
     takes the rest from the data set's usual size; trained ones know theirs.
     folder: of a run's own weights; a label, "default" too, is looked for there first.
-    Raises ValueError for unknown names and for weights of another model, data set, keys or shapes, FileNotFoundError
+    Raises ValueError for unknown names and for weights of another model, data set, classes or shapes, FileNotFoundError
     for weights and files that are not there, RuntimeError when public weights cannot be downloaded, or when a file of
     the user's own fails.
     """
@@ -152,6 +154,7 @@ def build_model(
         path = find_weights(family_of(asked), asked, datasets, folder=folder, needed=needed)
     if path:
         state, card = read_file(path, asked, datasets, bare=kind in ("timm", "own"))
+        _check_classes(path, card.get("classes", ()), task)
     elsewhere = path is None and asked.weights != UNTRAINED  # not in a file of ours, but public
     on_public = asked.reference in card.get("backbone", ())
     side = card.get("side") or task.side  # a network sees the side it was trained for
@@ -159,7 +162,7 @@ def build_model(
     for key in {"mean", "std"} & card.keys():  # as it was trained with
         getattr(model, key).copy_(torch.tensor(card[key]).view(3, 1, 1))
     model.name, model.reference, model.family = asked.label, asked.reference, family_of(asked)
-    model.path, model.card = path, card
+    model.path, model.card, model.classes = path, card, tuple(task.classes)
     if path:
         model.trained, model.source = True, {path.name: card["sha256"]} | card.get("backbone", {})
         load_state(model.net, state | _backbone(path, card, model, asked), source=str(path))
@@ -169,6 +172,19 @@ def build_model(
         checksum = fingerprint(*values) if model.trained else published.backbone_fingerprint(model.net)
         model.source = {asked.reference: checksum}
     return model.eval()
+
+
+def _check_classes(path: Path, trained: Sequence[str], task: Task) -> None:
+    """ValueError where weights were trained for other classes, or in another order; numbers alone are no names."""
+    unnamed = [str(i) for i in range(task.n_classes)]
+    if len(trained) != len(task.classes) or unnamed in ([*trained], [*task.classes]):
+        return
+    for i, (theirs, ours) in enumerate(zip(trained, task.classes, strict=True)):
+        if theirs != ours:
+            raise ValueError(
+                f"{path} was trained for other classes: number {i} was {theirs!r}, in {task.name} it is {ours!r}; "
+                "name the sub-folders as they were, or train again"
+            )
 
 
 def size_of(model: ModelName, task: Task, *, folder: Path | str | None = None) -> str | None:

@@ -16,7 +16,7 @@ class PixelModel(nn.Module):
     name: what tables call it.  reference: what it was built by.  family: its architecture, see `family_of`.
     size: of a compact model.  trained: whether no part of it is random.  path: the file of its weights, None for those
     of a pretraining.  card: that file's.  source: of trained weights, file name -> sha256.  code: the same of a user's
-    file that was run.
+    file that was run.  classes: names of what its logits are for, where they are known.
     """
 
     def __init__(self, net: nn.Module, *, mean, std, input_side: int | None = None, name: str = ""):
@@ -30,6 +30,7 @@ class PixelModel(nn.Module):
         self.card: dict = {}
         self.source: dict[str, str] = {}
         self.code: dict[str, str] = {}
+        self.classes: tuple[str, ...] = ()
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -53,7 +54,11 @@ def classifier_name(net: nn.Module) -> str:
     timm's networks bring that with them; of a user's own it is the linear layer whose output came out as the logits.
     Raises ValueError when it is not one linear layer, as in a distilled ViT with two, or a convolution at the end.
     """
-    name = "linear_out" if isinstance(net, BottleneckMLP) else net.default_cfg["classifier"]
+    named = getattr(net, "default_cfg", None) or {}
+    name = "linear_out" if isinstance(net, BottleneckMLP) else named.get("classifier")
     if not isinstance(name, str) or not isinstance(net.get_submodule(name), nn.Linear):
-        raise ValueError(f"{type(net).__name__} has no single linear classifier but {name!r}; it cannot be fine-tuned")
+        raise ValueError(
+            f"{type(net).__name__} has no single linear classifier but {name!r}; it cannot be fine-tuned, unless its "
+            "default_cfg = {'classifier': NAME} names one"
+        )
     return name

@@ -7,7 +7,7 @@ import json
 import math
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
@@ -26,7 +26,8 @@ from src.runtime import provenance
 from src.tables.statistics import accuracy
 
 CARD = dict(sha256=str, model=str | None, dataset=str | None, size=str | None, side=int | None, backbone=dict | None)
-CARD |= dict(mean=list | None, std=list | None)
+CARD |= dict(mean=list | None, std=list | None, classes=list | None)
+WRAPPERS = ("module.", "_orig_mod.", "net.")  # what DataParallel, torch.compile and a PixelModel put before all keys
 
 
 def weights_path(family: str, name: str, dataset: str, label: str = DEFAULT) -> Path:
@@ -109,7 +110,7 @@ def make_card(
     returned.  test_table: of `predict` on the test images.  data: a sentence on what it was trained on.
     """
     about = {"model": model.reference or model.name, "size": model.size, "side": model.input_side}
-    about |= {"dataset": dataset, "data": data}
+    about |= {"dataset": dataset, "data": data, "classes": list(model.classes), "code": model.code}
     normalisation = {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
     training = {"history": history.round(5).to_dict("list"), "seconds": round(float(history["seconds"].sum()), 1)}
     tested = {"recipe": asdict(recipe), "test": measured(test_table)}
@@ -120,13 +121,16 @@ def save_weights(net: nn.Module, path: Path, card: dict, *, half: bool = False) 
     """Write a network's state as safetensors with its card; both appear whole or not at all. Returns the card.
 
     half: store floating-point tensors as float16 (loading gives float32 again).  The card gains file, storage,
-    n_parameters and sha256.  Raises ValueError when a weight is not finite, or too large for float16.
+    n_parameters and sha256.  Raises ValueError when a weight is not finite, or too large for float16; a buffer may hold
+    -inf, as a mask does.
     """
-    state = {
-        key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
-        for key, value in net.state_dict().items()
+    own, learnt = net.state_dict(), {key for key, _ in net.named_parameters(remove_duplicate=False)}
+    state = {  # copies: safetensors refuses two that share their memory
+        key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous().clone()
+        for key, value in own.items()
     }
-    broken = [key for key, value in state.items() if not value.isfinite().all()]
+    well = {key: value.isfinite() | (own[key].cpu().isneginf() & (key not in learnt)) for key, value in state.items()}
+    broken = [key for key in state if not well[key].all()]
     if broken:
         raise ValueError(f"{path.name} is not written: {', '.join(broken[:3])} would hold values that are not finite")
     with written_whole(path.with_suffix(".json")) as card_file, written_whole(path) as state_file:
@@ -188,7 +192,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_state_dict(file: Path | str, source: str) -> dict[str, Tensor]:
-    """The state dict in a .pt file: bare, under "model" or "state_dict", with or without DataParallel's prefix.
+    """The state dict in a .pt file: bare, or under "model" or "state_dict".
 
     source: the file's name in messages.  Raises ValueError for a file that is damaged, that would run code when
     unpickled (such as a whole module), or that holds no state dict.
@@ -205,15 +209,16 @@ def read_state_dict(file: Path | str, source: str) -> dict[str, Tensor]:
     named = isinstance(state, dict) and state and all(isinstance(key, str) for key in state)
     if not named or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{source} holds no state dict of tensors; {advice}")
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    return state
 
 
 def load_state(net: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
     """Load `state` into `net`; ValueError lists the differences in keys and shapes, and leaves `net` as it was.
 
-    Parameters that are not finite are refused too, and whole numbers in place of a network's floats, as of a quantised
-    one: torch would copy their values.
+    What a wrapper put before all keys is taken off, see WRAPPERS.  Parameters that are not finite are refused, and
+    whole numbers in place of a network's floats, as of a quantised one: torch would copy their values.
     """
+    state = _unwrapped(state, net.state_dict().keys())
     before = {key: value.clone() for key, value in net.state_dict().items()}  # torch copies what fits, then refuses
     for key in before.keys() & state.keys():
         if before[key].is_floating_point() != state[key].is_floating_point():
@@ -229,3 +234,11 @@ def load_state(net: nn.Module, state: dict[str, Tensor], *, source: str) -> None
     except RuntimeError as error:
         net.load_state_dict(before)
         raise ValueError(f"{source} does not fit the model: {shorten(str(error), 800, placeholder=' …')}") from None
+
+
+def _unwrapped(state: dict[str, Tensor], keys: Iterable[str]) -> dict[str, Tensor]:
+    """The state without the prefixes of wrappers that all its keys have and none of `keys`."""
+    for prefix in WRAPPERS:
+        if state and all(key.startswith(prefix) for key in state) and not any(key.startswith(prefix) for key in keys):
+            return _unwrapped({key.removeprefix(prefix): value for key, value in state.items()}, keys)
+    return state

@@ -15,7 +15,7 @@ from torch import nn
 from src.files import fingerprint, written_whole
 from src.training import distributed
 
-NO_SETTINGS = ("training", "name", "path", "card", "source", "trained")  # what it is called, where its weights were
+NO_SETTINGS = ("training", "name", "path", "card", "source", "trained", "classes")  # names, and where weights were
 
 
 @dataclass

@@ -41,6 +41,7 @@ def fine_tune(
     if mode == "linear" and recipe.eps_255:
         raise ValueError("adversarial training (eps_255 above 0) changes the backbone: take mode='full', or eps_255=0")
     replace_classifier(model, len(train_set.classes), seed=recipe.seed)
+    model.classes = train_set.classes
     rest = dict(val_set=val_set, checkpoint_folder=checkpoint_folder, device=device, progress=progress)
     if mode == "full":
         return train(model, train_set, recipe, **rest)

@@ -76,6 +76,11 @@ def fit(
 ) -> pd.DataFrame:
     """The loop behind `train` and `fine_tune`: steps, checkpoints, validation, and the averaged weights at the end."""
     recipe = recipe.on(next(model.parameters()).device)
+    if len(loader.labels) % recipe.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d) for m in model.modules()):
+        raise ValueError(
+            f"{len(loader.labels)} images in batches of {recipe.batch_size} leave one image alone, which BatchNorm1d "
+            "cannot take; take another batch_size"
+        )
     replica = distributed.replicate(model)
     if recipe.compile:
         replica = compiled(replica)

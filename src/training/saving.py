@@ -53,6 +53,7 @@ def train_and_save(
     others return None.
     """
     recipe, start = recipe.on(device), network.source
+    uses = read_card(path).get("test_uses", 1) if path.exists() and path.with_suffix(".json").exists() else 0
     options = dict(val_set=sets.held_out, checkpoint_folder=checkpoint_folder, device=device)
     history = train(network, sets.train, recipe, **options)
     if distributed.rank() > 0:
@@ -65,7 +66,7 @@ def train_and_save(
     options = dict(data=f"{sets.source}: {images}", device=device)
     card = make_card(network, sets.dataset, recipe, history, test_table, **options)
     card |= {"model": model.reference, "full_name": model.full, "start": start, "control": control}
-    card |= {"test_uses": 1 + (read_card(path).get("test_uses", 1) if path.exists() else 0)}
+    card |= {"test_uses": 1 + uses}
     card |= speed(history, len(sets.train), device)
     if recipe.eps_255:
         some = sets.test.subset(min(N_ATTACKED, len(sets.test)), seed=0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, SubsetRandomSampler, TensorDataset
 
 from src.data.batches import Batch
 from src.data.inputs import as_batches
@@ -71,6 +71,13 @@ def test_a_generator_is_kept_only_where_it_is_needed_again():
         ((PIXELS[:0], LABELS[:0]), "there are no images"),
         (DataLoader(TensorDataset(PIXELS, LABELS), shuffle=True), "shuffles: take shuffle=False, or give sample_ids"),
         (DataLoader(TensorDataset(PIXELS, LABELS), sampler=SubsetRandomSampler([1, 2])), "this DataLoader shuffles"),
+        (
+            DataLoader(
+                TensorDataset(PIXELS, LABELS),
+                batch_sampler=BatchSampler(SubsetRandomSampler([1, 2]), 2, drop_last=False),
+            ),
+            "this DataLoader shuffles",
+        ),
     ],
 )
 def test_what_are_no_images_in_batches_is_refused(given, message):

@@ -1,3 +1,4 @@
+import copy
 import json
 import re
 from dataclasses import replace
@@ -60,6 +61,30 @@ def test_weights_that_would_not_come_back_are_not_written(net, tmp_path, half, v
     with pytest.raises(ValueError, match=r"2\.bias would hold values that are not finite"):
         save_weights(net, tmp_path / "w.safetensors", {}, half=half)
     assert not list(tmp_path.iterdir())
+
+
+def test_tied_layers_and_masks_come_back(tmp_path):
+    tied = nn.Linear(7, 7)
+    net = nn.Sequential(tied, nn.ReLU(), tied)
+    net.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+    save_weights(net, tmp_path / "w.safetensors", {})
+    again = copy.deepcopy(net)
+    nn.init.zeros_(again[0].weight)
+    load_state(again, read_weights(tmp_path / "w.safetensors"), source="w")
+    assert torch.equal(again[2].weight, tied.weight) and torch.equal(again.mask, net.mask)
+    net.mask[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="mask would hold values that are not finite"):
+        save_weights(net, tmp_path / "w.safetensors", {})
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "net.", "module._orig_mod."])
+def test_what_wrappers_put_before_all_keys_is_taken_off(net, wrapper):
+    again = copy.deepcopy(net)
+    nn.init.zeros_(again[0].weight)
+    load_state(again, {wrapper + key: value for key, value in net.state_dict().items()}, source="x")
+    assert torch.equal(again[0].weight, net[0].weight)
+    own = nn.ModuleDict({"module": nn.Linear(2, 2)})  # a part's name is no wrapper
+    load_state(own, own.state_dict(), source="x")
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered", "longer", "another", "empty"])

@@ -325,6 +325,20 @@ def test_adversarial_training_of_a_classifier_on_frozen_features_is_refused(few_
         fine_tune(compact(), few_clothes, replace(QUICK, eps_255=8.0), mode="linear")
 
 
+def test_a_network_whose_classifier_is_not_known_is_refused(few_clothes):
+    model = of_one_layer(nn.ReLU())
+    with pytest.raises(ValueError, match="has no single linear classifier but None; .* default_cfg = "):
+        fine_tune(model, few_clothes, QUICK, progress=False)
+    model.net.default_cfg = {"classifier": "3"}
+    assert len(fine_tune(model, few_clothes, QUICK, progress=False)) == 2
+
+
+def test_a_last_image_alone_is_refused_before_the_first_step(few_clothes):
+    model = of_one_layer(nn.BatchNorm1d(12))
+    with pytest.raises(ValueError, match="100 images in batches of 33 leave one image alone"):
+        train(model, few_clothes, replace(QUICK, batch_size=33), progress=False)
+
+
 def test_the_new_classifier_depends_on_the_seed_alone():
     models = [compact("cnn") for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):

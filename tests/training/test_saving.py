@@ -69,6 +69,16 @@ def test_a_second_head_names_the_backbone_of_the_first(few_clothes, backbone, tm
     assert read_card(second)["backbone"] == source
 
 
+def test_weights_are_refused_for_other_classes_of_as_many(few_clothes, backbone, tmp_path):
+    images = replace(few_clothes, name="own")
+    _, file = finished(backbone, images, "full", tmp_path, "vit", "full")
+    assert read_card(file)["classes"] == list(images.classes)
+    build_model("vit", images, weights=file)
+    build_model("vit", replace(images, classes=tuple("0123456789")), weights=file)  # a file that names no classes
+    with pytest.raises(ValueError, match=r"vit_own_full.safetensors was trained for other classes: number 0 was"):
+        build_model("vit", replace(images, classes=(*images.classes[1:], "hat")), weights=file)
+
+
 @pytest.mark.parametrize("k", [2, 200])
 def test_all_weights_are_a_network_of_their_own(few_clothes, clothes, backbone, tmp_path, k):
     images, source = of_classes(few_clothes if k == 2 else clothes, k), dict(backbone.source)
