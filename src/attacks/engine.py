@@ -27,7 +27,7 @@ from src.attacks.record import WRITTEN, Record, Rows, facts_of, joined, logits_o
 from src.attacks.rules import Rule
 from src.data.batches import Batch
 from src.models.access import device_of, forward, forward_in_parts, frozen, in_halves, input_gradient
-from src.models.checks import check_images, check_logits, checked_together
+from src.models.checks import check_gradient, check_images, check_logits, checked_together
 from src.models.folding import folded
 from src.runtime import check_dtype, sent, tf32
 
@@ -173,7 +173,9 @@ def _pass(model, rows: Rows, rule: Rule, plan: Plan, *, backward: bool) -> tuple
 def _pass_at_once(model, rows: Rows, rule: Rule, plan: Plan, backward: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     with torch.autocast(rows["x"].device.type, torch.bfloat16, enabled=plan.dtype == "bfloat16"), tf32(plan.dtype):
         if backward:
-            return input_gradient(model, rows["x"], lambda logits: rule.loss(logits, rows))
+            logits, loss, gradient = input_gradient(model, rows["x"], lambda logits: rule.loss(logits, rows))
+            check_gradient(gradient, logits)
+            return logits, loss, gradient
         with torch.no_grad():
             logits = forward(model, rows["x"])
             return logits, rule.loss(logits, rows), None

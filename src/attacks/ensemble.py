@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from src.attacks import engine
 from src.attacks.curves import ATTACKS, checked_grid
 from src.attacks.plan import set_up
+from src.attacks.rules import check_targets
 from src.data.inputs import as_batches, bar
 from src.models.access import device_of
 
@@ -37,6 +38,7 @@ def worst_case(
     Source: Croce & Hein 2020 (AutoAttack, without FAB).
     """
     radii = checked_grid(np.atleast_1d(eps), norm)
+    check_targets(n_targets)
     if radii[0] == 0:
         raise ValueError(f"the worst case is of radii above 0, not {radii}; `predict` gives the clean accuracy")
     budgets = {"apgd": dict(steps=steps), "apgd-t": dict(steps=steps, n_targets=n_targets)}

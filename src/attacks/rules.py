@@ -120,6 +120,12 @@ class Pgd(Rule):
         return changed | {"x": self.inside(x, rows)}
 
 
+def check_targets(n_targets: int) -> None:
+    """ValueError for no target classes."""
+    if n_targets < 1:
+        raise ValueError(f"n_targets must be at least 1, not {n_targets}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Apgd(Rule):
     """Auto-PGD, Croce & Hein 2020, algorithm 1, with the constants of the paper.

@@ -8,7 +8,7 @@ those of the data set to be independent of batches.
 early_stop, batch_size, dtype, continuous, k: of iterated attacks, as in `Plan`.  Images that are misclassified
 anyway come back unchanged while `early_stop` is on.
 ValueError for a radius outside [0, 1] (for L2 below 0), an unknown norm or option, labels out of range, pixels outside
-[0, 1], and what is no logits or not finite.
+[0, 1], and for logits or gradients that are none or not finite.
 """
 
 from collections.abc import Callable
@@ -23,11 +23,11 @@ from src.attacks import engine
 from src.attacks.norms import check_threat, project, random_direction, steepest
 from src.attacks.plan import Plan, set_up
 from src.attacks.record import in_chunks, logits_of
-from src.attacks.rules import Apgd, Pgd, Rule
+from src.attacks.rules import Apgd, Pgd, Rule, check_targets
 from src.attacks.square import with_queries
 from src.data.batches import Batch
 from src.models.access import frozen, in_halves, input_gradient, part_of
-from src.models.checks import check_images, check_logits
+from src.models.checks import check_gradient, check_images, check_logits
 from src.models.folding import folded
 from src.seeding import Stream
 
@@ -60,6 +60,7 @@ def fgsm_direction(
 
     logits, _, gradient = in_halves(gradient_of, len(pixels))
     check_logits(logits, labels, sample_ids, n_classes)
+    check_gradient(gradient, logits)
     return logits, steepest(gradient, norm)
 
 
@@ -121,6 +122,7 @@ def apgd(
     """
     if loss not in ("ce", "dlr"):
         raise ValueError(f"unknown loss {loss!r} of apgd; choose from ce, dlr")
+    check_targets(n_targets)
     rule = partial(Apgd, n_targets=n_targets if loss == "dlr" else 0)
     return _run("apgd", rule, model, pixels, labels, eps, options)
 

@@ -24,6 +24,7 @@ def measure_curves(
     pgd_steps: int,
     batch_size: int = 128,
     dtype: str = "float32",
+    eps_255: Sequence[float] = ENSEMBLE_255,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -31,10 +32,11 @@ def measure_curves(
 
     "pgd" starts each radius where the smaller one ended; "pgd cold", at the radii of the 2023 report and at 2/255,
     which the claims ask for, afresh, as the report did.  What is broken stays broken in both.
+    eps_255: radii in 1/255 at which PGD is compared with the ensemble.
 
     Columns of `attack_curve`, then model, model_seed, condition, norm.
     """
-    linf = sorted({*PGD_GRID, *LINF_GRID, *(radius / 255 for radius in ENSEMBLE_255)})
+    linf = sorted({*PGD_GRID, *LINF_GRID, *(radius / 255 for radius in eps_255)})
     iterated = dict(attack="pgd", steps=pgd_steps, dtype=dtype)
     conditions = {
         "noise": dict(attack="noise", eps_grid=FGSM_GRID[::4]),

@@ -42,7 +42,8 @@ def hsic_table(
     loader: images with labels, as `as_batches` takes them, in batches of at least 4 (a smaller last one is passed
     over); a pair of tensors comes in batches of 128.  Each model resizes as it needs.  layers: name -> choice (see
     `choose_layers`).  kernel: "linear", "rbf" or "cosine".  unbiased: the estimator, or "both" for two rows each.
-    pool: None, "spatial mean", "token mean" or "class token": another measure.
+    pool: None, "spatial mean" of [n, c, h, w], "token mean" or "class token" of [n, tokens, c]: another measure.
+    Images should come in no order of their classes: minibatches of one class say nothing of what parts the classes.
     Rows: model_a, kind_a ("trained", "untrained", "labels": a kernel that is 1 for images of one class, or "inputs":
     that of the pixels, of the first network where networks see different ones), seed_a, layer_a, index_a, the same
     for b, cross, own_a, own_b, batch, n, kernel, unbiased, pool and those of `with_keys`, for each pair of networks

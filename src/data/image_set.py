@@ -89,6 +89,10 @@ class ImageSet:
             raise ValueError(f"cannot draw {n} of the {len(self)} images of {self.name} {self.split}")
         return self.take(np.sort(self._draw_order(seed, even=True)[:n]))
 
+    def shuffled(self, seed: int) -> "ImageSet":
+        """The images in a random order, so that every batch has some of all classes."""
+        return self.take(np.random.default_rng(seed).permutation(len(self)))
+
     def at_most(self, n: int, seed: int) -> "ImageSet":
         """n images as `subset` draws them; all, with a note, where there are fewer, and for n = 0."""
         if n > len(self):

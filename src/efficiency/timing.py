@@ -229,6 +229,8 @@ def time_blocks(
     """
     prefix, device = "net." if hasattr(model, "net") else "", pixels.device
     order = {name: place for place, name in enumerate(_blocks(getattr(model, "net", model)))}
+    if not order:
+        raise ValueError(f"{type(model).__name__} has no parts to time")
     started, rows, parts = {}, [], []
 
     def note(place: str, _: object) -> None:

@@ -20,6 +20,7 @@ from src.feature_vis.parameterisations import ImageStatistics
 from src.models.access import as_zoo, device_of
 from src.models.build import family_of
 from src.models.checks import check_classifiers
+from src.seeding import Stream, uniform
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
 
@@ -161,7 +162,7 @@ def record_inversions(
     found = first_of_each_class(as_batches(pool), 1, classes=labels.unique().tolist(), without=ids)
     twins = [found[label][0][0] for label in labels.tolist() if label in found]
     every, paired = np.arange(len(ids)), np.flatnonzero([label in found for label in labels.tolist()])
-    noise = torch.rand(originals.shape, generator=torch.Generator().manual_seed(seed))
+    noise = uniform(ids, seed, Stream.NOISE, draws=originals[0].numel()).view_as(originals)
     references = {"noise": (noise, every)} | ({"same class": (torch.stack(twins), paired)} if twins else {})
     todo = []
     for networks, condition, of in ((zoo, "fourier", every), (untrained, UNTRAINED, every[: n_untrained or None])):

@@ -102,9 +102,14 @@ def _difference(out: object, given: object) -> Tensor | None:
 def forward(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
     """The model's logits in float32; their values are left to `check_logits`.
 
-    Raises ValueError for an output that is not one tensor [n, k], and, but under autocast, for half precision.
+    Raises ValueError for an output that is not one tensor [n, k], for half precision, but under autocast, and for a
+    model that writes over its pixels, which others are still to see.
     """
-    logits, kind = model(pixels), type(model).__name__
+    counted, kind = not pixels.is_inference(), type(model).__name__  # such a tensor has no count of its changes
+    before = pixels._version if counted else 0
+    logits = model(pixels)
+    if counted and pixels._version != before:
+        raise ValueError(f"{kind} changes its input in place; let it begin with a copy, pixels.clone()")
     if not isinstance(logits, Tensor):
         raise ValueError(
             f"{kind} gives {type(logits).__name__}, not a tensor of logits [n, k]; wrap it in a module that does"

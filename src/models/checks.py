@@ -120,6 +120,19 @@ def check_logits(
     _require((finite & in_range).all(), explain)
 
 
+def check_gradient(gradient: Float[Tensor, "n c h w"], logits: Float[Tensor, "n k"]) -> None:
+    """Raise ValueError where logits are finite and the gradient at the pixels is not: an attack would stand still."""
+    finite = gradient.isfinite().flatten(1).all(1) | ~logits.isfinite().all(1)
+
+    def explain() -> None:
+        raise ValueError(
+            f"the gradient at the pixels is not finite for {int((~finite).sum())} of {len(finite)} images, though the "
+            "logits are; look in the model for sqrt, norm or log at 0, or use square, which needs no gradient"
+        )
+
+    _require(finite.all(), explain)
+
+
 @torch.no_grad()
 def check_classifiers(
     models: Mapping[object, nn.Module],

@@ -12,7 +12,7 @@ from src.models.mlp import BottleneckMLP
 
 # the stem and the residual blocks, by the names that the study's CNNs and transformers give them
 STEMS = ("conv1", "net.conv1", "*patch_embed")
-BLOCKS = ("*blocks.[0-9]", "*blocks.[0-9][0-9]", "*layer[0-9].[0-9]", *STEMS)
+BLOCKS = ("*blocks.[0-9]", "*blocks.[0-9][0-9]", "*layer[0-9].[0-9]", "*layer[0-9].[0-9][0-9]", *STEMS)
 CHOICES = ("states", "outputs", "added")  # what may be called the layers of a residual network
 
 

@@ -11,7 +11,7 @@ from src.texture_shape.checks import check_pairs, in_float64
 
 Pixels = Float[Tensor, "n c s s"]
 
-_AT_ONCE = 64  # images, each of which takes about 1 MB at 32 pixels
+_AT_ONCE = 64  # images of 32 pixels a side, each of which takes about 1 MB
 PATCH, OVERLAP = 6, 2  # pixels, of the windows that a texture is put together from
 
 
@@ -50,9 +50,10 @@ def quilt(pixels: Pixels, inside: Bool[Tensor, "n s s"]) -> Pixels:
     is already there, where they overlap; the first is the one nearest to the middle of them.  Nothing is random.
     Source: image quilting, Efros & Freeman 2001, section 2.1, without the minimum cut.
     """
-    if len(pixels) > _AT_ONCE:
-        return torch.cat([quilt(*some) for some in zip(pixels.split(_AT_ONCE), inside.split(_AT_ONCE), strict=True)])
     n, c, side = pixels.shape[:3]
+    at_once = max(_AT_ONCE * 32**2 // side**2, 1)
+    if n > at_once:
+        return torch.cat([quilt(*some) for some in zip(pixels.split(at_once), inside.split(at_once), strict=True)])
     windows = F.unfold(in_float64(pixels), PATCH).mT.unflatten(2, (c, PATCH, PATCH))  # [n, windows, c, p, p]
     covered = F.unfold(inside[:, None].to(windows), PATCH).sum(1).round()
     barred = covered < covered.amax(1, keepdim=True)

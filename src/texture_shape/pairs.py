@@ -18,9 +18,9 @@ def choose_pairs(
 
     labels, sample_ids: of the images there are, in any order.
     Returns columns pair (0, 1, …), shape_id, texture_id, shape_label, texture_label.  Every ordered pair of classes
-    comes equally often, give or take one, and so does every class in either role; no two images meet twice.  With one
-    seed fewer pairs are the beginning of more.  There are no more once two classes have no further pair: the rest would
-    not be even.  Raises ValueError for fewer than two classes.
+    comes equally often, give or take one, and so does every class in either role; no two images meet twice, in either
+    role.  With one seed fewer pairs are the beginning of more.  There are no more once two classes have no further
+    pair: the rest would not be even.  Raises ValueError for fewer than two classes.
 
     >>> choose_pairs(np.array([0, 0, 1]), np.array([7, 8, 9]), 2, seed=0)[["shape_id", "texture_id"]].shape
     (2, 2)
@@ -42,7 +42,8 @@ def choose_pairs(
         for turn, step in enumerate(steps)
         for i, a in enumerate(classes)
     ]
-    sources = [_meetings(members[a], members[b], start) for a, b, start in turns]
+    met: set[frozenset] = set()
+    sources = [_new(_meetings(members[a], members[b], start), met) for a, b, start in turns]
     rows: list[tuple[int, int]] = []
     while len(rows) < n:
         meetings = [next(source, None) for source in sources[: n - len(rows)]]
@@ -60,3 +61,11 @@ def _meetings(a: np.ndarray, b: np.ndarray, start: float) -> Iterator[tuple[int,
     for place in range(len(a) * len(b)):
         row = place % len(a)
         yield a[(row + first) % len(a)], b[(row + place // len(a) + second) % len(b)]
+
+
+def _new(pairs: Iterator[tuple[int, int]], met: set[frozenset]) -> Iterator[tuple[int, int]]:
+    """The pairs that have not met the other way round."""
+    for pair in pairs:
+        if frozenset(pair) not in met:
+            met.add(frozenset(pair))
+            yield pair

@@ -59,7 +59,7 @@ def transfer_style(
     features: dict[str, Tensor] = {}
 
     def keep(layer: str, output: Tensor) -> None:
-        features[layer] = _over_places(output, layer)
+        features[layer] = _over_places(output, layer).clone()  # the next layer may work in place
 
     with hooked(network, dict.fromkeys([*layers, content_layer]), keep):
         with torch.no_grad():

@@ -248,6 +248,7 @@ def test_a_curve_refuses_pixels_outside_their_range(conv, images, attack):
         (partial(attack_curve, attack="pgd", eps_grid=(0.1,), k=0), "batch_size and k must be at least 1"),
         (partial(attack_curve, attack="square", eps_grid=(0.1,), p_init=0.0), "p_init"),
         (partial(worst_case, eps=-1.0), "eps must be"),
+        (partial(worst_case, eps=0.1, n_targets=0), "n_targets must be at least 1, not 0"),
         (partial(masking_report, eps=0.1, norm="L1"), "unknown norm 'L1'"),
     ],
 )
@@ -268,6 +269,7 @@ def test_a_call_that_means_nothing_is_refused(conv, images, call, named):
         (mi_fgsm, dict(steps=0), "steps must be at least 1"),
         (apgd, dict(steps=0), "steps must be at least 1"),
         (apgd, dict(loss="cw"), "unknown loss 'cw' of apgd"),
+        (apgd, dict(loss="dlr", n_targets=0), "n_targets must be at least 1, not 0"),
         (square, dict(queries=0), "at least 1"),
         (square, dict(norm="L2"), "square is there for the norm Linf, not L2"),
     ],
@@ -544,6 +546,39 @@ def test_momentum_remembers_the_gradients_before():
     paths = [torch.cat(spy.seen[1:])[:, 0, 0, 0].tolist() for spy in spies]
     assert paths[0] == pytest.approx([0.5, 0.525, 0.525, 0.5, 0.5])
     assert paths[1] == pytest.approx([0.5, 0.525, 0.5, 0.525, 0.5])
+
+
+class RootAtZero(nn.Module):
+    """The linear model, and nothing of the root of how far channels differ: of greys the gradient is no number."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = Linear(3 * 8 * 8, 10)
+
+    def forward(self, pixels):
+        return self.linear(pixels) + 0 * (pixels[:, 0] - pixels[:, 1]).square().sum((1, 2)).sqrt()[:, None]
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "mi_fgsm"])
+def test_a_gradient_that_is_no_number_is_refused(name, norm):
+    pixels, labels = grey_with_one_white(6, 2)
+    model, start = RootAtZero(), dict(random_start=False) if name == "pgd" else {}
+    with pytest.raises(
+        ValueError, match=r"the gradient at the pixels is not finite for \d of \d images, though the lo"
+    ):
+        ATTACKS[name](model, pixels, labels, eps=0.1, norm=norm, **start)
+
+
+def test_a_model_that_writes_over_its_input_is_refused(conv, images):
+    class InPlace(nn.Module):
+        def forward(self, pixels):
+            return conv(pixels.sub_(0.5))
+
+    before = images.pixels.clone()
+    for attack in ("noise", "square"):
+        with pytest.raises(ValueError, match="InPlace changes its input in place; let it begin with a copy"):
+            attack_curve(InPlace(), [images._replace(pixels=before.clone())], attack=attack, eps_grid=(0.1,))
 
 
 def test_a_model_without_gradients_is_refused_in_words_and_open_to_square(conv, images):

@@ -50,6 +50,22 @@ def test_the_square_is_right_on_average_where_the_plug_in_is_too_large():
     assert np.mean(plain) > 1.7 * 0.08**2
 
 
+@pytest.mark.parametrize("n, least", [(50, 0.94), (100, 0.96), (1000, 0.995)])
+def test_the_interval_of_an_underconfident_network_near_certainty_covers_its_error(n, least):
+    """A quarter of the errors that it expects: the more it is off, the less chance adds to what is seen."""
+    covered = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        confidence = rng.uniform(least, 1, n)
+        gap = 0.75 * (confidence - 1)
+        error, low, high = debiased_interval(confidence, rng.random(n) < confidence - gap)
+        of_bin = assign_bins(confidence, 15, True)
+        counts, sums = np.bincount(of_bin), np.bincount(of_bin, gap)
+        assert low <= error <= high
+        covered.append(low <= np.sqrt((sums**2 / counts).sum() / n) <= high)
+    assert np.mean(covered) > 0.9
+
+
 def test_a_calibrated_network_has_an_interval_from_0_and_a_smooth_error_near_0():
     rng = np.random.default_rng(2)
     lows = [debiased_interval(*outcomes(0.0, 2000, rng))[1] for _ in range(150)]

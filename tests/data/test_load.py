@@ -126,6 +126,13 @@ def test_a_checksum_tells_labels_ids_order_and_pixels_apart_and_nothing_else(pic
         assert one != other
 
 
+def test_images_are_shuffled_with_their_labels_and_ids(pictures):
+    mixed, again = pictures.shuffled(seed=0), pictures.shuffled(seed=0)
+    order = np.argsort(mixed.sample_ids)
+    assert (mixed.sample_ids == again.sample_ids).all() and (np.diff(mixed.sample_ids) < 0).any()
+    assert (mixed.labels[order] == pictures.labels[np.argsort(pictures.sample_ids)]).all()
+
+
 def test_sizes_beyond_the_set_are_cut_with_a_note(pictures):
     assert pictures.at_most(0, seed=0) is pictures
     assert (pictures.at_most(5, seed=0).sample_ids == pictures.subset(5, seed=0).sample_ids).all()

@@ -168,6 +168,8 @@ def test_the_model_comes_back_as_it_was():
     flags = [value.requires_grad for value in model.parameters()]
     costs({"cnn": model}, images())
     time_blocks(model, images(), n_repeats=2, n_warmup=1)
+    with pytest.raises(ValueError, match="Flatten has no parts to time"):
+        time_blocks(nn.Flatten(), images())
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert modes == [module.training for module in model.modules()]
     assert flags == [value.requires_grad for value in model.parameters()]

@@ -68,6 +68,10 @@ def test_the_table_of_inversions_holds_noise_and_another_image_of_the_class_besi
     made = table[table["condition"] == "fourier"]
     assert made["picture"].tolist() == list(range(6)) and pictures.shape == (6, 32, 32, 3)
     assert (table.loc[table["condition"] != "fourier", "picture"] == -1).all()
+    noise = table[table["condition"] == "noise"].set_index(["depth", "sample_id"])["psnr"]
+    other, _ = record_inversions({("cnn", 0): model}, chosen.take(np.array([2, 0])), images, natural, **options)
+    again = other[other["condition"] == "noise"].set_index(["depth", "sample_id"])["psnr"]
+    np.testing.assert_array_equal(again, noise[again.index])  # noise belongs to the image, not to its place
     rest = images.take(np.flatnonzero(~np.isin(images.sample_ids, chosen.sample_ids)))
     twins = np.stack([rest.images[rest.labels == k][0] for k in chosen.labels])
     squared = np.square(twins / 255 - chosen.images / 255).mean((1, 2, 3))

@@ -54,6 +54,11 @@ class WeightsReadElsewhere(Net):
         return self.read(self.norm1(self.conv1(x)) * self.conv1.weight.abs().mean())
 
 
+class NormReadElsewhere(Net):
+    def forward(self, x):
+        return super().forward(x) * self.norm1.weight.abs().mean()
+
+
 def shaken(net: nn.Module) -> nn.Module:
     """With statistics and scales of BatchNorm as after a training, in float64."""
     generator = torch.Generator().manual_seed(0)
@@ -82,6 +87,7 @@ KINDS = {
     "run twice": (RunTwice, 1),
     "one convolution for two": (SharedConvolution, 2),
     "weights read elsewhere": (WeightsReadElsewhere, 2),
+    "a BatchNorm read elsewhere": (NormReadElsewhere, 2),
     "a convolution of computed weights": (
         lambda: Net(conv=lambda *args, **more: weight_norm(nn.Conv2d(*args, **more))),
         2,
@@ -107,6 +113,15 @@ def test_logits_and_gradients_are_the_same_and_the_model_comes_back(kind, pixels
     after = model.state_dict()
     assert list(after) == list(before) and all(torch.equal(after[name], values) for name, values in before.items())
     assert not any(module._forward_pre_hooks for module in parts)
+
+
+def test_a_model_of_two_outputs_is_refused_in_words(pixels):
+    class Two(Net):
+        def read(self, x):
+            return super().read(x), x
+
+    with pytest.raises(ValueError, match="Two gives tuple, not a tensor of logits"), folded(shaken(Two())) as model:
+        model(pixels)
 
 
 def test_a_model_first_called_for_predictions_gives_gradients_later(pixels):

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from timm.models.resnet import BasicBlock as TimmBlock
+from timm.models.resnet import ResNet
 from torch import nn
 
 from src.models import PixelModel, build_model
@@ -100,6 +102,14 @@ def test_what_blocks_add_where_states_go_through_a_relu_is_what_goes_into_the_su
     assert_same(looked_at(model, pixels, "states"), states)
     assert_same(looked_at(model, pixels, "outputs"), states)
     assert_same(looked_at(model, pixels, "added"), added)
+
+
+def test_long_stages_of_a_resnet_have_all_their_blocks():
+    net = ResNet(TimmBlock, [1, 1, 12, 1], num_classes=3)
+    expected = ["conv1", "layer1.0", "layer2.0", *(f"layer3.{i}" for i in range(12)), "layer4.0"]
+    pixels = torch.rand(2, 3, 32, 32)
+    assert choose_layers(net, pixels) == choose_layers(net, pixels, "outputs") == expected
+    assert len(choose_layers(net, pixels, "added")) == len(expected)
 
 
 def test_what_blocks_add_elsewhere_is_output_less_input_though_they_go_on_in_place():

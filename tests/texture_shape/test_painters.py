@@ -1,5 +1,7 @@
 """Painters: random filters by closed forms, names, a painter that judges, and the matrix of painters and judges."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,6 +75,17 @@ def test_random_filters_bring_the_style_nearer_and_ask_the_pixels_for_content(fi
     assert style_layers(filters)[1] == "net:input" and painted.dtype == content.dtype
     before, after = (style_distance(filters, x, style) for x in (content, painted))
     assert (after < 0.5 * before).all() and (painted == painted[:, :1]).all()
+
+
+def test_what_the_next_layer_does_in_place_leaves_the_features():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+    content, style = some_images(2).pixels.split(1)
+    plain(content)
+    in_place = copy.deepcopy(plain)
+    in_place[1].inplace = in_place[3].inplace = True
+    painted = [transfer_style(content, style, net, layers=("0", "2"), steps=5) for net in (plain, in_place)]
+    assert torch.equal(*painted) and not torch.equal(painted[0], content)
 
 
 def style_distance(filters, x, style):
