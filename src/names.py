@@ -18,6 +18,7 @@ COMPACT = ("mlp", "cnn", "vit", "cnn_robust")  # the study's own, as `src.models
 NAMED = (*COMPACT, "mlp_b12_wi1024", "resnet18", "vit_small_patch16_224")  # and the 2023 report's
 RANDOM_FILTERS, COMPARED = "random filters", "compared"  # painters of 03 that name no network of their own
 FILES = (".safetensors", ".pt", ".pth")  # endings of weight files; other weights are labels
+TAKEN = ("worst_case", "transfer", "audit", "cue_conflict", "calibration")  # tables beside those of each network
 LONGEST = 120  # letters of a name in files, which may have two in theirs; file systems take 255
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+@-]*"
 
@@ -103,12 +104,17 @@ def check_model(name: str) -> ModelName:
 
 
 def parse_models(names: Sequence[str]) -> list[ModelName]:
-    """The parts of several names; ValueError for none, for a text, and for two that tables could not tell apart."""
+    """The parts of several names; ValueError for none, for a text, and for what tables could not tell apart.
+
+    That are two names of one file, capitals or not, and a network that is called what a table of all of them is.
+    """
     if isinstance(names, str) or not names:
         raise ValueError(f"models must be a list of at least one name, such as ['mlp', 'cnn'], not {names!r}")
     models: dict[str, ModelName] = {}
     for model in map(parse_model, names):
-        other = models.setdefault(model.file, model)
+        if model.file.lower() in TAKEN:
+            raise ValueError(f"model {model.label!r} has the name of a table; give it a label, as in b={model.full}")
+        other = models.setdefault(model.file.lower(), model)
         if other is not model:
             again = "is named twice" if other == model else f"and {other.label!r} have the same name in files"
             raise ValueError(f"model {model.label!r} {again}; give one a label of its own, as in b={model.full}")

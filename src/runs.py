@@ -103,13 +103,15 @@ def _imported(source: str, package: str = "") -> set[Path]:
     whose __init__ this is; the modules it lists count where they are named.
     """
     tree, names = ast.parse(source), set()
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "src"]
+    called = {alias.asname: alias.name for node in froms for alias in node.names if alias.asname}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module != package:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            names |= {f"src.{node.value.id}.{node.attr}"}
+            names |= {f"src.{called.get(node.value.id, node.value.id)}.{node.attr}"}
     packages = {".".join(name.split(".")[:k]) for name in names for k in range(1, name.count(".") + 2)}
     places = [paths.ROOT.joinpath(*name.split(".")) for name in packages if name.split(".")[0] == "src"]
     return {file for place in places for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()}

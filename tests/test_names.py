@@ -27,6 +27,19 @@ def test_one_network_with_two_labels_is_two_models():
     assert [model.label for model in parse_models(["a=cnn", "b=cnn", "cnn"])] == ["a", "b", "cnn"]
 
 
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["cnn", "CNN=net.py:build"], "'CNN' and 'cnn' have the same name in files; give one a label"),
+        (["cnn", "Transfer=mlp"], "'Transfer' has the name of a table; give it a label"),
+        (["calibration=vit"], "'calibration' has the name of a table"),
+    ],
+)
+def test_names_that_tables_could_not_tell_apart_are_refused(names, says):
+    with pytest.raises(ValueError, match=says):
+        parse_models(names)
+
+
 def test_another_training_seed_has_weights_of_its_own():
     assert parse_model("cnn").with_seed(0).weights == "default"
     assert parse_model("cnn").with_seed(2).weights == "seed2"

@@ -95,6 +95,7 @@ def edit_cell(house, number, source):
         ("b/c.py", "x = 2\n", (True, True)),
         ("b/__init__.py", "import os\n", (True, True)),
         ("a.py", "from src import b\n\n\ndef f():\n    return b.e.w\n", (True, True)),
+        ("a.py", "from src import b as bb\n\n\ndef f():\n    return bb.e.w\n", (True, True)),
         ("a.py", f'"""Doc."""\n{HEAD}    """Another,\n    # long."""\n\n    return c.x  # one\n', (False, False)),
         ("a.py", f"{HEAD}    return c.x + 1\n", (True, True)),
         ("a.py", f'{HEAD}    return c.x, "# no comment"\n', (True, True)),
@@ -107,6 +108,13 @@ def test_the_hash_is_of_the_code_that_makes_the_tables(house, file, text, change
     before = hashes(house)
     (house / "src" / file).write_text(text)
     assert tuple(new != old for new, old in zip(hashes(house), before, strict=True)) == changed
+
+
+def test_a_module_of_a_package_under_another_name_is_seen(house):
+    (house / "src" / "a.py").write_text("from src import b as bb\n\n\ndef f():\n    return bb.e.w\n")
+    before = hashes(house)
+    (house / "src" / "b" / "e.py").write_text("w = 2\n")
+    assert hashes(house) != before
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ VERDICTS = {
     "these networks": "Held as trained; a control is missing or open, so it speaks of these networks alone:",
     "accuracy": "Held as trained, and vanishes at matched accuracy: what it shows is the accuracy.",
     "recipe": "Held as trained, and vanishes under another recipe: what it shows is the recipe.",
-    "accuracy and recipe": "Held as trained, and vanishes both at matched accuracy and under another recipe:",
+    "accuracy and recipe": "Held as trained, and vanishes under a match of the accuracy and under another recipe:",
     "refuted": "Expected, and refuted:",
     "open": "Open; more images than promised, or more seeds, would have to tell:",
     "not run": "Not measured yet, as a table is missing:",
@@ -44,7 +44,7 @@ HEADS = {
     "architecture": "Architecture",
     "accuracy": "Accuracy, not architecture",
     "recipe": "Recipe, not architecture",
-    "accuracy and recipe": "Accuracy and recipe, not architecture",
+    "accuracy and recipe": "Not at every accuracy, nor under every recipe",
     "refuted": "Expected, and refuted",
     "these networks": "These networks",
 }
@@ -84,7 +84,7 @@ def with_findings(readme: str, table: pd.DataFrame) -> str:
     lines = [
         f"- **{HEADS[row['verdict']]}.** {row['text']}: {number_of(row)}{left_of(row)}." for row in findings(table)
     ]
-    told = f"Of {len(table)} statements written down before they were measured: {summed}. Those that say most:"
+    told = f"Of {len(table)} statements written down before the tables that judge them: {summed}. Those that say most:"
     return between(readme, MARKS, "\n\n".join([MARKS[0], told, "\n".join(lines), leads(), MARKS[1]]))
 
 
@@ -127,11 +127,13 @@ def number_of(row: dict) -> str:
 
 
 def left_of(row: dict) -> str:
-    """What is left of a statement under each control that undid it; of these networks alone, where it holds."""
-    if row["verdict"] == "these networks" and (held := [name for name in (SEEDS, *CONTROLS) if row[name] == "holds"]):
-        return f"; holds too: {', '.join(held)}"
+    """What is left of a statement that held as trained under each control that undid it, and where it holds too."""
+    if row["state"] != "holds":
+        return ""
     numbers = {name: [told(row, end, name) for end in ("value", "low", "high")] for name in undone_by(row)}
-    return "".join(f"; {name}: {value} [{low}, {high}]" for name, (value, low, high) in numbers.items())
+    left = "".join(f"; {name}: {value} [{low}, {high}]" for name, (value, low, high) in numbers.items())
+    held = [name for name in (SEEDS, *CONTROLS) if row[name] == "holds"]
+    return left + f"; holds too: {', '.join(held)}" * bool(held)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from src.files import written_whole
 from src.plotting import model_style
 from src.results import load_table
 from src.tables.profile import MODELS, calibration_error, profile, summarise
-from src.tables.statistics import accuracy
+from src.tables.statistics import accuracy, first_seed
 from src.tables.texture_shape import compare_shape_bias, shape_bias
 
 DATASET = "cifar10"
@@ -53,8 +53,10 @@ def profile_sentence() -> str:
         for model, names in leads.items()
         if names
     ]
+    everywhere = [label(model) for model in MODELS if all(model in best for best in first)]
+    who = f"{listed(everywhere)} alone" if everywhere else "No architecture"
     return (
-        f"No architecture comes first on all {len(first)} axes that have a better side: {'; '.join(parts)}. Numbers at "
+        f"{who} comes first on all {len(first)} axes that have a better side: {'; '.join(parts)}. Numbers at "
         f"the right are ranks by {len(tests)} paired tests, one Holm family at 5 %; models that no test parts share "
         "one. Arrows point to the better side, dotted lines are chance. These networks alone."
     )
@@ -73,10 +75,11 @@ def finetuning_sentence() -> str:
 
 def attacks_sentence() -> str:
     worst = tables.attacks.stored_worst_case(TABLES)
-    ranked = tables.attacks.ranks(worst[worst["model"].isin(MODELS)])
+    models, seeds = list(worst["model"].unique()), worst.groupby("model")["model_seed"].nunique().max()
+    ranked = tables.attacks.ranks(worst)
     shown_at, held = (0.25, 1.0, 4.0), ranked.set_index(["model", "eps_255"])["accuracy"]
     parts = [
-        f"the {label(model)} {' / '.join(f'{100 * held[model, eps]:.0f}' for eps in shown_at)} %" for model in MODELS
+        f"the {label(model)} {' / '.join(f'{100 * held[model, eps]:.0f}' for eps in shown_at)} %" for model in models
     ]
     first = ranked[ranked["rank"] == 1].groupby("eps_255")["model"].agg(lambda names: listed([*map(label, names)]))
     runs = (first != first.shift()).cumsum()
@@ -87,12 +90,12 @@ def attacks_sentence() -> str:
     return (
         f"Under the ensemble ({tables.attacks.describe_budget(worst)}) at 0.25 / 1 / 4 of 255, {listed(parts)} of "
         f"{int(ranked['n'].iloc[0])} images stay right. Not surely behind anyone (McNemar's test, one Holm family): "
-        f"{'; '.join(leads)}. These networks, one training seed each."
+        f"{'; '.join(leads)}. These networks, {'one training seed each' if seeds == 1 else 'the first seed of each'}."
     )
 
 
 def texture_shape_sentence() -> str:
-    table = tables.texture_shape.stored_conflicts(TABLES)
+    table = first_seed(tables.texture_shape.stored_conflicts(TABLES))
     table = table[(table["condition"] == "cutout") & table["model"].isin(MODELS)]
     bias = shape_bias(table).set_index("model")
     parts = [

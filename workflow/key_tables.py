@@ -91,7 +91,8 @@ def _attacks(folder: Path) -> pd.DataFrame:
     fitted = attacks.additive_transfer(attacks.stored_transfer(folder))
     if len(fitted):
         fitted = fitted[(fitted["role"] == "target") & (fitted["attack"] == "mi_fgsm")]
-        parts.append(_percent(fitted, "excess", "points").assign(row="fooled by the others, beyond random signs"))
+        row = f"fooled by the {fitted['model'].nunique() - 1} others, beyond random signs"
+        parts.append(_percent(fitted, "excess", "points").assign(row=row))
     return pd.concat(parts)
 
 

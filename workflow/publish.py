@@ -17,6 +17,8 @@ from src.names import check_run, slug
 from src.results import NOTEBOOKS, load_facts, load_table
 from src.runs import code_hash, find_tables, load_run
 
+DATA = ("checksum", "classes")  # facts of the images in run.json
+
 
 def problems_of(folder: Path) -> list[str]:
     """Why the tables of a run cannot be published: nothing, if all are whole and of one state of the code."""
@@ -56,6 +58,8 @@ def publish(run: str, to: str = "") -> list[str]:
     target, said = paths.RESULTS / (check_run(to) if to else slug(about["dataset"])), []
     if target.exists() and not (target / "run.json").exists():
         raise ValueError(f"results/{target.name} holds no tables of a run; take another name")
+    if target.exists() and any(load_run(target)["data"].get(key) != about["data"].get(key) for key in DATA):
+        raise ValueError(f"results/{target.name} holds tables of other images or classes; take another name, with TO=")
     for experiment in experiments:
         new = {path.name for path in (folder / experiment).iterdir() if path.suffix in (".parquet", ".json", ".npz")}
         old = {path.name for path in (target / experiment).glob("*") if path.is_file()}

@@ -57,7 +57,7 @@ def profile_axis(summary: pd.DataFrame, ax: Axes) -> Axes:
     ax.tick_params(axis="y", length=0)
     arrow = {1: " →", -1: " ←", 0: ""}[axis.better]
     ax.set_title(axis.title(label) + arrow, fontsize=7.5, loc="left")
-    ax.set_xlabel(f"n = {counted(summary.iloc[0])}", loc="right", fontsize=6, color="0.3", labelpad=1)
+    ax.set_xlabel(f"n = {counted(summary)}", loc="right", fontsize=6, color="0.3", labelpad=1)
     chance = axis.scale * summary["chance"].dropna().to_numpy()
     if len(chance):
         side = -1 if chance[-1] > np.mean(ax.get_xlim()) else 1  # away from the nearer end

@@ -68,7 +68,7 @@ def time_ratios(timings: pd.DataFrame, *, name: str = "model", n_resamples: int 
         slower, faster = (a, b) if medians.iloc[a] >= medians.iloc[b] else (b, a)
         ratio = medians.iloc[slower] / medians.iloc[faster]
         low, high = _widened(ratio, drawn[:, slower] / drawn[:, faster], wider)
-        p_value = _p_value(np.log(ratio), np.log(drawn[:, slower] / drawn[:, faster]), processes)
+        p_value = p_value_of(np.log(ratio), np.log(drawn[:, slower] / drawn[:, faster]), processes)
         rows.append((wide.columns[slower], wide.columns[faster], ratio, low, high, p_value, processes))
     names = ["slower", "faster", "ratio", "low", "high", "p_value", "processes"]
     return with_holm(pd.DataFrame(rows, columns=names)).assign(separated=lambda table: table["p_holm"] < 0.05)
@@ -95,7 +95,7 @@ def compare_times(timings: pd.DataFrame, *, n_resamples: int = 2000, seed: int =
     for i, j in combinations(range(len(medians)), 2):
         value, draws = medians[i] - medians[j], drawn[:, i] - drawn[:, j]
         low, high = (float(value + wider * (end - value)) for end in percentile_interval(draws))
-        p_value = _p_value(np.log(medians[i] / medians[j]), np.log(drawn[:, i] / drawn[:, j]), processes)
+        p_value = p_value_of(np.log(medians[i] / medians[j]), np.log(drawn[:, i] / drawn[:, j]), processes)
         rows.append((wide.columns[i], wide.columns[j], value, low, high, p_value, n, of))
     return pd.DataFrame(rows, columns=["model", "other", "value", "low", "high", "p_value", "n", "of"])
 
@@ -132,8 +132,12 @@ def typical(wide: pd.DataFrame) -> pd.Series:
     return np.exp(np.log(wide.groupby(level="process").median()).mean())
 
 
-def _p_value(value: float, drawn: np.ndarray, k: int) -> float:
-    """Two-sided, of a value of 0: by Student's t over k processes, by the normal over the repeats of one."""
+def p_value_of(value: float, drawn: np.ndarray, k: int) -> float:
+    """Two-sided, of a value of 0: by Student's t over k processes, by the normal over the repeats of one.
+
+    >>> round(p_value_of(1.0, np.array([0.0, 2.0]), k=2), 2)
+    0.61
+    """
     error = drawn.std() * (np.sqrt(k / (k - 1)) if k > 1 else 1)
     if not error > 1e-12:  # the draws move together to the last digit
         return float(abs(value) <= 1e-12)

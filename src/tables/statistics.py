@@ -90,8 +90,8 @@ def two_level_bootstrap(
     """Mean of each architecture over images and training seeds, and the difference of every two, with intervals.
 
     table: columns model, model_seed, sample_id, value; every network on the same images, seeds nested in models.
-    Columns: model, other ("" for the mean itself, or the model that is subtracted), value, low, high, p_value (of a
-    difference), n (images), seeds (the fewer of the two).  Images are drawn for all networks at once.  What seeds add
+    Columns: model, other ("" for the mean itself, or the model that is subtracted), value, low, high, p_value (of 0), n
+    (images), seeds (the fewer of the two).  Images are drawn for all networks at once.  What seeds add
     is the variance of the networks' means less what single images add to it (a random-effects analysis of variance of
     images crossed with seeds).  A model of one seed adds nothing: its interval is of this network.
     Raises ValueError where a network lacks an image or has it twice.
@@ -116,7 +116,7 @@ def two_level_bootstrap(
         draws, seeds = drawn[model] - (drawn[other] if other else 0), [part for name in parts for part in added[name]]
         low, high, p_value = interval_over_seeds(value, draws, seeds, level=level, seed=seed)
         fewest = min(values[name].shape[1] for name in parts)
-        rows.append((model, other, value, low, high, p_value if other else np.nan, n, fewest))
+        rows.append((model, other, value, low, high, p_value, n, fewest))
     return pd.DataFrame(rows, columns=["model", "other", "value", "low", "high", "p_value", "n", "seeds"])
 
 
@@ -158,12 +158,18 @@ def first_seed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_holm(tests: pd.DataFrame) -> pd.DataFrame:
-    """The table with the column p_holm: `p_value` corrected over its rows (Holm 1979)."""
-    if len(tests) < 2:  # nothing to correct; statsmodels would collect garbage first, a third of a second
+    """The table with the column p_holm: `p_value` corrected over the rows that have one (Holm 1979).
+
+    >>> with_holm(pd.DataFrame({"p_value": [0.01, np.nan, 0.04]}))["p_holm"].tolist()
+    [0.02, nan, 0.04]
+    """
+    tested = tests["p_value"].notna()
+    if tested.sum() < 2:  # nothing to correct; statsmodels would collect garbage first, a third of a second
         return tests.assign(p_holm=tests["p_value"] if len(tests) else [])
     from statsmodels.stats.multitest import multipletests
 
-    return tests.assign(p_holm=multipletests(tests["p_value"], method="holm")[1])
+    corrected = multipletests(tests.loc[tested, "p_value"], method="holm")[1]
+    return tests.assign(p_holm=pd.Series(corrected, index=tests.index[tested]))
 
 
 def accuracy(

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from src import paths
 from src.names import slug
-from src.results import save_table
+from src.results import load_table, save_table
 from src.tables.claims import CONTROLS, SEEDS, STATEMENTS, judge_claims, needed, state_of, verdict_of
 from src.tables.claims.estimates import Estimate, mean_of
 from src.tables.claims.statements import MATCHED_AT_VIT, NAMES
@@ -118,9 +119,11 @@ def test_nothing_that_is_open_is_called_more(tmp_path):
 
 
 def test_open_refutes_at_the_images_promised_unless_it_is_of_something_small():
-    row = dict(state="open", n=1000, n_promised=1000, small=False) | dict.fromkeys([SEEDS, *CONTROLS], "not run")
+    row = dict(state="open", low=-0.1, n=1000, n_promised=1000, small=False)
+    row |= dict.fromkeys([SEEDS, *CONTROLS], "not run")
     assert verdict_of(row) == "refuted" and verdict_of(row | {"n": 999}) == "open"
     assert verdict_of(row | {"small": True}) == "open"
+    assert verdict_of(row | {"low": 0.01}) == "open"  # above 0, and not sure after Holm's correction
 
 
 def test_the_families_p_values_are_holms(tmp_path):
@@ -165,6 +168,21 @@ def test_a_mean_beyond_something_is_subtracted_and_ordered():
     assert found.value == pytest.approx(0.3) and found.n == 100 and found.low < 0.3 < found.high
     assert mean_of(values, "b", "a").value == pytest.approx(-0.5)
     assert mean_of(values, "b").value == pytest.approx(0.5)
+
+
+def test_few_seeds_leave_a_p_value_that_student_would():
+    """Two seeds far apart: one degree of freedom, where the normal would be sure."""
+    rows = dict(model="a", model_seed=[0] * 200 + [1] * 200, sample_id=[*range(200)] * 2)
+    found = mean_of(pd.DataFrame(rows | dict(value=[0.9] * 200 + [1.1] * 200)), "a")
+    assert found.p_value == pytest.approx(2 * stats.t.sf(10, 1), rel=0.01) and found.low < 0 < found.high
+
+
+@pytest.mark.parametrize("radius, fits", [(8 / 255, True), (2 / 255, False)])
+def test_transfer_is_judged_at_the_radius_of_the_claim(tmp_path, radius, fits):
+    table = load_table(claims.folders()["base"], "02_attacks", "transfer").assign(eps=radius)
+    save_table(table, tmp_path, "02_attacks", "transfer", parameters={}, provenance={})
+    row = judge_claims({"base": tmp_path}, [of for of in STATEMENTS if of.claim == "C6"]).iloc[0]
+    assert row["text"].startswith("At 8/255") and (row["state"] == "holds") == fits and (row["n"] > 0) == fits
 
 
 def test_every_claim_of_the_hypotheses_is_judged_and_no_other():

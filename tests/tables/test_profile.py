@@ -301,6 +301,20 @@ def test_missing_tables_are_named_and_the_rest_is_there(tmp_path):
         load_table(tmp_path, "06_efficiency", "timings")
 
 
+@pytest.mark.parametrize("models", [["net.py-build"], ["mlp", "cnn@w9"]])
+def test_an_axis_that_lacks_a_network_is_noted_and_left_out(models):
+    found, missing = profile(TABLES, models)
+    assert set(found["axis"]) <= {"shape bias"} and len(missing) >= 4 and all(models[-1] in note for note in missing)
+
+
+def test_each_network_s_number_of_pairs_stands_below(whole):
+    part = summarise(whole, MODELS)[0].query("axis == 'shape bias'")
+    _, ax = plt.subplots()
+    plotting.profile.profile_axis(part, ax)
+    assert part["n"].nunique() == 3 and ax.get_xlabel() == f"n = {' / '.join(f'{n:,}' for n in part['n'])} pairs"
+    plt.close()
+
+
 def test_the_published_numbers_are_all_there():
     adversarial, by_class = load_published("adversarial"), load_published("texture_shape")
     assert len(adversarial) == 198 and len(by_class) == 150

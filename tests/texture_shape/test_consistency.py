@@ -115,6 +115,30 @@ def test_seeds_that_fail_alike_leave_a_gap_and_independent_ones_none():
     assert apart.low < 0 < apart.high
 
 
+def test_the_interval_of_the_gap_covers_it_where_seeds_differ():
+    """Seeds of a model agree more or less with what it has of its own: most of the gap's spread is theirs."""
+
+    def drawn(rng, n, seeds):
+        for model in ("cnn", "vit"):
+            own = rng.standard_normal(n)
+            for model_seed in range(seeds):
+                share = rng.uniform(0.7, 1.3)
+                yield network(share * own + rng.standard_normal(n) > -0.5 * np.hypot(share, 1), model, model_seed)
+
+    gaps = [
+        consistency_gaps(pd.concat(drawn(np.random.default_rng(i), 4000, 8)), n_resamples=2)["gap"] for i in range(20)
+    ]
+    truth, covered, sure = np.mean(gaps), [], []
+    for trial in range(150):
+        (row,) = consistency_gaps(
+            pd.concat(drawn(np.random.default_rng([1, trial]), 600, 3)), n_resamples=200
+        ).itertuples()
+        covered.append(row.low < truth < row.high)
+        sure.append(row.p_value < 0.05)
+        assert sure[-1] == (row.low > 0) or abs(row.p_value - 0.05) < 0.03
+    assert 0.9 < np.mean(covered) and np.mean(sure) > 0.9
+
+
 def test_the_gap_is_the_mean_of_the_pairs():
     table = zoo_with_shared_errors(0.5)
     pairs = error_consistency(table, n_resamples=2)

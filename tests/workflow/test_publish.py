@@ -53,6 +53,19 @@ def test_a_run_of_other_networks_goes_beside_the_studys_own(run):
             publish("mine", name)
 
 
+def test_tables_of_other_images_are_not_put_beside_those_that_are_there(run):
+    save(run)
+    publish("mine")
+    about = paths.RESULTS / "some" / "run.json"
+    before = about.read_bytes()
+    other = open_run("other", "some", {"name": "some", "classes": ["a", "b"]})
+    save(other, "new")
+    with pytest.raises(ValueError, match="results/some holds tables of other images or classes; take another name"):
+        publish("other")
+    assert about.read_bytes() == before and not (paths.RESULTS / "some" / "05_calibration" / "new.json").exists()
+    assert publish("other", "elsewhere")
+
+
 def damage(run):
     path = save(run)
     path.write_bytes(path.read_bytes()[:-1])

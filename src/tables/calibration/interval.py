@@ -76,13 +76,15 @@ def contrast_interval(
     seeds: Iterable[tuple[float, float]] = (),
     *,
     level: float = 0.95,
+    null: float = 0.0,
 ) -> tuple[float, float, float, float]:
-    """A weighted sum of numbers with intervals, and the p-value of it being 0: (value, low, high, p_value).
+    """A weighted sum of numbers with intervals, and the p-value of its size being `null`: (value, low, high, p_value).
 
     ends: (value, low, high) of each number, [k, 3], intervals of `level`.  weights: [k].  correlations: of the numbers'
     errors, [k, k].  seeds: what training seeds add to the variance of the sum, as `statistics.interval_over_seeds`
     takes it.  Each side of the interval adds the squares of the distances that make the sum small or large, as the
-    numbers go together; with seeds it is as wide as Student's t.  p_value: below 1 - level where 0 is outside.
+    numbers go together; with seeds it is as wide as Student's t.  p_value: below 1 - level where `null`, of the sign of
+    the sum, is outside.
     Source: Zou & Donner 2008 (MOVER); Zou 2007 for correlated numbers; Satterthwaite 1946 for the degrees of freedom.
 
     >>> ends = np.array([(0.05, 0.02, 0.09), (0.03, 0.0, 0.07)])
@@ -98,9 +100,11 @@ def contrast_interval(
         errors.append(np.sqrt(total))
         freedoms.append(total**2 / unsure if unsure else np.inf)
     half = special.stdtrit(freedoms, tail) * errors
-    towards_0 = 0 if value > 0 else 1
-    error = errors[towards_0]
-    p_value = 2 * special.stdtr(freedoms[towards_0], -abs(value) / error) if error > 0 else float(value == 0)
+    farther = abs(value) - null
+    side = int((value > 0) != (farther > 0))  # on which the null lies: 0 for smaller sums
+    p_value = (
+        2 * special.stdtr(freedoms[side], -abs(farther) / errors[side]) if errors[side] > 0 else float(not farther)
+    )
     return value, float(value - half[0]), float(value + half[1]), float(p_value)
 
 

@@ -114,13 +114,20 @@ def coverage(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def errors_over_seeds(
-    judged: pd.DataFrame, *, n_bins: int = 15, level: float = 0.95, n_resamples: int = 1000, seed: int = 0
+    judged: pd.DataFrame,
+    *,
+    n_bins: int = 15,
+    level: float = 0.95,
+    null: float = 0.0,
+    n_resamples: int = 1000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Debiased error of each model over its training seeds, and the difference of every two, with intervals.
 
     judged: of `scaled`, the same images in the same order for all.  Columns: condition, then those of
-    `statistics.two_level_bootstrap`; p_value is that of a difference.  Intervals join those of the networks'
-    `debiased_interval` with the correlation of their errors over resamples of the same images (`contrast_interval`).
+    `statistics.two_level_bootstrap`; p_value is that of a difference whose size is `null`.  Intervals join those of the
+    networks' `debiased_interval` with the correlation of their errors over resamples of the same images
+    (`contrast_interval`).
 
     >>> rows = dict(model=["a", "b"] * 9, model_seed=0, condition="none", confidence=[1, 0.9] * 9, correct=True)
     >>> errors_over_seeds(pd.DataFrame(rows), n_resamples=10)[["model", "other", "value"]].round(2).values.tolist()
@@ -142,7 +149,7 @@ def errors_over_seeds(
             parts = [name for name in (model, other) if name]
             weights = sum(sign * own[name] / own[name].sum() for name, sign in zip(parts, (1, -1), strict=False))
             *found, p_value = contrast_interval(
-                ends, weights, together, [part for name in parts for part in added[name]], level=level
+                ends, weights, together, [part for name in parts for part in added[name]], level=level, null=null
             )
             fewest = min(int(own[name].sum()) for name in parts)
             rows.append((condition, model, other, *found, p_value if other else np.nan, len(sure[0][0]), fewest))

@@ -52,8 +52,7 @@ def mean_of(values: pd.DataFrame, a: str, b: str = "", *, beyond: float = 0.0) -
     order = values["model"].map({a: 0, b: 1}).sort_values(kind="stable").index  # a first, so that b is subtracted
     table = two_level_bootstrap(values.loc[order], n_resamples=N_RESAMPLES)
     row = table[(table["model"] == a) & (table["other"] == b)].iloc[0]
-    p_value = row["p_value"] if b else _p_of(row["value"], row["low"], row["high"])
-    return Estimate(row["value"], row["low"], row["high"], p_value, int(row["n"]), int(row["seeds"]))
+    return Estimate(row["value"], row["low"], row["high"], row["p_value"], int(row["n"]), int(row["seeds"]))
 
 
 def robust(folder: Path, names: Names, a: str, b: str, *, eps_255: float) -> Estimate:
@@ -109,9 +108,8 @@ def alike_within(folder: Path, names: Names, a: str, b: str) -> Estimate:
     if table.groupby("model")["model_seed"].nunique().min() < 2:
         raise FileNotFoundError(f"{folder.name} has one training seed of {' or '.join(models)}; κ within needs two")
     row = texture_shape.consistency_gaps(table, n_resamples=N_RESAMPLES).iloc[0]
-    p_value = _p_of(row["gap"], row["low"], row["high"])
     seeds = int(table.groupby("model")["model_seed"].nunique().min())
-    return Estimate(row["gap"], row["low"], row["high"], p_value, int(row["n"]), seeds)
+    return Estimate(row["gap"], row["low"], row["high"], row["p_value"], int(row["n"]), seeds)
 
 
 def agrees(folder: Path, names: Names, pair: tuple[str, str], what: str) -> Estimate:
@@ -150,9 +148,9 @@ def sure(folder: Path, names: Names, a: str, *, sign: int) -> Estimate:
 def calibrated_alike(folder: Path, names: Names, *, within: float) -> Estimate:
     """`within` less the largest difference of two models' debiased errors after temperature scaling."""
     judged = calibration.scaled(load_tables(folder, "05_calibration", list(names.values())), ["temperature"])
-    row = calibration.compared(judged).nlargest(1, "difference").iloc[0]
+    row = calibration.compared(judged, null=within).nlargest(1, "difference").iloc[0]
     low, high, value = within - row["high"], within - row["low"], within - row["difference"]
-    return Estimate(value, low, high, _p_of(value, low, high), int(row["n"]), int(row["seeds"]))
+    return Estimate(value, low, high, row["p_value"], int(row["n"]), int(row["seeds"]))
 
 
 def dearer(folder: Path, names: Names, a: str, b: str, *, at: str) -> Estimate:
@@ -174,12 +172,16 @@ def dearer(folder: Path, names: Names, a: str, b: str, *, at: str) -> Estimate:
     found["growth"] = tuple(late - early for late, early in zip(found["saturation"], found["latency"], strict=True))
     value, draws = found[at]
     low, high = (value + stretch * (end - value) for end in percentile_interval(draws))
-    return Estimate(float(value), float(low), float(high), _p_of(value, low, high), processes)
+    return Estimate(float(value), float(low), float(high), efficiency.p_value_of(value, draws, processes), processes)
 
 
-def transferred(folder: Path, names: Names, a: str, b: str = "", *, below: float | None = None) -> Estimate:
+def transferred(
+    folder: Path, names: Names, a: str, b: str = "", *, eps_255: float, below: float | None = None
+) -> Estimate:
     """Excess of MI-FGSM's transfer over random signs onto a, less that onto b; or `below` less that onto a."""
-    table = _of(attacks.stored_transfer(folder), list(names.values()), "transfer", folder)
+    table = attacks.stored_transfer(folder)
+    table = table[np.isclose(255 * table["eps"], eps_255)]
+    table = _of(table, list(names.values()), f"transfer at {eps_255:g}/255", folder)
     table = table[table["attack"].isin(["mi_fgsm", attacks.NOISE])]
     found = attacks.compare_targets(table, list(names.values()), n_resamples=N_RESAMPLES)
     if found.empty:
@@ -188,7 +190,9 @@ def transferred(folder: Path, names: Names, a: str, b: str = "", *, below: float
     row = found[found["model"].isin(sides) & found["other"].isin(sides)].iloc[0]
     sign = 1 if b and row["model"] == names[a] else -1
     value, *ends = ((below or 0) + sign * row[end] for end in ("value", "low", "high"))
-    return Estimate(value, min(ends), max(ends), _p_of(value, min(ends), max(ends)), int(row["n"]))
+    spread = (max(ends) - min(ends)) / (2 * special.ndtri(0.975))
+    p_value = float(2 * special.ndtr(-abs(value) / spread)) if spread > 0 else float(value == 0)
+    return Estimate(value, min(ends), max(ends), p_value, int(row["n"]))
 
 
 def _held(folder: Path, models: list[str], eps_255: float) -> pd.DataFrame:
@@ -204,9 +208,3 @@ def _of(table: pd.DataFrame, models: list[str], what: str, folder: Path) -> pd.D
     if missing := set(models) - set(table["model"]):
         raise FileNotFoundError(f"{folder.name} has no {what} of {', '.join(sorted(missing))}")
     return table[table["model"].isin(models)]
-
-
-def _p_of(value: float, low: float, high: float) -> float:
-    """Two-sided p-value of a normal number with this 95 % interval."""
-    spread = (high - low) / (2 * special.ndtri(0.975))
-    return float(2 * special.ndtr(-abs(value) / spread)) if spread > 0 else float(value == 0)

@@ -50,8 +50,7 @@ def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] 
     table = pd.DataFrame(rows)
     for control in CONTROLS:
         table[control] = table.get(control, pd.Series(index=table.index, dtype=object)).fillna(NOT_RUN)
-    told = table[table["value"].notna()]
-    table["p_holm"] = with_holm(told[["p_value"]])["p_holm"].reindex(table.index)
+    table = with_holm(table)
     table["state"] = [_as_trained(row) for row in table.to_dict("records")]
     enough = table["n_seeds"] >= N_SEEDS
     table[SEEDS] = np.where(table["value"].isna() | ~enough, NOT_RUN, table["state"])
@@ -78,15 +77,16 @@ def state_of(found: Estimate | None) -> str:
 def verdict_of(row: Mapping) -> str:
     """What may be said: "architecture", "these networks", "accuracy", "recipe", "refuted", "open" or "not run".
 
-    row: state, n, n_promised, small and the states of SEEDS and CONTROLS.  As trained, an interval on the other side
-    refutes a statement, and one that holds 0 does so at the n that was promised, unless it is of something small.
+    row: state, low, n, n_promised, small and the states of SEEDS and CONTROLS.  As trained, an interval on the other
+    side refutes a statement, and one that holds 0 does so at the n that was promised, unless it is of something small.
+    One above 0 that Holm's correction leaves unsure is open.
 
     >>> held = dict(state="holds", n=9, n_promised=9) | dict.fromkeys([SEEDS, *CONTROLS], "holds")
     >>> verdict_of(held), verdict_of(held | {"common recipe": "reversed"}), verdict_of(held | {"other data": "not run"})
     ('architecture', 'recipe', 'these networks')
     """
     if row["state"] != HOLDS:
-        enough = row["n"] >= row["n_promised"] and not row["small"]
+        enough = row["n"] >= row["n_promised"] and not row["small"] and not row["low"] > ROUNDING
         refuted = row["state"] == REVERSED or (row["state"] == OPEN and enough)
         return "refuted" if refuted else row["state"]
     undone = set(undone_by(row))

@@ -87,17 +87,17 @@ STATEMENTS: tuple[Statement, ...] = (
     ),
     Statement(
         "C6",
-        "What fools another network fools the CNN at most 5 points more than noise does; the margin below 5",
+        "At 8/255 what fools another network fools the CNN at most 5 points more than noise does; the margin below 5",
         ALL,
-        partial(estimates.transferred, a="cnn", below=0.05),
+        partial(estimates.transferred, a="cnn", eps_255=8, below=0.05),
         1_000,
         small=True,
     ),
     Statement(
         "C6",
-        "What fools another network fools the MLP, beyond noise, more than the CNN",
+        "At 8/255 what fools another network fools the MLP, beyond noise, more than the CNN",
         ALL,
-        partial(estimates.transferred, a="mlp", b="cnn"),
+        partial(estimates.transferred, a="mlp", b="cnn", eps_255=8),
         1_000,
     ),
     Statement(

@@ -4,10 +4,9 @@ Each function returns a dict: a, b (the two values), difference = b - a, low, hi
 """
 
 import numpy as np
-import pandas as pd
 from scipy import special
 
-from src.tables.statistics import wilson_interval, with_holm
+from src.tables.statistics import wilson_interval
 
 Z = special.ndtri(0.975)
 
@@ -128,16 +127,6 @@ def of_counts(a: float, b: float) -> dict:
     """Relative change of an exact number, b / a - 1: its interval has no width, and there is nothing to test."""
     change = b / a - 1 if a else 0.0 if b == a else np.inf
     return _found(a, b, change, change, np.nan) | dict(difference=change)
-
-
-def with_holm_where_tested(rows: pd.DataFrame) -> pd.DataFrame:
-    """The table with p_holm: p_value corrected over the rows that have one (Holm 1979).
-
-    >>> with_holm_where_tested(pd.DataFrame({"p_value": [0.01, np.nan, 0.04]}))["p_holm"].tolist()
-    [0.02, nan, 0.04]
-    """
-    tested = rows["p_value"].notna()
-    return rows.assign(p_holm=with_holm(rows[tested])["p_holm"])
 
 
 def _found(a, b, low, high, p_value) -> dict:

@@ -12,8 +12,8 @@ import pandas as pd
 
 from src.results import NOTEBOOKS, load_facts, load_table
 from src.runs import find_tables, load_run
-from src.tables.compare.differences import with_holm_where_tested
 from src.tables.compare.samples import COUNTS, MEASURES, SETTINGS, Values, samples_of
+from src.tables.statistics import with_holm
 
 KEYS = ["experiment", "table", "model", "model_seed", "condition", *SETTINGS, "measure"]
 COLUMNS = [*KEYS, "a", "b", "difference", "low", "high", "n", "n_a", "n_b", "paired", "p_value", "p_holm", "differs"]
@@ -42,7 +42,7 @@ def compare(a: str | Path, b: str | Path) -> pd.DataFrame:
         for key in dict.fromkeys([*one, *other]):
             place = dict(experiment=experiment, table=name) | dict(key)
             rows.append(place | _difference(place["measure"], one.get(key), other.get(key)))
-    table = with_holm_where_tested(pd.DataFrame(rows, columns=COLUMNS[:-2]))
+    table = with_holm(pd.DataFrame(rows, columns=COLUMNS[:-2]))
     exact = table["measure"].isin(COUNTS.values()) & table["difference"].abs().gt(0)
     return table.assign(differs=exact | table["p_holm"].lt(LEVEL))
 

@@ -35,9 +35,9 @@ def worst_case(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
 
     Chance is what a classifier that does not look at the image keeps at any radius: one in the number of classes.
     """
-    table = load_table(folder, "02_attacks", "worst_case")
+    table = _of(load_table(folder, "02_attacks", "worst_case"), models, "02_attacks", folder)
     gap = (table["eps"] - 2 / 255).abs().round(6)
-    table = table[(gap == gap.min()) & table["model"].isin(models)]
+    table = table[gap == gap.min()]
     radius = f"{255 * table['eps'].iloc[0]:.3g}/255"
     rows = shares(table).assign(chance=1 / _n_classes(folder))
     return rows.assign(label=f"Worst-case accuracy under attack, {radius}")
@@ -48,10 +48,10 @@ def fooled_by_others(folder: str | Path, models: Sequence[str], *, seed: int = 0
 
     The targets of `attacks.additive_transfer`, on the images that all of the models get right.  Empty below three.
     """
-    table = attacks.stored_transfer(folder)
-    there = [model for model in models if model in set(table["target"])]
-    rows = attacks.compare_targets(table[table["attack"].isin(["mi_fgsm", attacks.NOISE])], there, seed=seed)
-    return _with_range(rows.assign(of="images", seeds=1), rows[rows["other"] == ""]).assign(chance=0.0)
+    table = _of(attacks.stored_transfer(folder), models, "02_attacks", folder, column="target")
+    rows = attacks.compare_targets(table[table["attack"].isin(["mi_fgsm", attacks.NOISE])], list(models), seed=seed)
+    rows = rows.assign(of="images", seeds=1, label=f"Fooled by the {len(models) - 1} others, beyond random signs")
+    return _with_range(rows, rows[rows["other"] == ""]).assign(chance=0.0)
 
 
 def shape_less_texture(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
@@ -87,7 +87,9 @@ def calibration_error(folder: str | Path, models: Sequence[str], *, seed: int = 
 
 def likeness(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
     """Mean CKA with the other architectures at matched depth, or what training adds to it (`cka.mean_with_others`)."""
-    rows = cka.mean_with_others(load_table(folder, "04a_cka", "hsic"), models)
+    table = load_table(folder, "04a_cka", "hsic")
+    _of(table, models, "04a_cka", folder, column="model_a")
+    rows = cka.mean_with_others(table, models)
     labels = {"CKA": "CKA with the other architectures", "excess": "CKA with the others, beyond inputs and chance"}
     return rows.assign(other="", p_value=np.nan, of="images", label=rows["measure"].map(labels))
 
@@ -95,9 +97,19 @@ def likeness(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
 def latency(folder: str | Path, models: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
     """Milliseconds for one image on the most threads that were timed (`efficiency.compare_times`); without a chance."""
     table = first_seed(efficiency.one_image(load_table(folder, "06_efficiency", "timings")))
-    table = table[table["model"].isin(models)].sort_values("model", key=lambda names: names.map(list(models).index))
+    table = _of(table, models, "06_efficiency", folder)
+    table = table.sort_values("model", key=lambda names: names.map(list(models).index))
     rows = efficiency.compare_times(table, seed=seed)
     return _with_range(rows.assign(seeds=1, chance=np.nan), rows[rows["other"] == ""])
+
+
+def _of(
+    table: pd.DataFrame, models: Sequence[str], experiment: str, folder: str | Path, *, column: str = "model"
+) -> pd.DataFrame:
+    """The rows of the models; FileNotFoundError where one of them has none."""
+    if missing := [name for name in models if name not in set(table[column])]:
+        raise FileNotFoundError(f"{experiment} in {folder} has no {', '.join(missing)}; name other models, or run it")
+    return table[table[column].isin(models)]
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
@@ -130,7 +142,8 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
 
 def _over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     by_seed = table.groupby(["model", "model_seed"])["value"].mean().reset_index()
-    return _with_range(two_level_bootstrap(table), by_seed)
+    rows = two_level_bootstrap(table)
+    return _with_range(rows.assign(p_value=rows["p_value"].where(rows["other"] != "")), by_seed)
 
 
 def _with_range(rows: pd.DataFrame, by_seed: pd.DataFrame) -> pd.DataFrame:

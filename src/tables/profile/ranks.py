@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from src.tables.compare.differences import with_holm_where_tested
 from src.tables.profile.axes import AXES
+from src.tables.statistics import with_holm
 
 LEVEL = 0.05  # of Holm's test
 TESTS = ["axis", "label", "a", "b", "difference", "low", "high", "p_value", "p_holm", "n", "of", "seeds"]
@@ -21,7 +21,7 @@ def paired_tests(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = table[(table["other"] != "") & (_better(table) != 0)].reset_index(drop=True)
     rows = rows.rename(columns={"model": "a", "other": "b", "value": "difference"})
-    return with_holm_where_tested(rows)[TESTS]
+    return with_holm(rows)[TESTS]
 
 
 def summarise(table: pd.DataFrame, models: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -55,7 +55,7 @@ def as_text(summary: pd.DataFrame, *, names: dict[str, str] | None = None) -> pd
             seeds = f"; seeds {first} to {last}" if of.seeds > 1 else ""
             rank = f" (rank {of.rank:g})" if axis.better else ""
             row[names.get(of.model, of.model)] = f"{_with_interval(of.value, of, name)}{seeds}{rank}"
-        cells[label] = row | dict(chance=_chance(part, name), n=counted(part.iloc[0]))
+        cells[label] = row | dict(chance=_chance(part, name), n=counted(part))
     return pd.DataFrame.from_dict(cells, orient="index").rename_axis("axis").fillna("")
 
 
@@ -66,18 +66,20 @@ def paired_as_text(tests: pd.DataFrame, *, names: dict[str, str] | None = None) 
         axis, a, b = AXES[test.axis], names.get(test.a, test.a), names.get(test.b, test.b)
         unit = "points" if axis.unit == "%" else axis.unit
         found = {"difference [95 %]": _with_interval(test.difference, test, test.axis), "unit": unit}
-        found |= {"p": _p(test.p_value), "p, Holm": _p(test.p_holm), "n": counted(test)}
+        found |= {"p": _p(test.p_value), "p, Holm": _p(test.p_holm), "n": counted(tests.loc[[test.Index]])}
         rows.append(dict(axis=test.label, models=f"{a} less {b}") | found)
     return pd.DataFrame(rows, columns=["axis", "models", "difference [95 %]", "unit", "p", "p, Holm", "n"])
 
 
-def counted(row: pd.Series) -> str:
-    """What a row rests on: n of what, and the training seeds where there are several.
+def counted(rows: pd.DataFrame) -> str:
+    """What the rows of an axis rest on: n of what, one number where all have it, and seeds where there are several.
 
-    >>> counted(pd.Series(dict(n=5000, of="images", seeds=3)))
-    '5,000 images, 3 seeds'
+    >>> counted(pd.DataFrame(dict(n=[5000, 4000], of="images", seeds=[3, 1])))
+    '5,000 / 4,000 images, 3 / 1 seeds'
     """
-    return f"{row.n:,.0f} {row.of}" + f", {row.seeds:.0f} seeds" * bool(row.seeds > 1)
+    n, seeds = ([f"{number:,.0f}" for number in rows[name]] for name in ("n", "seeds"))
+    n, seeds = (" / ".join(values if len(set(values)) > 1 else values[:1]) for values in (n, seeds))
+    return f"{n} {rows['of'].iloc[0]}" + f", {seeds} seeds" * (seeds != "1")
 
 
 def sentences(summary: pd.DataFrame, names: Sequence[str]) -> list[str]:

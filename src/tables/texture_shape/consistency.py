@@ -1,12 +1,12 @@
 """Error consistency: whether two networks fail on the same images more than their accuracies make them."""
 
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Iterable, Sequence
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 
-from src.tables.statistics import bootstrap_counts, hits, percentile_interval
+from src.tables.statistics import bootstrap_counts, hits, interval_over_seeds, percentile_interval
 from src.tables.texture_shape.pairing import ratio
 
 
@@ -51,8 +51,9 @@ def consistency_gaps(
 
     table: rows of one condition and level, with two training seeds or more of each model.
     Columns: a, b, n, within (mean κ over the pairs of seeds of a and of b, each model counting half), between (mean
-    over all pairs of a network of a with one of b), gap = within - between, low, high.  Two-level bootstrap: images,
-    and the training seeds of each model, where a seed that is drawn twice is not compared with itself.
+    over all pairs of a network of a with one of b), gap = within - between, low, high, p_value (of a gap of 0), by
+    `statistics.interval_over_seeds`.  What seeds add to the variance is what leaving out each network makes of the gap
+    (jackknife, Efron & Stein 1981); of two seeds, which make one pair, it cannot be told: that interval is over images.
 
     >>> ids = pd.DataFrame(dict(sample_id=range(4), label=1))
     >>> answers = {"cnn": [1, 1, 0, 0], "vit": [0, 0, 1, 1]}  # of either seed
@@ -65,17 +66,15 @@ def consistency_gaps(
     if few := [name for name in models if right[name].shape[1] < 2]:
         raise ValueError(f"{', '.join(few)} has one training seed; κ within a model needs two or more")
     values, ones = right.to_numpy(np.float32), np.ones((1, len(right)), np.float32)
-    draws = bootstrap_counts(len(right), n_resamples, seed)
-    rng, rows = np.random.default_rng([seed, 1]), []
-    place = {name: np.flatnonzero(right.columns.get_level_values(0) == name) for name in models}
-    drawn_seeds = {name: _drawn_seeds(rng, len(place[name]), n_resamples) for name in models}
+    draws, rows = bootstrap_counts(len(right), n_resamples, seed), []
+    of = {name: values[:, right.columns.get_level_values(0) == name] for name in models}
     for a, b in combinations(models, 2):
-        all_seeds = (np.ones((1, len(place[a]))), np.ones((1, len(place[b]))))
-        within, between = _within_and_between(ones, values[:, place[a]], values[:, place[b]], *all_seeds)
-        drawn = _within_and_between(draws, values[:, place[a]], values[:, place[b]], drawn_seeds[a], drawn_seeds[b])
-        low, high = percentile_interval(drawn[0] - drawn[1], level=level)
-        facts = dict(within=within.item(), between=between.item(), gap=(within - between).item(), low=low, high=high)
-        rows.append(dict(a=a, b=b, n=len(right)) | facts)
+        within, between = (found.item() for found in _within_and_between(ones, of[a], of[b]))
+        within_drawn, between_drawn = _within_and_between(draws, of[a], of[b])
+        added = [part for pair in ((of[a], of[b]), (of[b], of[a])) for part in _added_by_seeds_of_first(ones, *pair)]
+        ends = interval_over_seeds(within - between, within_drawn - between_drawn, added, level=level, seed=seed)
+        facts = dict(within=within, between=between, gap=within - between)
+        rows.append(dict(a=a, b=b, n=len(right)) | facts | dict(zip(("low", "high", "p_value"), ends, strict=True)))
     return pd.DataFrame(rows)
 
 
@@ -102,28 +101,25 @@ def _kappa(both, n_x, n_y, n):
     return ratio(*np.broadcast_arrays(observed - expected, n * n - expected))
 
 
-def _drawn_seeds(rng: np.random.Generator, k: int, n_resamples: int) -> np.ndarray:
-    """How often each of k seeds is drawn; draws of one seed alone, which have no pair, are drawn again."""
-    drawn = rng.multinomial(k, np.full(k, 1 / k), size=n_resamples)
-    while (alone := (drawn > 0).sum(1) < 2).any():
-        drawn[alone] = rng.multinomial(k, np.full(k, 1 / k), size=alone.sum())
-    return drawn
+def _added_by_seeds_of_first(ones: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[tuple[float, float]]:
+    """What the seeds of a add to the variance of the gap, as `interval_over_seeds` takes it; nothing for two."""
+    k = a.shape[1]
+    if k < 3:
+        return []
+    left = [np.subtract(*_within_and_between(ones, np.delete(a, i, axis=1), b)).item() for i in range(k)]
+    variance = (k - 1) * np.var(left)
+    return [(variance, variance**2 / (k - 1))]
 
 
-def _within_and_between(draws, a, b, seeds_a, seeds_b) -> tuple[np.ndarray, np.ndarray]:
-    """Mean κ [r] within and between; draws [r, n] of images, a and b [n, k] right, seeds [r, k] drawn of each."""
+def _within_and_between(draws: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean κ [r] within and between; draws [r, n] of images, a and b [n, k] right."""
     n = draws[0].sum()
 
-    def mean(pairs: list) -> np.ndarray:
-        x, y, weights = (np.stack(part, axis=1) for part in zip(*pairs, strict=True))
-        return (weights * _kappa(draws @ (x * y), draws @ x, draws @ y, n)).sum(1) / weights.sum(1)
+    def mean(pairs: Iterable) -> np.ndarray:
+        x, y = (np.stack(part, axis=1) for part in zip(*pairs, strict=True))
+        return _kappa(draws @ (x * y), draws @ x, draws @ y, n).mean(1)
 
-    own = [
-        mean([(x[:, i], x[:, j], s[:, i] * s[:, j]) for i, j in combinations(range(x.shape[1]), 2)])
-        for x, s in ((a, seeds_a), (b, seeds_b))
-    ]
-    both = [(a[:, i], b[:, j], seeds_a[:, i] * seeds_b[:, j]) for i in range(a.shape[1]) for j in range(b.shape[1])]
-    return (own[0] + own[1]) / 2, mean(both)
+    return (mean(combinations(a.T, 2)) + mean(combinations(b.T, 2))) / 2, mean(product(a.T, b.T))
 
 
 def _right_by_network(table: pd.DataFrame) -> pd.DataFrame:
