@@ -36,7 +36,7 @@ report: setup  ## run the study into runs/: CONFIG=embedded (default), cifar10, 
 	$(PATHS) python -m workflow.run --profile workflow/profiles/$(PROFILE) --snakefile workflow/Snakefile \
 		--configfile "$(CONFIG_FILE)" $(if $(CORES),--cores $(CORES)) $(ARGS)
 
-publish: setup  ## put the tables of a run into results/, which nothing else writes: RUN=cifar10 [TO=cifar10_controls]
+publish: setup  ## put the tables of a run into results/, as nothing else does: RUN=cifar10 [TO=cifar10_controls]
 	$(PATHS) python -m workflow.publish "$(RUN)" $(if $(TO),--to $(TO))
 
 compare: setup  ## compare two folders of tables: A=results/cifar10 B=runs/mine
@@ -61,7 +61,7 @@ gallery: setup  ## draw the README's figures again and write its numbers, from t
 	$(PATHS) python -m papermill 07_plots.ipynb /dev/null -p dataset cifar10 -y "formats: [png]" --cwd . --kernel python3 --no-progress-bar
 	$(PATHS) python -m workflow.gallery
 
-test: $(VENV)/.installed-dev  ## run the tests on all cores: ARGS="-k pgd", FAST=1 for those of a minute
+test: $(VENV)/.installed-dev  ## run the tests on all cores: ARGS="-k pgd", FAST=1 for those of half a minute
 	@# a worker that crashes is not replaced: the run would wait for ever for what it was to do, instead of failing
 	$(PATHS) OMP_NUM_THREADS=1 $(if $(FAST),FAST=1) python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
 		--max-worker-restart 0 \

@@ -33,7 +33,8 @@ README = paths.ROOT / "README.md"
 
 
 def label(model: str) -> str:
-    return model_style(model)["label"]
+    """What figures call a model, as part of a sentence: "robust CNN" for "CNN, robust"."""
+    return " ".join(reversed(model_style(model)["label"].split(", ")))
 
 
 def shown(row: pd.Series, value: str = "accuracy") -> str:

@@ -1,4 +1,4 @@
-"""Put the tables of a run into results/<data set>/, which nothing else writes: python -m workflow.publish RUN
+"""Put the tables of a run into results/<data set>/, as nothing else does: python -m workflow.publish RUN
 
 A run of other networks than the study's own goes beside it: --to cifar10_controls.
 

@@ -3,7 +3,7 @@
     python -m src.training.controls cifar10 --seeds 0 1 2          # or: make zoo DATASET=cifar10 ARGS="--seeds 0 1 2"
 
 The weights go to runs/controls/weights, where `make report CONFIG=controls` finds them, as cnn@w2 or vit@common. What
-is there, or among the weights of the repository, is not trained again; a killed training goes on. No torch here.
+is there, or among the weights of the repository, is not trained again; a killed training goes on.
 """
 
 import argparse

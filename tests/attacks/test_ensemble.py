@@ -11,9 +11,19 @@ from src import plotting
 from src.attacks import measure_worst_cases, worst_case
 from src.data.batches import Batch
 from src.paths import RESULTS
-from src.tables.attacks import BUDGETS, budget_of, compare_models, describe_budget, ranks, stored_worst_case
+from src.results import load_facts
+from src.tables.attacks import (
+    BUDGETS,
+    budget_of,
+    compare_models,
+    describe_budget,
+    ranks,
+    stored_curves,
+    stored_worst_case,
+)
 
 FEW = dict(steps=6, n_targets=2, queries=20)
+FOLDERS = ("results/cifar10", "results/cifar10_controls")
 
 
 @pytest.fixture(scope="module")
@@ -123,17 +133,33 @@ def test_the_figure_says_its_budget_and_draws_every_radius():
     plt.close("all")
 
 
-def test_verdicts_in_bfloat16_are_those_in_float32():
-    """Of the networks that are among CIFAR-10's tables and the controls', which were measured in one each."""
-    folders = ("results/cifar10", "results/cifar10_controls")
+def test_the_ensemble_gives_the_same_verdicts_on_two_machines():
+    """Of the networks that are among CIFAR-10's tables and the controls'."""
     keys = ["model", "model_seed", "sample_id", "eps_255"]
     one, other = (
         table.assign(held=table["broken_by"] == "", eps_255=(255 * table["eps"]).round(3))[[*keys, "held"]]
-        for table in map(stored_worst_case, folders)
+        for table in map(stored_worst_case, FOLDERS)
     )
     both = one.merge(other, on=keys)
     assert set(both["model"]) == {"mlp", "vit"} and len(both) >= 600
     assert (both["held_x"] == both["held_y"]).all() and 0.2 < both["held_x"].mean() < 0.8
+
+
+def test_verdicts_of_pgd_in_bfloat16_are_those_in_float32():
+    """Of the same networks, whose steps of PGD were taken in bfloat16 for CIFAR-10, in float32 for the controls."""
+    keys = ["model", "model_seed", "condition", "sample_id", "eps_255"]
+    one, other = (
+        rows.assign(
+            broken=rows["label_rank"] >= rows["condition"].map({"pgd top-5": 5}).fillna(1),
+            eps_255=(255 * rows["eps"]).round(3),
+        )[[*keys, "broken"]]
+        for folder in FOLDERS
+        for rows in [stored_curves(folder, ["mlp", "vit"]).query("condition.str.startswith('pgd')")]
+    )
+    dtypes = [load_facts(folder, "02_attacks", "mlp")["parameters"]["dtype"] for folder in FOLDERS]
+    both = one.merge(other, on=keys)
+    assert dtypes == ["bfloat16", "float32"] and len(both) == 6360 and both["sample_id"].nunique() == 60
+    assert (both["broken_x"] != both["broken_y"]).sum() == 4  # docs/measures.md
 
 
 def test_what_is_said_of_smaller_budgets_is_the_benchmark_s():
