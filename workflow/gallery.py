@@ -3,14 +3,18 @@
     make gallery        # draws the figures by notebook 07, then python -m workflow.gallery
 
 Sentences stand between marks in README.md and are replaced whole, so that no number in them is typed by hand: the first
-figure above, the others below what can be done with the repository. All figures together are figures/contact_sheet.png.
+figure above, the others below what can be done with the repository. The notebooks' own pictures are replaced too. All
+figures together are figures/contact_sheet.png.
 """
 
+import base64
+import io
 import re
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 from PIL import Image, ImageDraw, ImageOps
 
@@ -59,7 +63,7 @@ def profile_sentence() -> str:
     return (
         f"{who} comes first on all {len(first)} axes that have a better side: {'; '.join(parts)}. Numbers at "
         f"the right are ranks by {len(tests)} paired tests, one Holm family at 5 %; models that no test parts share "
-        "one. Arrows point to the better side, dotted lines are chance. These networks alone."
+        "one. Arrows point to the better side, dotted lines are where nothing would show. These networks alone."
     )
 
 
@@ -110,11 +114,11 @@ def texture_shape_sentence() -> str:
         f"{100 * row.high:+.0f}])"
         for row in tests[tests["p_holm"] < 0.05].itertuples()
     ]
-    told = f"Told apart in shape less texture: {listed(apart)}." if apart else "No test tells two of them apart."
+    told = f"told apart in shape less texture: {listed(apart)}." if apart else "no test tells two of them apart."
     return (
         "Cut-outs, the one kind of cue conflict here that passed its check: the silhouette of one image filled with "
-        f"texture of another. Of the pairs that it gets right as they are, {listed(parts)}. {told} Starred kinds are "
-        "no measure of shape. These networks."
+        f"texture of another. Of the pairs that it gets right as they are, {listed(parts)}. On those of two networks, "
+        f"{told} Starred kinds are no measure of shape. These networks."
     )
 
 
@@ -167,7 +171,8 @@ def efficiency_sentence() -> str:
         ]
         parts.append(f"for {what} {listed(told)}")
     return (
-        f"Times as long as the MLP, on {int(single['threads'].iloc[0])} CPU threads: {'; '.join(parts)}; "
+        "Accuracy against four costs of one image; grey: no other network beats these in both. Times as long as the "
+        f"MLP (throughput is in no panel), on {int(single['threads'].iloc[0])} CPU threads: {'; '.join(parts)}; "
         f"{single['process'].nunique()} fresh processes."
     )
 
@@ -182,6 +187,34 @@ GALLERY: dict[str, tuple[str, Callable[[], str]]] = {
     "07_efficiency": ("06_inference_time.ipynb", efficiency_sentence),
     "07_finetuning": ("01_vit_finetuning.ipynb", finetuning_sentence),
 }
+
+
+# notebook -> the figure of 07 that its cell tagged keep_output shows to those who read it unrun
+STORED = {
+    "01_vit_finetuning": "07_finetuning",
+    "02_adversarial_robustness": "07_attacks_curves",
+    "03_texture_shape_bias": "07_texture_shape_accuracy",
+    "04a_cka": "07_cka",
+    "04b_feature_visualization": "07_feature_vis",
+    "05_model_calibration": "07_calibration",
+    "06_inference_time": "07_efficiency",
+    "07_plots": "07_profile",
+}
+STORED_WIDTH = 840  # pixels
+
+
+def store_picture(notebook: Path, figure: str) -> None:
+    """Put a figure of CIFAR-10 in place of what a notebook's cell tagged keep_output showed."""
+    with Image.open(paths.FIGURES / f"{figure}_{DATASET}.png") as picture:
+        size = (STORED_WIDTH, picture.height * STORED_WIDTH // picture.width)
+        small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(256)
+    small.save(content := io.BytesIO(), format="PNG", optimize=True)
+    read = nbformat.read(notebook, as_version=4)
+    (cell,) = (cell for cell in read.cells if "keep_output" in cell.metadata.get("tags", []))
+    data = {"image/png": base64.b64encode(content.getvalue()).decode() + "\n", "text/plain": f"{figure}_{DATASET}"}
+    cell.outputs = [nbformat.v4.new_output("display_data", data)]
+    with written_whole(notebook) as partial:
+        nbformat.write(read, partial)
 
 
 def in_markdown(figures: list[str], marks: tuple[str, str]) -> str:
@@ -219,6 +252,8 @@ def main() -> None:
             )
         with written_whole(paths.FIGURES / "gallery" / f"{figure}_{DATASET}.png") as partial:
             small.quantize(256).save(partial, format="PNG", optimize=True)
+    for notebook, figure in STORED.items():
+        store_picture(paths.ROOT / f"{notebook}.ipynb", figure)
     with written_whole(README) as partial:
         partial.write_text(readme, encoding="utf-8")
     with written_whole(SHEET) as partial:

@@ -39,21 +39,26 @@ FIGURES = {
         "": "CKA of every layer with every other, within and across networks",
         "untrained": "CKA of each trained network with itself at random weights",
         "beyond_untrained": "CKA of trained networks against that of untrained ones, at matched depth",
+        "matching": "Which layers of two networks are most alike",
         "layers": "What training adds, by three choices of what a layer is",
     },
     "04b_feature_vis": {
         "classes": "Each class as each network would like it best",
         "judges": "What each judge says of the pictures made for other networks",
+        "ladder": "Images, and what each stage leaves of them",
         "depth": "What of an image survives along the depth of each network",
     },
     "05_calibration": {
         "reliability": "Accuracy against confidence, as trained and after temperature scaling",
         "against_error": "Calibration error against the share of wrong predictions",
+        "errors": "Error by scaling and by the number of bins, and among the images that are answered",
         "shift": "Accuracy and mean confidence as images are perturbed",
     },
     "06_efficiency": {
         "pareto": "Accuracy against what one image costs",
         "headline": "Operations counted beside times measured",
+        "times": "Every repeat, images a second, and ways to run",
+        "blocks": "Share of the time that each block takes",
     },
 }
 LIMITS = {

@@ -133,11 +133,11 @@ def _by_scaling(table: pd.DataFrame, ax: Axes, value: str, low: str, high: str) 
     ax.set(xlabel="scaling, fitted on the other half")
 
 
-def against_error(measured: pd.DataFrame) -> Figure:
+def against_error(measured: pd.DataFrame, *, dataset: str, n: int) -> Figure:
     """Calibration error against the share of wrong predictions, every training seed; and the sign, of the first one.
 
-    measured: of `tables.calibration.measured`.  Hollow: as trained; filled, joined to it: after temperature scaling.
-    As Minderer et al. 2021, figure 1.
+    measured: of `tables.calibration.measured`.  n: test images.  Left, hollow: as trained; filled, joined to it: after
+    temperature scaling.  As Minderer et al. 2021, figure 1.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.6))
     ends = (("wrong", "wrong_low", "wrong_high"), ("debiased", "low", "high"))
@@ -156,8 +156,10 @@ def against_error(measured: pd.DataFrame) -> Figure:
     left.set(xlabel="wrong predictions (%)", ylabel="calibration error (%)")
     left.set_xlim(left=0)
     left.set_ylim(bottom=0)
-    handles = signs(first_seed(measured), right).get_legend_handles_labels()[0] + faces
-    figure.legend(handles, [handle.get_label() for handle in handles], ncols=6, loc="outside upper center")
+    left.legend(handles=faces, fontsize=6)
+    figure.legend(*signs(first_seed(measured), right).get_legend_handles_labels(), ncols=6, loc="outside upper center")
+    told = f"n = {n:,} test images; 95 % intervals; left: every training seed, right: the first"
+    figure.supxlabel(f"{dataset_title(dataset)}, {told}", fontsize=7)
     return figure
 
 

@@ -54,6 +54,8 @@ def accuracy_against_cost(table: pd.DataFrame, ax: Axes, *, cost: str, label: st
     ax.margins(x=0.25)
     if table[cost].max() > 3 * table[cost].min():
         log_axis(ax)
+    elif table[cost].max() < 1.2 * table[cost].min():  # all but equal: no front to see
+        ax.set_xlim(0, 1.5 * table[cost].max())
     ax.set(xlabel=label, ylabel="accuracy (%)")
     return ax
 

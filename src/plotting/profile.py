@@ -14,7 +14,8 @@ Bars: 95 % intervals; pale: range over training seeds.
 Numbers: ranks by paired tests (Holm over all axes);
 models that no test tells apart share one, and there
 is none where no side is better.
-Dotted: what chance alone would give."""
+Dotted: what would show nothing. Shape is of each
+network's own pairs: intervals there part no two."""
 
 
 def profile(summary: pd.DataFrame, *, dataset: str) -> Figure:
@@ -62,5 +63,5 @@ def profile_axis(summary: pd.DataFrame, ax: Axes) -> Axes:
     if len(chance):
         side = -1 if chance[-1] > np.mean(ax.get_xlim()) else 1  # away from the nearer end
         look = dict(ha="left" if side > 0 else "right", va="bottom", fontsize=6, color="0.3")
-        ax.annotate("chance", (chance[-1], 0), (2 * side, 1), ("data", "axes fraction"), "offset points", **look)
+        ax.annotate(axis.null, (chance[-1], 0), (2 * side, 1), ("data", "axes fraction"), "offset points", **look)
     return ax

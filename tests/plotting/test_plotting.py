@@ -125,9 +125,9 @@ def test_transfer_heatmap_puts_sources_in_rows(ax):
 
 def test_breaking_radii_are_shares_of_a_models_images(ax):
     radii = pd.DataFrame({"model": ["cnn"] * 4 + ["mlp"] * 2, "eps": [0, 1 / 255, 1 / 255, np.inf, 1 / 255, np.inf]})
-    plotting.attacks.breaking_radii(radii, ax)
+    plotting.attacks.breaking_radii(radii, ax, largest=8 / 255)
     assert [round(bar.get_height()) for bar in ax.patches] == [25, 50, 25, 0, 50, 50]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["wrong\nanyway", "1", "never"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["wrong\nanyway", "1", "not by\n8"]
 
 
 def test_attack_pictures_show_ten_times_the_change():
@@ -244,7 +244,9 @@ def test_calibration_is_drawn_against_error_with_every_seed_and_the_sign_of_the_
             (1, "none", 0.05, -0.04),
         )
     ]
-    left, right = plotting.calibration.against_error(pd.DataFrame(rows)).axes
+    figure = plotting.calibration.against_error(pd.DataFrame(rows), dataset="cifar10", n=50)
+    (left, right), said = figure.axes, figure.get_supxlabel()
+    assert said.startswith("CIFAR-10, n = 50 test images")
     points = [bars.lines[0] for bars in left.containers]
     np.testing.assert_allclose([point.get_xydata()[0] for point in points], [[10, 7], [10, 2], [10, 5]])
     assert [point.get_markerfacecolor() == "white" for point in points] == [True, False, True]

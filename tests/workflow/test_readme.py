@@ -1,7 +1,10 @@
 """What the README shows must run, and what it names must be there."""
 
+import base64
+import io
 import re
 
+import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
@@ -10,7 +13,7 @@ from benchmarks import bench_report, scaling
 from src.data import load_images
 from src.paths import ROOT
 from src.tables.profile import MODELS, profile
-from workflow.gallery import COLUMNS, GALLERY, THUMBNAIL, contact_sheet, with_gallery
+from workflow.gallery import COLUMNS, GALLERY, STORED, STORED_WIDTH, THUMBNAIL, contact_sheet, with_gallery
 
 README = (ROOT / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -78,6 +81,17 @@ def test_the_gallery_quotes_the_tables():
             assert picture.width == 1400
     with pytest.raises(ValueError, match="no <!-- first figure"):
         with_gallery("# Another text")
+
+
+@pytest.mark.parametrize("notebook", STORED)
+def test_the_picture_that_a_notebook_keeps_is_of_cifar10(notebook):
+    """A run leaves its own there, of other data than the text beside it says."""
+    cells = nbformat.read(ROOT / f"{notebook}.ipynb", as_version=4).cells
+    (cell,) = (cell for cell in cells if "keep_output" in cell.metadata.get("tags", []))
+    (output,) = cell.outputs
+    assert output.data["text/plain"] == f"{STORED[notebook]}_cifar10", "run `make gallery`"
+    with Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))) as picture:
+        assert picture.width == STORED_WIDTH
 
 
 def test_the_contact_sheet_shows_every_figure_in_its_place(tmp_path):

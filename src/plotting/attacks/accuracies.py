@@ -33,6 +33,7 @@ def curves(
     always 100 %, as of five classes.
     """
     (dataset,), n = table["dataset"].unique(), table["sample_id"].nunique()
+    n_classes = 1 + max(table["label"].max(), table["prediction"].max())
     panels = {"fgsm": ("FGSM", 1), "fgsm top-5": ("FGSM", 5), "pgd cold": (f"PGD-{pgd_steps}, cold", 1)}
     panels |= {"pgd": (f"PGD-{pgd_steps}, warm-started", 1), "pgd top-5": (f"PGD-{pgd_steps}, warm-started", 5)}
     ranked = 5 if published is not None or (table["label_rank"] >= 5).any() else 1  # of five classes, top-5 is all
@@ -44,6 +45,7 @@ def curves(
     for ax, (panel, (name, k)) in zip(axes.flat, panels.items(), strict=False):
         raw = table[table["condition"] == ("fgsm" if name == "FGSM" else panel)]
         robust_accuracy(_accuracy(raw, k=k), ax, masked=masked)
+        ax.axhline(100 * min(k / n_classes, 1), color="0.4", linewidth=0.7, linestyle=":", zorder=0)
         if name == "FGSM":
             robust_accuracy(_accuracy(cumulative(raw, k=k), k=k), ax, alpha=0.3)
         if published is not None and panel in beside:
@@ -60,7 +62,10 @@ def curves(
         figure.legend(*handles, ncols=4, loc="outside upper center")
     few = "; top-5 of ten classes says little" if ranked > 1 and table["label"].max() < 10 else ""
     report = "" if published is None else "\nhollow: the 2023 report's networks, cold PGD-5, 10,000 images"
-    told = f"n = {n:,} test images, PGD on the cross-entropy; pale: worst over all smaller radii{few}{report}"
+    told = (
+        f"n = {n:,} test images, 95 % bands, dotted: chance; PGD on the cross-entropy; pale: worst over smaller radii"
+    )
+    told += f"{few}{report}"
     figure.supxlabel(f"{dataset_title(dataset)}, {told}", fontsize=7)
     return figure
 
@@ -72,11 +77,13 @@ def radii(table: pd.DataFrame, *, pgd_steps: int, masked: Iterable[str] = ()) ->
     """
     figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.6), width_ratios=(2, 1))
     linf = first_seed(table[(table["condition"] == "pgd") & table["eps"].isin(LINF_GRID)])
-    breaking_radii(breaking_radius(linf), axes[0], masked=masked)
-    axes[0].set_title(f"PGD-{pgd_steps}, warm-started, n = {linf['sample_id'].nunique():,}")
+    breaking_radii(breaking_radius(linf), axes[0], masked=masked, largest=linf["eps"].max())
+    axes[0].set_title(f"PGD-{pgd_steps}, warm-started")
     robust_accuracy(_accuracy(table[table["condition"] == "pgd L2"]), axes[1], norm="L2", masked=masked)
     axes[1].set(title=f"PGD-{pgd_steps}, warm-started", ylabel="accuracy (%)")
     _name_models(figure, axes[0])
+    told = f"n = {linf['sample_id'].nunique():,} test images, 95 % bands"
+    figure.supxlabel(f"{dataset_title(table['dataset'].iloc[0])}, {told}", fontsize=7)
     return figure
 
 
@@ -100,7 +107,8 @@ def ensemble(worst: pd.DataFrame) -> Figure:
     for ax in (left, right):
         ax.set_xscale("log", base=2)
         ax.set_xticks(ranked["eps_255"].unique(), [f"{eps:g}" for eps in ranked["eps_255"].unique()])
-    figure.supxlabel(f"n = {n:,} test images; {describe_budget(worst)}", fontsize=7)
+    told = f"n = {n:,} test images, 95 % bands; {describe_budget(worst)}"
+    figure.supxlabel(f"{dataset_title(worst['dataset'].iloc[0])}, {told}", fontsize=7)
     return figure
 
 
@@ -152,7 +160,7 @@ def robust_accuracy(
         labelled.add(model)
         if model in masked:
             ax.collections[-1].set(hatch="////", facecolor="none", edgecolor=style["color"], alpha=0.6)
-    ax.set(xlabel=label, ylim=(0, 100))
+    ax.set(xlabel=label, ylim=(-2, 102))  # marks at 0 and 100 stay whole
     return ax
 
 
@@ -168,10 +176,13 @@ def published_curves(table: pd.DataFrame, ax: Axes, *, column: str = "accuracy")
     return ax
 
 
-def breaking_radii(radii: pd.DataFrame, ax: Axes, *, norm: str = "Linf", masked: Iterable[str] = ()) -> Axes:
+def breaking_radii(
+    radii: pd.DataFrame, ax: Axes, *, largest: float, norm: str = "Linf", masked: Iterable[str] = ()
+) -> Axes:
     """Share of the images by the smallest radius of the grid that breaks them, a group of bars for each radius.
 
-    radii: columns model, eps (0: misclassified as they are; inf: never broken).  masked: models that are hatched.
+    radii: columns model, eps (0: misclassified as they are; inf: not broken).  largest: of the grid.  masked: models
+    that are hatched.
     """
     scale, label = SCALE[norm]
     grid = sorted(radii["eps"].unique())
@@ -184,7 +195,8 @@ def breaking_radii(radii: pd.DataFrame, ax: Axes, *, norm: str = "Linf", masked:
         look = dict(color=style["color"], edgecolor="white", linewidth=0.3, hatch="////" if model in masked else None)
         name = style["label"] + " (masked gradients)" * (model in masked)
         ax.bar(places, 100 * share, width, label=name, **look)
-    names = ["wrong\nanyway" if eps == 0 else "never" if eps == np.inf else f"{scale * eps:.2g}" for eps in grid]
+    holds = f"not by\n{scale * largest:.2g}"
+    names = ["wrong\nanyway" if eps == 0 else holds if eps == np.inf else f"{scale * eps:.2g}" for eps in grid]
     ax.set_xticks(range(len(grid)), names)
     ax.set(xlabel=f"smallest breaking {label}", ylabel="images (%)")
     return ax

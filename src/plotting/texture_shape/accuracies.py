@@ -17,7 +17,8 @@ CURVES = ("occlusion_black", "occlusion_noise", "patch_shuffle", "low_pass")  # 
 BY_CLASS = ("grayscale", "occlusion_black", "patch_shuffle", "edges", "stylised")
 MOST_CLASSES = 10
 KEYS = ["model", "condition", "level"]
-_DASHES = dict(color="0.2", linewidth=0.9, linestyle=(0, (2, 1)))
+_CLEAN = dict(color="0.2", linewidth=1.1)
+_CHANCE = dict(color="0.4", linewidth=0.7, linestyle=":")
 
 
 def accuracies(
@@ -36,6 +37,7 @@ def accuracies(
     figure, axes = plt.subplot_mosaic(mosaic, figsize=(PAGE_WIDTH, 4.6 if curves else 2.4))
     names = {name: at_standing_level(name, "\n").replace(" ", "\n", 1) for name in order}
     accuracy_bars(bars, axes["bars"], by="condition", order=order, names=names)
+    axes["bars"].axhline(100 / len(classes), **_CHANCE)
     axes["bars"].legend(ncols=len(bars["model"].unique()) + 1, loc="lower center", bbox_to_anchor=(0.5, 1))
     retained = tables.texture_shape.retained_accuracy(table[table["condition"].isin(["clean", *curves])], by=KEYS)
     for name in curves:
@@ -64,11 +66,12 @@ def accuracies_by_class(
     for ax, name in zip(axes[:, 0], shown, strict=True):
         rows = bars[bars["condition"] == name]
         accuracy_bars(rows, ax, by="label", order=order, names=dict(enumerate(classes)))
+        ax.axhline(100 / len(classes), **_CHANCE)
         n = " to ".join(str(n) for n in sorted({rows["n"].min(), rows["n"].max()}))
         ax.set_title(f"{at_standing_level(name)}, n = {n} a class", fontsize=8)
     axes[0, 0].legend(ncols=len(bars["model"].unique()) + 1, loc="lower center", bbox_to_anchor=(0.5, 1.15))
     few = f": the {len(order)} classes where the models differ most" if len(order) < len(spread) else ""
-    figure.suptitle(f"{title}{few}", fontsize=8)
+    figure.suptitle(f"{title}{few}; dotted: chance", fontsize=8)
     return figure
 
 
@@ -106,7 +109,7 @@ def corruptions(table: pd.DataFrame, *, models: Sequence[str] = (), model_seed: 
 
 
 def accuracy_bars(table: pd.DataFrame, ax: Axes, *, by: str, order: Sequence, names: Mapping | None = None) -> Axes:
-    """Accuracy with 95 % intervals, a group of bars for each value of `by`, a bar for each model; dashes: clean.
+    """Accuracy with 95 % intervals, a group of bars for each value of `by`, a bar for each model; lines: clean.
 
     table: of `accuracy_beside_clean`.  order: of the groups.  names: of the groups, where they are not their own.
     """
@@ -119,8 +122,8 @@ def accuracy_bars(table: pd.DataFrame, ax: Axes, *, by: str, order: Sequence, na
         ax.bar(places, heights, width, color=style["color"], label=style["label"], edgecolor="white", linewidth=0.3)
         spread = error_bars(rows, "accuracy", scale=100)
         ax.errorbar(places, heights, yerr=spread, fmt="none", ecolor="0.2", elinewidth=0.6)
-        ax.hlines(100 * rows["clean"], places - width / 2, places + width / 2, clip_on=False, **_DASHES)
-    ax.plot([], [], label="clean images", **_DASHES)
+        ax.hlines(100 * rows["clean"], places - width / 2, places + width / 2, clip_on=False, **_CLEAN)
+    ax.plot([], [], label="clean images", **_CLEAN)
     ax.set_xticks(range(len(order)), [(names or {}).get(key, key) for key in order])
     ax.margins(x=0.01)
     ax.set(ylim=(0, 100), ylabel="accuracy (%)")

@@ -13,6 +13,8 @@ from src.plotting.style import PAGE_WIDTH, dataset_title, error_bars, model_styl
 from src.plotting.texture_shape.rows import at_standing_level
 from src.tables.texture_shape import STANDING
 
+MARKERS = "osD^vP"  # of pairs
+
 
 def consistency(table: pd.DataFrame, *, models: Sequence[str] = ()) -> Figure:
     """κ of every two networks, all training seeds, on clean images and on each condition at its level of STANDING.
@@ -51,13 +53,19 @@ def consistency_points(table: pd.DataFrame, ax: Axes, *, order: Sequence[str]) -
         spread = error_bars(rows, "kappa")
         ax.errorbar(places, rows["kappa"], yerr=spread, fmt="none", ecolor="0.4", elinewidth=0.6)
         name = f"two of {first['label']}" if a == b else f"{first['label']} – {second['label']}"
-        look = dict(marker="o", fillstyle="left", linestyle="none", markersize=4.5, markeredgewidth=0)
+        look = dict(
+            marker=MARKERS[i % len(MARKERS)], fillstyle="left", linestyle="none", markersize=5, markeredgewidth=0
+        )
         colours = dict(markerfacecolor=first["color"], markerfacecoloralt=second["color"])
         ax.plot(places, rows["kappa"], label=name, **look, **colours)
     ax.axhline(0, color="0.6", linewidth=0.6)
     ax.set_xticks(np.arange(len(order)), [_caption(name) for name in order])
     ax.tick_params(axis="x", length=0)
-    ax.set(xlim=(-0.6, len(order) - 0.4), ylim=(min(-0.1, table["low"].min()), 1), ylabel="error consistency κ")
+    ax.set(
+        xlim=(-0.6, len(order) - 0.4),
+        ylim=(min(-0.1, table[["low", "chance_low"]].min(axis=None) - 0.02), 1),
+        ylabel="error consistency κ",
+    )
     ax.legend(ncols=len(pairs), loc="lower center", bbox_to_anchor=(0.5, 1))
     return ax
 

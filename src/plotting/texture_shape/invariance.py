@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -42,13 +43,16 @@ def kept_curves(table: pd.DataFrame, ax: Axes, *, unit: str) -> Axes:
 
     table: of `predictions_kept`, one transformation.
     """
-    levels = sorted(table["level"].unique())
+    levels, models = sorted(table["level"].unique()), list(table["model"].unique())
     for model, rows in table.groupby("model", sort=False):
         rows, style = rows.set_index("level").reindex(levels), model_style(model)
-        line_with_band(ax, range(len(levels)), rows, value="kept", scale=100, **style)
-        ax.vlines(range(len(levels)), 100 * rows["low"], 100 * rows["high"], color=style["color"], linewidth=0.6)
-        chance = dict(color=style["color"], linewidth=0.6, linestyle=":")
-        ax.plot(range(len(levels)), 100 * rows["chance"], **chance, marker="." if len(levels) == 1 else None)
+        aside = 0.3 * (models.index(model) - (len(models) - 1) / 2) / len(models) if len(levels) == 1 else 0
+        places = np.arange(len(levels)) + aside
+        line_with_band(ax, places, rows, value="kept", scale=100, **style)
+        ax.vlines(places, 100 * rows["low"], 100 * rows["high"], color=style["color"], linewidth=0.6)
+        ends = places if len(levels) > 1 else np.array([-0.3, 0.3])  # a flip has one level
+        chance = np.broadcast_to(rows["chance"], len(ends))
+        ax.plot(ends, 100 * chance, color=style["color"], linewidth=0.6, linestyle=":")
     ax.set_xticks(range(len(levels)), [f"{level:g}" for level in levels] if len(levels) > 1 else [""])
     ax.set(xlabel=unit, ylim=(0, 103), xlim=(-0.4, len(levels) - 0.6))
     return ax

@@ -63,7 +63,9 @@ def shape_less_texture(folder: str | Path, models: Sequence[str]) -> pd.DataFram
     values = texture_shape.stored_cutouts(folder)
     rows = []
     for names in [*((name,) for name in models), *combinations(models, 2)]:
-        part = values[values["model"].isin(names)]
+        part = values[values["model"].isin(names)].sort_values(
+            "model", key=lambda of: of.map(names.index), kind="stable"
+        )
         part = part[texture_shape.counted(part, "all models")]
         if part["model"].nunique() < len(names):  # a network that was not asked, or no pair that is right for all
             continue
@@ -158,13 +160,17 @@ def _n_classes(folder: str | Path) -> int:
 
 @dataclass(frozen=True)
 class Axis:
-    """measure: see above.  better: 1 where more is better, -1 where less is, 0 where neither is.  scale: of `unit`."""
+    """measure: see above.  better: 1 where more is better, -1 where less is, 0 where neither is.  scale: of `unit`.
+
+    null: what the value of `chance` would be the value of.
+    """
 
     label: str
     measure: Callable[[str | Path, Sequence[str]], pd.DataFrame]
     better: int
     unit: str = "%"
     scale: float = 100
+    null: str = "chance"
 
     def title(self, label: str) -> str:
         """The label that a table has for the axis, with the unit."""
@@ -174,9 +180,11 @@ class Axis:
 AXES: dict[str, Axis] = {
     "accuracy": Axis("Accuracy", top1, 1),
     "robustness": Axis("Worst-case accuracy under attack", worst_case, 1),
-    "transferability": Axis("Fooled by others, beyond random signs", fooled_by_others, -1, unit="points"),
-    "shape bias": Axis("Shape less texture on cut-outs", shape_less_texture, 0, unit="points"),
-    "calibration": Axis("Calibration error (debiased)", calibration_error, -1),
+    "transferability": Axis(
+        "Fooled by others, beyond random signs", fooled_by_others, -1, unit="points", null="random signs"
+    ),
+    "shape bias": Axis("Shape less texture on cut-outs", shape_less_texture, 0, unit="points", null="neither cue"),
+    "calibration": Axis("Calibration error (debiased)", calibration_error, -1, null="calibrated"),
     "similarity": Axis("CKA with the other architectures", likeness, 0, unit="", scale=1),
     "cost": Axis("Time for one image", latency, -1, unit="ms", scale=1),
 }
