@@ -139,7 +139,7 @@ def against_error(measured: pd.DataFrame, *, dataset: str, n: int) -> Figure:
     measured: of `tables.calibration.measured`.  n: test images.  Left, hollow: as trained; filled, joined to it: after
     temperature scaling.  As Minderer et al. 2021, figure 1.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.6))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 3.0))
     ends = (("wrong", "wrong_low", "wrong_high"), ("debiased", "low", "high"))
     for (model, _), rows in measured.groupby(["model", "model_seed"], sort=False):
         rows, style = rows[rows["condition"].isin(SCALINGS)], model_style(model)

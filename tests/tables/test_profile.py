@@ -336,7 +336,7 @@ def test_figures_show_every_model_its_rank_and_chance(whole):
         plotting.profile.profile_axis(part, ax)
         assert [tick.get_text() for tick in ax.get_yticklabels()] == ["MLP", "CNN", "ViT"]
         ranks = [f"{rank:g}" for rank in part["rank"]] if AXES[name].better else [""] * len(part)
-        assert [text.get_text() for text in ax.texts] == ranks + ["chance"] * (name != "cost")
+        assert [text.get_text() for text in ax.texts] == ranks + [AXES[name].null] * (name != "cost")
         dotted = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
         np.testing.assert_allclose(dotted, AXES[name].scale * part["chance"])
         points = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in "so^"]

@@ -154,7 +154,8 @@ def test_the_figure_shows_every_pair_where_its_kappa_is():
     edges = table.assign(condition="edges", level=1.0)
     figure = plotting.texture_shape.consistency(pd.concat([table, edges]))
     (ax,) = figure.axes
-    points = [line for line in ax.lines if line.get_marker() == "o"]
+    points = [line for line in ax.lines if line.get_fillstyle() == "left"]
+    assert len({line.get_marker() for line in points}) == 3  # told apart in grey print
     assert {line.get_label() for line in points} == {"two of CNN", "CNN – ViT", "two of ViT"}
     drawn = sorted(np.concatenate([line.get_ydata() for line in points]))
     assert drawn == pytest.approx(sorted([*error_consistency(table)["kappa"]] * 2))

@@ -160,14 +160,15 @@ def test_figures_draw_one_training_seed_and_count_images(two_seeds):
 
 def test_by_class_shows_ten_of_many_and_says_so(two_seeds):
     figure = plotting.texture_shape.accuracies_by_class(two_seeds, CLASSES)
-    assert figure.get_suptitle() == "toy, training seed 1: the 10 classes where the models differ most"
+    assert figure.get_suptitle() == "toy, training seed 1: the 10 classes where the models differ most; dotted: chance"
     assert [ax.get_title() for ax in figure.axes] == [
         "grayscale, n = 2 a class",
         "occlusion black 50%, n = 2 a class",
     ]
     assert len(figure.axes[-1].get_xticklabels()) == 10
     few = plotting.texture_shape.accuracies_by_class(two_seeds[two_seeds["label"] < 4], CLASSES[:4])
-    assert few.get_suptitle() == "toy, training seed 1"
+    assert few.get_suptitle() == "toy, training seed 1; dotted: chance"
+    assert {line.get_ydata()[0] for line in few.axes[0].lines if line.get_linestyle() == ":"} == {25}
     assert [label.get_text() for label in few.axes[-1].get_xticklabels()] == CLASSES[:4]
     plt.close("all")
 

@@ -60,12 +60,9 @@ def curves(
         axes[-1, -1].legend(*handles, loc="center", fontsize=8)
     else:
         figure.legend(*handles, ncols=4, loc="outside upper center")
-    few = "; top-5 of ten classes says little" if ranked > 1 and table["label"].max() < 10 else ""
     report = "" if published is None else "\nhollow: the 2023 report's networks, cold PGD-5, 10,000 images"
-    told = (
-        f"n = {n:,} test images, 95 % bands, dotted: chance; PGD on the cross-entropy; pale: worst over smaller radii"
-    )
-    told += f"{few}{report}"
+    told = f"n = {n:,} test images, 95 % bands; PGD on the cross-entropy; pale: worst of smaller radii; dotted: chance"
+    told += report
     figure.supxlabel(f"{dataset_title(dataset)}, {told}", fontsize=7)
     return figure
 
