@@ -40,6 +40,7 @@ from src.data.loaders import make_loader
 from src.files import written_whole
 from src.models import PixelModel, build_model
 from src.models.access import frozen
+from src.models.folding import folded
 from src.paths import RESULTS
 from src.runtime import fast_dtype, pick_device, provenance
 from src.tables.attacks import FGSM_GRID, PGD_GRID
@@ -120,7 +121,7 @@ def run_plain_loop(model: nn.Module, batches: list[Batch], workload: Workload) -
 
 
 def run_floor(model: nn.Module, batches: list[Batch], workload: Workload) -> list[int]:
-    with frozen(model):
+    with frozen(model), folded(model):  # the passes that ours makes
         for pixels, labels, _ in batches:
             for _ in range(workload.steps):
                 x = pixels.detach().requires_grad_()

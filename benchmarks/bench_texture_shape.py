@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--n", type=int, default=10_000, help="test images for the operations, as many of every class")
     parser.add_argument(
-        "--n-passes", type=int, default=1_000, help="test images for the passes: 22 times over, and 220"
+        "--n-passes", type=int, default=1_000, help="test images for the passes: 11 times over, and 110"
     )
     parser.add_argument("--batch-size", type=int, default=250)
     parser.add_argument("--rounds", type=int, default=5)

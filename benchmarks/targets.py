@@ -73,7 +73,8 @@ def of_report(checkout: Path) -> dict[str, float]:
         [datetime.fromisoformat(clock[f"{end}_time"]).timestamp() for end in ("start", "end")] for clock in clocks
     )
     whole, until = 0.0, spans[0][0]
-    for start, end in [*spans, [spans[-1][1], pages[0].stat().st_mtime]]:
+    last, page = max(end for _, end in spans), pages[0].stat().st_mtime
+    for start, end in [*spans, *([[last, page]] if page - last <= BETWEEN else [])]:  # later it was written again
         begins = start if start - until > BETWEEN else until
         whole, until = whole + max(0.0, end - begins), max(until, end)
     return {

@@ -11,7 +11,9 @@ import hashlib
 import io
 import json
 import os
+import re
 import tokenize
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -92,6 +94,11 @@ def code_hash(notebook: str, *, drawing: bool = False) -> str:
         saving = [i for i, source in enumerate(sources) if "study.save(" in source or "study.save_by_model(" in source]
         sources = sources[: max(saving, default=len(sources)) + 1]
     files = sorted(path for path in _closure(sources) if drawing or "plotting" not in path.parts)
+    return hash_of(files, sources)
+
+
+def hash_of(files: Iterable[Path], sources: Iterable[str] = ()) -> str:
+    """A checksum of pieces of code and of files of it; comments, docstrings and blank lines count for nothing."""
     bare = [*map(_bare, sources), *map(_bare_file, files)]
     return hashlib.sha256("\n".join(bare).encode()).hexdigest()[:16]
 
@@ -99,7 +106,8 @@ def code_hash(notebook: str, *, drawing: bool = False) -> str:
 def _imported(source: str, package: str = "") -> set[Path]:
     """The files of `src` that a piece of code imports, at its top or in a function.
 
-    Of a package that lists its modules, as src.tables, those count that the code names: tables.cka.  package: the one
+    Of a package that lists its modules, as src.tables, those count that the code names: tables.cka.  A module that is
+    run by its name counts too.  package: the one
     whose __init__ this is; the modules it lists count where they are named.
     """
     tree, names = ast.parse(source), set()
@@ -110,6 +118,8 @@ def _imported(source: str, package: str = "") -> set[Path]:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"src(\.\w+)+", str(node.value)):
+            names.add(node.value)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             names |= {f"src.{called.get(node.value.id, node.value.id)}.{node.attr}"}
     packages = {".".join(name.split(".")[:k]) for name in names for k in range(1, name.count(".") + 2)}

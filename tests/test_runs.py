@@ -117,6 +117,13 @@ def test_a_module_of_a_package_under_another_name_is_seen(house):
     assert hashes(house) != before
 
 
+def test_a_module_that_is_run_by_its_name_is_seen(house):
+    (house / "src" / "a.py").write_text("def f():\n    return run('src.d')\n")
+    before = hashes(house)
+    (house / "src" / "d.py").write_text("y = 2\n")
+    assert hashes(house) != before
+
+
 @pytest.mark.parametrize(
     ("cell", "source", "changed"),
     [

@@ -61,6 +61,10 @@ def _settings(notebook: str, config: dict) -> dict:
             models += settings.get("models", []) + settings.get("others", [])
         for name in models:
             check_model(name)
+        if twice := sorted(set(settings.get("others", [])) & set(settings.get("models", []))):
+            raise ValueError(f"others names {', '.join(twice)}, which is among the models; leave it out of one")
+        if RULES[notebook] == "cka" and len(settings["models"]) < 2 and notebook in config.get("notebooks", RULES):
+            raise ValueError("it compares networks: name at least two models, or leave it out of `notebooks`")
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{notebook}: {error}") from None
     return settings

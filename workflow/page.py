@@ -123,8 +123,11 @@ def first_facts(about: dict, made: Sequence[dict], networks: Sequence[str]) -> d
     facts = dict(Data=f"{dataset_title(about['dataset'])}, {len(classes)} classes{f' ({note})' if note else ''}")
     facts["Networks"] = ", ".join(networks)
     facts["Measured"] = " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "nothing yet"
-    machines = {row["device"]: f"{row['threads']} thread{'s' * (row['threads'] > 1)}" for row in made}
-    facts["Machine"] = "; ".join(f"{device}, {threads}" for device, threads in machines.items())
+    machines: dict[str, set] = {}
+    for row in made:
+        machines.setdefault(row["device"], set()).add(row["threads"])
+    words = {device: f"{' or '.join(map(str, sorted(n)))} thread{'s' * (max(n) > 1)}" for device, n in machines.items()}
+    facts["Machine"] = "; ".join(f"{device}, {threads}" for device, threads in words.items())
     return {name: said for name, said in facts.items() if said}
 
 

@@ -112,9 +112,12 @@ def estimate(planned: dict[str, int], done: list[str], seconds: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("make report", description="Run the graph of notebooks into runs/<run>/.")
+    about = "Run the graph of notebooks into runs/<run>/."
+    parser = argparse.ArgumentParser("make report", description=about, allow_abbrev=False)
     parser.add_argument("--configfile", type=Path, required=True, help="what is run, as in workflow/config/")
     asked, more = parser.parse_known_args()
+    if refused := {"--config", "-C"} & {word.partition("=")[0] for word in more}:
+        parser.error(f"{' '.join(refused)} is not taken: put the values into a copy of {asked.configfile}")
     config, arguments = read_config(asked.configfile), [*more, "--configfile", str(asked.configfile)]
     folder = RUNS / config["run"]
     held = lock(folder / ".lock")

@@ -204,5 +204,6 @@ def printed(notebook: nbformat.NotebookNode) -> list[str]:
 def command_of(name: str, notebook: nbformat.NotebookNode, folder: Path) -> str:
     """The command that runs a notebook again with the parameters it was run with."""
     given = notebook.metadata.get("papermill", {}).get("parameters", {})
+    given = {name: value for name, value in given.items() if name != "shard"}  # whole: the parts are gone
     output = f"runs/{folder.name}/notebooks/{name}.ipynb"
     return shlex.join(["python", "-m", "workflow.notebook", f"{name}.ipynb", output, json.dumps(given), "--page"])

@@ -46,6 +46,6 @@ def time_in_processes(
     parts = []
     for process in tqdm(range(n_processes), desc="processes", disable=not progress):
         asked["options"]["seed"] = seed + process
-        said = in_fresh_process("one_process", asked, what="timing " + ", ".join([*models, *others]))
+        said = in_fresh_process("src.efficiency.one_process", asked, what="timing " + ", ".join([*models, *others]))
         parts.append(pd.read_json(io.StringIO(said), orient="split", dtype=False).assign(process=process))
     return pd.concat(parts, ignore_index=True)

@@ -32,16 +32,18 @@ def time_cold_start(
     model = name if isinstance(name, ModelName) else parse_model(name)
     asked = dict(model=asdict(model), task=asdict(describe_task(dataset)), device=str(device), place=str(Path.cwd()))
     asked["folder"] = str(folder) if folder else None
-    build, first, _, third = json.loads(in_fresh_process("cold_start", asked, what=f"the cold start of {model.label}"))
+    build, first, _, third = json.loads(
+        in_fresh_process("src.efficiency.cold_start", asked, what=f"the cold start of {model.label}")
+    )
     return {"build_ms": build, "first_ms": first, "third_ms": third}
 
 
 def in_fresh_process(module: str, asked: dict, *, what: str) -> str:
-    """The last line that a module of this package prints when it is run with `asked`, as JSON, in a fresh process.
+    """The last line that a module, by its whole name, prints when it is run with `asked`, as JSON, in a fresh process.
 
     Raises RuntimeError, "`what` failed", with the process's own words.
     """
-    command = [sys.executable, "-m", f"src.efficiency.{module}", json.dumps(asked)]
+    command = [sys.executable, "-m", module, json.dumps(asked)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{what} failed: {done.stderr.strip().splitlines()[-1:]}")

@@ -163,9 +163,11 @@ def with_holm(tests: pd.DataFrame) -> pd.DataFrame:
     >>> with_holm(pd.DataFrame({"p_value": [0.01, np.nan, 0.04]}))["p_holm"].tolist()
     [0.02, nan, 0.04]
     """
+    if tests.empty:
+        return tests.assign(p_holm=[])
     tested = tests["p_value"].notna()
     if tested.sum() < 2:  # nothing to correct; statsmodels would collect garbage first, a third of a second
-        return tests.assign(p_holm=tests["p_value"] if len(tests) else [])
+        return tests.assign(p_holm=tests["p_value"])
     from statsmodels.stats.multitest import multipletests
 
     corrected = multipletests(tests.loc[tested, "p_value"], method="holm")[1]

@@ -9,6 +9,7 @@ and for draws from torch's generator, of which each process has its own: dropout
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +23,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
+from src.data.augment import augment_pixels
 from src.data.batches import Batch, MemoryLoader
 from src.data.image_set import ImageSet
 from src.data.loaders import make_loader
 from src.files import fingerprint
 from src.models.access import memory_for
 from src.models.predict import logits_of, predict
+from src.runs import hash_of
 from src.runtime import tf32
 from src.tables.statistics import hits
 from src.training import checkpoints, distributed
@@ -91,6 +94,7 @@ def fit(
     if recipe.ema:
         parts["average"] = copy.deepcopy(model).requires_grad_(False)
     identity = checkpoints.network_identity(model) | {"data": fingerprint(*loader.identity())}
+    identity |= {"code": hash_of(Path(sys.modules[of.__module__].__file__) for of in CODE)}
     identity |= {"held_out": fingerprint(*val_loader.identity())} if val_loader else {}
     checkpoint = checkpoints.file_of(checkpoint_folder, asdict(recipe) | identity)
     state = checkpoints.restore(checkpoint, **parts)
@@ -210,3 +214,7 @@ def _validate(model: nn.Module, val_loader: MemoryLoader | None, *, progress: bo
     table = predict(model, val_loader, progress=progress)
     logits, labels = torch.tensor(logits_of(table)), torch.tensor(table["label"].to_numpy())
     return {"val_loss": F.cross_entropy(logits, labels).item(), "val_accuracy": float(hits(table).mean())}
+
+
+# whose files a run must find as it left them, to go on: comments apart
+CODE = (fit, make_optimisers, compiled, MemoryLoader, augment_pixels)

@@ -82,6 +82,8 @@ VALUES = [  # what a good configuration is changed in, and how the error begins
     ),
     ({"models": ["a;b=mlp"]}, "02_adversarial_robustness: 'a;b=mlp' has a label that is no plain word"),
     ({"models": ["none.py:build"]}, "02_adversarial_robustness: MODEL 'none.py:build' names none.py, and there is no"),
+    ({"models": ["mlp"]}, "04a_cka: it compares networks: name at least two models, or leave it out of `notebooks`"),
+    ({"06_inference_time": {"others": ["cnn"]}}, "06_inference_time: others names cnn, which is among the models"),
     ({"models": ["cnn@none.pt"]}, "02_adversarial_robustness: MODEL 'cnn@none.pt' names none.pt, and there is no"),
 ]
 
@@ -135,7 +137,7 @@ def test_a_file_that_is_not_there_is_named(name, tmp_path):
 @pytest.mark.parametrize("shards", [1, 2, 1000])
 def test_a_right_configuration_gives_all_parameters(shards):
     settings = read_settings(
-        {"run": "mine", "dataset": "fashion_mnist", "shards": shards, "seed": 3, "models": ["mlp"]}
+        {"run": "mine", "dataset": "fashion_mnist", "shards": shards, "seed": 3, "models": ["mlp", "cnn"]}
     )
     assert {values["seed"] for values in settings.values()} == {3} and len(settings) == 8
     assert settings["07_plots"]["tables"] == "runs/mine" and settings["05_model_calibration"]["run"] == "mine"

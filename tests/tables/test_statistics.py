@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from src.tables.statistics import interval_over_seeds, percentile_interval, two_level_bootstrap
+from src.tables.statistics import interval_over_seeds, percentile_interval, two_level_bootstrap, with_holm
 
 
 def long(values: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -27,6 +27,10 @@ def simulated(rng: np.random.Generator, *, n: int, n_seeds: int, of_seeds: float
         + rng.normal(0, 0.5, (n, n_seeds))
         for model in ("a", "b")
     }
+
+
+def test_nothing_to_correct_gives_no_rows():
+    assert list(with_holm(pd.DataFrame([])).columns) == ["p_holm"]
 
 
 def test_one_seed_is_the_paired_bootstrap_over_images():

@@ -554,6 +554,16 @@ def test_a_network_that_does_other_things_with_the_same_values_is_trained_anew(f
     assert not torch.equal(changed.net[3].weight, first.net[3].weight)
 
 
+def test_a_finished_run_is_repeated_by_other_code(few_clothes, tmp_path, monkeypatch):
+    options = dict(checkpoint_folder=tmp_path, progress=False)
+    train(compact(), few_clothes, QUICK, **options)
+    train(compact(), few_clothes, QUICK, **options)
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(training, "CODE", training.CODE[1:])
+    train(compact(), few_clothes, QUICK, **options)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_finished_run_is_repeated_for_other_held_out_images(few_clothes, handful, tmp_path):
     options = dict(checkpoint_folder=tmp_path, progress=False)
     train(compact(), few_clothes, QUICK, **options)

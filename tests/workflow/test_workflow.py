@@ -44,6 +44,18 @@ def test_a_wrong_configuration_is_refused_in_a_line_by_run_and_by_snakemake(tmp_
     assert done.returncode != 0 and said in done.stdout + done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_folder_with_braces_is_no_wildcard_and_config_is_refused(tmp_path):
+    pictures, config = tmp_path / "a {b} $c", tmp_path / "own.yaml"
+    for name in ("train/x", "train/y", "test/x", "test/y"):
+        (pictures / name).mkdir(parents=True)
+    config.write_text(yaml.safe_dump({"run": "own", "dataset": f"own=folder:{pictures}@16", "shards": 2}))
+    done = dry_run(config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    command = [sys.executable, "-m", "workflow.run", "--configfile", str(config), "--config", "shards=3", "-n"]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2 and "--config is not taken: put the values into a copy of" in refused.stderr
+
+
 def test_values_of_a_config_are_words_to_the_shell_and_no_commands(tmp_path):
     config = tmp_path / "hostile.yaml"
     folder = tmp_path / "$(touch G)"
