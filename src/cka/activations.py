@@ -35,7 +35,9 @@ def looked_at(
     progress: whether to show a bar, of each image and network; what the caller does with a minibatch counts to its last
     network.  Raises ValueError as `look_at` does.
     """
-    chosen = {}
+    chosen, names = {}, list(dict.fromkeys(key[0] for key in networks))
+    if unknown := [name for name in layers or {} if name not in names]:
+        raise ValueError(f"layers names {', '.join(map(str, unknown))}, not among the networks {', '.join(names)}")
     with bar("activations", batches, progress, times=len(networks)) as shown:
         for batch in batches:
             if chosen and len(batch.labels) < least:
@@ -46,7 +48,8 @@ def looked_at(
                 shown.update(len(batch.labels) if seen else 0)
                 pixels = batch.pixels if isinstance(batch.pixels, Tensor) else batch.pixels[key[0]]
                 if key not in chosen:
-                    chosen[key] = choose_layers(model, pixels[:2], (layers or {}).get(key[0]))
+                    with about(key[0]):
+                        chosen[key] = choose_layers(model, pixels[:2], (layers or {}).get(key[0]))
                 seen[key] = look_at(model, pixels, chosen[key], look, pool=pool)
             yield batch, seen
             shown.update(len(batch.labels))

@@ -63,10 +63,14 @@ def count_macs(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> float:
     Half of what torch's FlopCounterMode counts, one multiply-accumulate being two floating-point operations;
     elementwise work, normalisation and softmax are not in it.
     """
-    # fused attention for the CPU is one operator that the counter takes for nothing; by its two products it is counted
-    plain = sdpa_kernel(SDPBackend.MATH)
-    with frozen(model), torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
-        model(pixels)
+    # fused attention is one operator that the counter takes for nothing; by its products it is counted
+    plain, fused = sdpa_kernel(SDPBackend.MATH), torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # of nn.MultiheadAttention
+    try:
+        with frozen(model), torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
+            model(pixels)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return counter.get_total_flops() / 2 / len(pixels)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -22,7 +23,7 @@ HOLD = 5  # views in a row that must be good enough: one alone may be by chance
 
 def maximise_activation(
     model: nn.Module,
-    targets: Sequence[int | tuple[int | None, ...]] | Tensor,
+    targets: Sequence[int | tuple[int | None, ...]] | Tensor | np.ndarray,
     *,
     layer: str = LOGITS,
     parameterisation: str = "fourier",
@@ -56,7 +57,7 @@ def maximise_activation(
     Sources: Erhan et al. 2009; Simonyan et al. 2014; Olah et al. 2017; Fel et al. 2023.
     """
     device = device_of(model)
-    targets = targets.tolist() if isinstance(targets, Tensor) else list(targets)
+    targets = targets.tolist() if isinstance(targets, Tensor | np.ndarray) else list(targets)
     if not targets or steps < 1:
         raise ValueError(f"there must be targets and at least 1 step, not {len(targets)} and {steps}")
     if size is None:

@@ -260,7 +260,9 @@ def _backbone(path: Path, card: dict, model: PixelModel, asked: ModelName) -> di
         state, actual = model.net.state_dict(), published.backbone_fingerprint(model.net)
     else:
         shipped = weights_path(model.family, "any", "any").parent
-        file = next((at / file for at in (path.parent, shipped) if (at / file).exists()), path.parent / file)
+        there = [at / file for at in (path.parent, shipped) if (at / file).exists() and at / file != path]
+        same = (one for one in there if read_card(one)["sha256"] == checksum)  # another may have its name
+        file = next(same, there[0] if there else path.parent / file)
         state, actual = read_weights(file), read_card(file)["sha256"]
     if actual != checksum:
         raise ValueError(f"{path.name} was trained on another backbone than {file} is now; train the head again")

@@ -43,7 +43,8 @@ def choose_layers(model: nn.Module, pixels: Tensor, layers: str | type | list[st
         known = _matching(order, _of_mlp(model, layers) or BLOCKS)
         if layers == "added" and known and not _of_mlp(model, layers):
             known = [name for name in _branches(model, known) if name in order]
-        chosen = {f"{kind} has not two parts, one after the other": known or _matching(run, _parts(model))[:-1]}
+        few = f"{kind} has not two parts, one after the other: leave it out of 04a and 04b, or name layers"
+        chosen = {few: known or _matching(run, _parts(model))[:-1]}
     else:
         patterns = [layers] if isinstance(layers, str) else layers
         chosen = {f"no layer that runs matches {pattern!r}": _matching(order, [pattern]) for pattern in patterns}

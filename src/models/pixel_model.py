@@ -31,8 +31,8 @@ class PixelModel(nn.Module):
         self.source: dict[str, str] = {}
         self.code: dict[str, str] = {}
         self.classes: tuple[str, ...] = ()
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).clone().view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).clone().view(3, 1, 1), persistent=False)
 
     def forward(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
         if self.input_side and self.input_side != pixels.shape[-1]:

@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -218,7 +219,7 @@ def load_state(net: nn.Module, state: dict[str, Tensor], *, source: str) -> None
     What a wrapper put before all keys is taken off, see WRAPPERS.  Parameters that are not finite are refused, and
     whole numbers in place of a network's floats, as of a quantised one: torch would copy their values.
     """
-    state = _unwrapped(state, net.state_dict().keys())
+    state = _unwrapped(state, net.state_dict().keys(), source)
     before = {key: value.clone() for key, value in net.state_dict().items()}  # torch copies what fits, then refuses
     for key in before.keys() & state.keys():
         if before[key].is_floating_point() != state[key].is_floating_point():
@@ -236,9 +237,15 @@ def load_state(net: nn.Module, state: dict[str, Tensor], *, source: str) -> None
         raise ValueError(f"{source} does not fit the model: {shorten(str(error), 800, placeholder=' …')}") from None
 
 
-def _unwrapped(state: dict[str, Tensor], keys: Iterable[str]) -> dict[str, Tensor]:
+def _unwrapped(state: dict[str, Tensor], keys: Iterable[str], source: str) -> dict[str, Tensor]:
     """The state without the prefixes of wrappers that all its keys have and none of `keys`."""
     for prefix in WRAPPERS:
         if state and all(key.startswith(prefix) for key in state) and not any(key.startswith(prefix) for key in keys):
-            return _unwrapped({key.removeprefix(prefix): value for key, value in state.items()}, keys)
+            if prefix == WRAPPERS[-1]:
+                warnings.warn(
+                    f"{source} is the state of a PixelModel, which has not its mean and std: the network gets pixels "
+                    "normalised as this one has it. `save_trained` writes both",
+                    stacklevel=4,
+                )
+            return _unwrapped({key.removeprefix(prefix): value for key, value in state.items()}, keys, source)
     return state

@@ -36,6 +36,11 @@ def fine_tune(
     """
     if mode not in ("linear", "full"):
         raise ValueError(f"unknown mode {mode!r} of fine-tuning; choose from linear, full")
+    if not isinstance(model, PixelModel):
+        raise ValueError(
+            f"fine_tune takes a PixelModel, not {type(model).__name__}; PixelModel(net, mean=…, std=…) makes one, and "
+            "net.default_cfg = {'classifier': NAME} names its last layer"
+        )
     if mode == "linear" and distributed.world_size() > 1:
         raise ValueError("a classifier on frozen features is trained by one process; start it without torchrun")
     if mode == "linear" and recipe.eps_255:

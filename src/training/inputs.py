@@ -84,6 +84,9 @@ def load_sets(dataset: str, n_held_out: int | None = None) -> Sets:
     label, name = check_dataset(dataset)
     source = TRAINED_ON.get(name, name)
     train, test = (replace(load_images(source, split), name=label) for split in ("train", "test"))
+    if train.classes != test.classes:
+        said = " and test has ".join(", ".join(each.classes[:9]) for each in (train, test))
+        raise ValueError(f"{name}: train has the classes {said}; give both the same, in one order")
     if n_held_out is None:
         n_held_out = max(1, min(N_HELD_OUT, len(train) // 10))
     rest, held_out = train.split_off(n_held_out, seed=0)

@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
@@ -28,7 +29,8 @@ from src.data.batches import Batch, MemoryLoader
 from src.data.image_set import ImageSet
 from src.data.loaders import make_loader
 from src.files import fingerprint
-from src.models.access import memory_for
+from src.models.access import INPUT, hooked, memory_for
+from src.models.checks import check_classifiers
 from src.models.predict import logits_of, predict
 from src.runs import hash_of
 from src.runtime import tf32
@@ -79,11 +81,7 @@ def fit(
 ) -> pd.DataFrame:
     """The loop behind `train` and `fine_tune`: steps, checkpoints, validation, and the averaged weights at the end."""
     recipe = recipe.on(next(model.parameters()).device)
-    if len(loader.labels) % recipe.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d) for m in model.modules()):
-        raise ValueError(
-            f"{len(loader.labels)} images in batches of {recipe.batch_size} leave one image alone, which BatchNorm1d "
-            "cannot take; take another batch_size"
-        )
+    _check_first(model, loader, recipe)
     replica = distributed.replicate(model)
     if recipe.compile:
         replica = compiled(replica)
@@ -131,6 +129,23 @@ def fit(
         model.load_state_dict(parts["average"].state_dict())
     model.eval()
     return pd.DataFrame(state.history)
+
+
+def _check_first(model: nn.Module, loader: MemoryLoader, recipe: Recipe) -> None:
+    """ValueError before the first step for what would end the training, or all that comes after it."""
+    first = next(iter(loader))
+    pixels, ids = first.pixels[:2], first.sample_ids[:2].cpu()
+    check_classifiers({"": model}, pixels, torch.zeros_like(ids), ids, loader.n_classes)
+    norms, narrow = [name for name, part in model.named_modules() if isinstance(part, _BatchNorm)], []
+    if 1 in (recipe.batch_size, len(loader.labels) % recipe.batch_size):
+        note = lambda name, x: narrow.append(name) if x[:1, 0].numel() == 1 else None  # noqa: E731
+        with torch.no_grad(), hooked(model, [name + INPUT for name in norms], note):
+            model(pixels)
+    if narrow:
+        raise ValueError(
+            f"{len(loader.labels)} images in batches of {recipe.batch_size} leave one image alone, which BatchNorm "
+            f"({narrow[0].removesuffix(INPUT)}) cannot take; take another batch_size"
+        )
 
 
 @contextmanager

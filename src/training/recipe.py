@@ -44,6 +44,9 @@ class Recipe:
         for name, choices in (("optimiser", OPTIMISERS), ("dtype", DTYPES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose from {', '.join(choices)}")
+        for name in ("epochs", "batch_size", "crop_pad", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} must be a whole number, not {getattr(self, name)!r}")
         if self.compile not in (0, 1):
             raise ValueError(f"compile must be 0 or 1, not {self.compile}")
         for name in ("epochs", "batch_size"):

@@ -43,6 +43,14 @@ def test_one_pass_for_all_is_each_pair_alone(kernel, unbiased):
             np.testing.assert_allclose(found[column], alone[column], atol=1e-9, err_msg=column)
 
 
+def test_layers_of_a_network_that_is_not_there_are_refused_and_one_without_layers_is_named():
+    networks = {"a": small(0), "b": small(1)}
+    with pytest.raises(ValueError, match="layers names A, not among the networks a, b"):
+        hsic_table(networks, looked_at(), layers={"A": ["1"]}, progress=False)
+    with pytest.raises(ValueError, match="c: Sequential has not two parts, .* or name layers"):
+        hsic_table(networks | {"c": nn.Sequential(nn.Flatten())}, looked_at(), progress=False)
+
+
 def test_what_training_changed_is_told_of_a_network_and_its_own_random_weights():
     """Trained and untrained networks meet where they have one name, and all of a kind meet each other."""
     trained, untrained = ({("first", 0): small(i), ("second", 0): small(i + 1, 20)} for i in (0, 7))

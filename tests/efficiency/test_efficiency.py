@@ -159,6 +159,23 @@ def test_what_training_keeps_is_what_autograd_saves():
     assert 8 * activation_memory(model, pixels)["training_bytes"] == pytest.approx(kept, rel=0.01)
 
 
+def test_attention_of_torch_s_own_layers_is_counted():
+    """Two products of 64 tokens' queries, keys and values, which torch's fused path hides from its counter."""
+
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+        def forward(self, pixels):
+            return self.layer(pixels.flatten(2)[:, :1].mT.expand(-1, -1, 8)).mean(1)
+
+    tokens, width, hidden = 64, 8, 16
+    expected = tokens * (4 * width**2 + 2 * width * hidden) + 2 * tokens**2 * width
+    assert efficiency.count_macs(Encoder(), torch.rand(2, 3, 8, 8)) == expected
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_the_model_comes_back_as_it_was():
     model = build_model("cnn", "fashion_mnist", weights=None)
     model.net.layer1.train()

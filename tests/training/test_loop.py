@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+import torchvision
 from killable import RECIPES, run, untrained
 from torch import nn
 
@@ -333,10 +334,31 @@ def test_a_network_whose_classifier_is_not_known_is_refused(few_clothes):
     assert len(fine_tune(model, few_clothes, QUICK, progress=False)) == 2
 
 
-def test_a_last_image_alone_is_refused_before_the_first_step(few_clothes):
-    model = of_one_layer(nn.BatchNorm1d(12))
-    with pytest.raises(ValueError, match="100 images in batches of 33 leave one image alone"):
-        train(model, few_clothes, replace(QUICK, batch_size=33), progress=False)
+@pytest.mark.parametrize("model", [lambda: of_one_layer(nn.BatchNorm1d(12)), lambda: torchvision.models.resnet18()])
+def test_a_last_image_alone_is_refused_before_the_first_step(few_clothes, model):
+    model = model()
+    if isinstance(model, torchvision.models.ResNet):
+        model.fc = nn.Linear(512, 10)
+    for size in (33, 1):
+        with pytest.raises(ValueError, match=f"100 images in batches of {size} leave one image alone, which BatchNorm"):
+            train(model, few_clothes, replace(QUICK, batch_size=size), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("n", "says"), [(12, "the model gives 12 logits, and the images have 10"), (5, "gives 5 logits")]
+)
+def test_logits_that_are_none_of_the_classes_are_refused_before_the_first_step(few_clothes, n, says):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, n))
+    with pytest.raises(ValueError, match=says):
+        train(net, few_clothes, QUICK, progress=False)
+    with pytest.raises(ValueError, match="fine_tune takes a PixelModel, not Sequential"):
+        fine_tune(net, few_clothes, QUICK)
+
+
+@pytest.mark.parametrize("changes", [dict(epochs=1.5), dict(epochs="5"), dict(batch_size=32.0)])
+def test_recipes_of_parts_of_an_epoch_are_refused(changes):
+    with pytest.raises(ValueError, match="must be a whole number, not"):
+        Recipe(**changes)
 
 
 def test_the_new_classifier_depends_on_the_seed_alone():

@@ -12,6 +12,7 @@ from PIL import Image
 
 from src import names
 from src.data import load_images
+from src.data.beton import write_beton
 from src.data.loaders import make_loader
 from src.models import build_model, weights
 from src.models.build import COMPACT, MODELS, SIZES, family_of
@@ -121,6 +122,13 @@ def test_changes_have_the_types_of_their_fields():
 )
 def test_files_are_named_by_model_data_set_and_label(tmp_path, name, label, file):
     assert weights_file(tmp_path, parse_model(name), "pictures", label) == tmp_path / file
+
+
+def test_a_training_and_a_test_file_of_other_classes_are_refused(clothes, tmp_path):
+    for split, classes in (("train", clothes.classes), ("test", clothes.classes[::-1])):
+        write_beton(tmp_path / f"{split}.beton", clothes.images[:40], clothes.labels[:40], classes=classes)
+    with pytest.raises(ValueError, match="train has the classes T-shirt.* and test has Ankle boot.*give both the same"):
+        load_sets(f"p=beton:{tmp_path}")
 
 
 def test_a_tenth_of_few_images_is_held_out(pictures):
