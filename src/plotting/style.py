@@ -147,6 +147,11 @@ def dataset_title(name: str) -> str:
     return DATASETS.get(name, name)
 
 
+def captioned(table: pd.DataFrame, told: str) -> str:
+    """A caption that begins with the data set, where a table has its name: one just measured may have none."""
+    return f"{dataset_title(table['dataset'].iloc[0])}, {told}" if "dataset" in table else told
+
+
 def model_style(model: str) -> dict:
     """Colour, marker, line and label of a model, by its label alone, so that it looks alike in every figure.
 

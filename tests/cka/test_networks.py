@@ -68,7 +68,7 @@ def test_what_training_changed_is_told_of_a_network_and_its_own_random_weights()
 def test_the_labels_are_one_more_network():
     networks = {("first", 0): small(0)}
     (batch,) = looked_at(40, 40)
-    table = cka_table(hsic_table(networks, [batch], layers=CHOICE)[0])
+    table = cka_table(hsic_table(networks, [batch], layers={"first": CHOICE["first"]})[0])
     (found,) = table[(table["kind_b"] == "labels") & (table["layer_a"] == "3")]["cka"]
     with torch.no_grad():
         logits = networks["first", 0](batch.pixels)

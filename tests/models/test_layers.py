@@ -41,7 +41,9 @@ def test_the_states_of_a_network_of_other_names_are_its_parts_but_for_the_last(n
     pixels = torch.rand(2, 3, 8, 8)
     model(pixels)
     assert choose_layers(model, pixels) == choose_layers(model, pixels, "states") == expected
-    with pytest.raises(ValueError, match="Sequential has not two parts, one after the other: leave it .*; there are, .* 0"):
+    with pytest.raises(
+        ValueError, match="Sequential has not two parts, one after the other: leave it .*; there are, .* 0"
+    ):
         choose_layers(nn.Sequential(nn.Flatten()), pixels)
 
 

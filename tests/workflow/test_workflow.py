@@ -67,7 +67,7 @@ def test_values_of_a_config_are_words_to_the_shell_and_no_commands(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     (page,) = (line for line in done.stdout.splitlines() if "workflow.page" in line)
     words = shlex.split(page.partition("&&")[0])
-    assert words[-2] == "mlp" and words[-1].endswith("touch-G-a-touch-F-.py-build")
+    assert words[-2] == "mlp" and words[-1].endswith("/$(touch G)/a; touch F #.py:build")
     executed = [shlex.split(line)[-5:] for line in done.stdout.splitlines() if "workflow.notebook" in line]
     settings = [json.loads(words[3]) for words in executed]
     assert len(settings) == 8 and all(words[2].startswith("runs/hostile/notebooks/") for words in executed)

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.plotting.style import PAGE_WIDTH, dataset_title, line_with_band, model_style
+from src.plotting.style import PAGE_WIDTH, captioned, dataset_title, line_with_band, model_style
 from src.tables.attacks import (
     LINF_GRID,
     breaking_radius,
@@ -80,7 +80,7 @@ def radii(table: pd.DataFrame, *, pgd_steps: int, masked: Iterable[str] = ()) ->
     axes[1].set(title=f"PGD-{pgd_steps}, warm-started", ylabel="accuracy (%)")
     _name_models(figure, axes[0])
     told = f"n = {linf['sample_id'].nunique():,} test images, 95 % bands"
-    figure.supxlabel(f"{dataset_title(table['dataset'].iloc[0])}, {told}", fontsize=7)
+    figure.supxlabel(captioned(table, told), fontsize=7)
     return figure
 
 
@@ -105,7 +105,7 @@ def ensemble(worst: pd.DataFrame) -> Figure:
         ax.set_xscale("log", base=2)
         ax.set_xticks(ranked["eps_255"].unique(), [f"{eps:g}" for eps in ranked["eps_255"].unique()])
     told = f"n = {n:,} test images, 95 % bands; {describe_budget(worst)}"
-    figure.supxlabel(f"{dataset_title(worst['dataset'].iloc[0])}, {told}", fontsize=7)
+    figure.supxlabel(captioned(worst, told), fontsize=7)
     return figure
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src import tables
-from src.plotting.style import PAGE_WIDTH, dataset_title, model_style, recolour
+from src.plotting.style import PAGE_WIDTH, captioned, model_style, recolour
 from src.tables.attacks import TRANSFER_STEPS, summarise_transfer
 
 TRANSFER_NAMES = {"fgsm": "FGSM", "pgd": f"PGD-{TRANSFER_STEPS}", "mi_fgsm": f"MI-FGSM-{TRANSFER_STEPS}"}
@@ -34,7 +34,7 @@ def transfer(predictions: pd.DataFrame) -> Figure:
             ylabel="" if attack != attacks[0] else "made on",
         )
     told = "fooled (%), 95 % interval, of the n images that both networks get right"
-    figure.supxlabel(f"{dataset_title(predictions['dataset'].iloc[0])}: {told}", fontsize=7)
+    figure.supxlabel(captioned(predictions, told), fontsize=7)
     return figure
 
 
