@@ -23,6 +23,7 @@ LEAST |= dict(n_warmup=1, n_repeats=2, measured_batch_size=11)  # of the clock, 
 MOST = dict(worst_eps_255=255, transfer_eps_255=255, shift_eps_max=1, linear_crop_scale=1, full_crop_scale=1)
 MOST |= dict(seed=2**32 - 1, model_seeds=2**32 - 1, n_bins=10_000, n_resamples=10**5, n_permutations=10**5)
 MOST |= dict(n_processes=1000, threads=1024, batch_size=10**6, measured_batch_size=10**6, batch_sizes=10**6)
+DEVICES = ("auto", "cuda", "mps", "cpu")
 CHOICES = dict(
     pretrained_on=("", *DATASETS),
     loader=("memory", "ffcv"),
@@ -94,6 +95,8 @@ def _not_of_kind(value: object, default: object) -> str:
 def _not_in_range(name: str, value: object) -> str:
     """What is wrong with a value of the right type."""
     values = value if isinstance(value, list) else [value]
+    if name == "device" and value.partition(":")[0] not in DEVICES:
+        return f"is none of {', '.join(DEVICES)}, or cuda:1 for the second"
     if name in CHOICES and set(values) - set(CHOICES[name]):
         return f"is not among {', '.join(filter(None, CHOICES[name]))}"
     least, most = LEAST.get(name, 0), MOST.get(name, math.inf)

@@ -1,5 +1,6 @@
 """The beginning and the end of every notebook: parameters, images and models; tables and figures."""
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,9 +74,16 @@ class Study:
         return self.splits["test"].classes
 
     def images(self, split: str, n: int = 0) -> ImageSet:
-        """n images of a split, even over the classes; all of them for 0, and for more than there are."""
+        """n images of a split, even over the classes; all of them for 0, and for more than there are.
+
+        Raises ValueError where the split has other classes than the test images.
+        """
         if split not in self.splits:
-            self.splits[split] = load_images(self.dataset_name, split)
+            images = load_images(self.dataset_name, split)
+            if images.classes != self.classes:
+                told = " and ".join(reprlib.repr(list(classes)) for classes in (images.classes, self.classes))
+                raise ValueError(f"{self.dataset}: {split} and test have different classes, {told}; give both the same")
+            self.splits[split] = images
         images = self.splits[split].at_most(n, self.seed)
         if n > len(images):
             print(f"{self.dataset} {split}: {images.note}")

@@ -15,6 +15,7 @@ from src.data import load_images
 from src.data.loaders import make_loader
 from src.data.pixels import to_pixels
 from src.models import build_model
+from src.models.access import forward
 from src.models.checks import check_classifiers
 from src.models.predict import predict, predict_zoo
 from src.texture_shape.predictions import predict_all, predict_corrupted
@@ -184,6 +185,16 @@ def test_what_is_no_logits_of_the_classes_is_refused_at_once(name, given, images
     wrong = Gives(mlp, change)
     with pytest.raises(ValueError, match=message):
         MEASURES[name]({"mlp": wrong, "twin": wrong}, images, progress=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_weights_of_another_precision_are_refused_with_the_way_out(dtype, images):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32**2, 10)).to(dtype)
+    with pytest.raises(ValueError, match=f"has weights of {dtype} and cannot take pixels of torch.float32; take model"):
+        predict(net, make_loader(images, batch_size=N), progress=False)
+    forward(net.float(), torch.zeros(2, 3, 32, 32))  # and a fault of its own stays what it is
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        forward(net, torch.zeros(2, 3, 5, 5))
 
 
 def test_layers_are_compared_whatever_the_output_is(images, mlp):

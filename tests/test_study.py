@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -9,6 +10,7 @@ from matplotlib import pyplot as plt
 from torch import nn
 
 from src import paths
+from src.data.beton import write_beton
 from src.models import build_model
 from src.models.predict import predict
 from src.models.weights import save_weights
@@ -39,7 +41,7 @@ def start(**changes):
     [
         (dict(run="../x"), ValueError, "run must be a flat name"),
         (dict(dataset="cifar11"), ValueError, "unknown data set 'cifar11'"),
-        (dict(device="gpu"), ValueError, "device 'gpu' is not on this machine"),
+        (dict(device="cuda:99"), ValueError, "device 'cuda:99' is not on this machine"),
         (dict(models=["a=mlp", "a=cnn"]), ValueError, "have the same name in files"),
         (dict(models=["=mlp"]), ValueError, "has a label that is no plain word"),
     ],
@@ -110,6 +112,19 @@ def test_models_may_have_other_training_seeds_than_others():
     assert zoo["cnn@seed1", 0].path == zoo["cnn", 1].path != zoo["cnn", 0].path
     with pytest.raises(ValueError, match="at least one training seed, each once"):
         study.zoo({"mlp": []})
+
+
+def test_splits_of_other_classes_are_refused(tmp_path):
+    """Betons without names, whose classes are their labels: the training images lack the last."""
+    folder, pixels = tmp_path / "betons", np.zeros((6, 8, 8, 3), dtype=np.uint8)
+    folder.mkdir()
+    for split, labels in (("train", [0, 1] * 3), ("test", [0, 1, 2] * 2)):
+        write_beton(folder / f"{split}.beton", pixels, np.array(labels))
+    study = start(dataset=f"toy=beton:{folder}", models=["mlp@untrained"])
+    with pytest.raises(ValueError, match=r"toy: train and test have different classes, \['0', '1'\] and \['0', '1', "):
+        study.images("train")
+    write_beton(folder / "train.beton", pixels, np.array([0, 1, 2] * 2))
+    assert study.images("train").classes == study.classes
 
 
 def test_the_same_images_come_by_either_loader():

@@ -102,12 +102,21 @@ def _difference(out: object, given: object) -> Tensor | None:
 def forward(model: nn.Module, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
     """The model's logits in float32; their values are left to `check_logits`.
 
-    Raises ValueError for an output that is not one tensor [n, k], for half precision, but under autocast, and for a
-    model that writes over its pixels, which others are still to see.
+    Raises ValueError for an output that is not one tensor [n, k], for half precision, but under autocast, for weights
+    of another precision than the pixels, and for a model that writes over its pixels, which others are still to see.
     """
     counted, kind = not pixels.is_inference(), type(model).__name__  # such a tensor has no count of its changes
     before = pixels._version if counted else 0
-    logits = model(pixels)
+    try:
+        logits = model(pixels)
+    except RuntimeError as error:
+        others = {weight.dtype for weight in model.parameters() if weight.is_floating_point()} - {pixels.dtype}
+        if not others or torch.is_autocast_enabled(pixels.device.type):
+            raise
+        raise ValueError(
+            f"{kind} has weights of {' and '.join(sorted(map(str, others)))} and cannot take pixels of {pixels.dtype}; "
+            "take model.float()"
+        ) from error
     if counted and pixels._version != before:
         raise ValueError(f"{kind} changes its input in place; let it begin with a copy, pixels.clone()")
     if not isinstance(logits, Tensor):

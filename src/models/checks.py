@@ -131,9 +131,8 @@ def check_gradient(gradient: Float[Tensor, "n c h w"], logits: Float[Tensor, "n 
                 "logits are; look in the model for sqrt, norm or log at 0, or use square, which needs no gradient"
             )
 
-    _require(
-        gradient.sum() * 0 == 0, explain
-    )  # three kernels a step, where isfinite of each value takes four times that
+    # three kernels a step, where isfinite of each value takes four times that
+    _require(gradient.sum() * 0 == 0, explain)
 
 
 @torch.no_grad()

@@ -87,6 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = sorted(set(asked.only or ()) - CONTROLS[asked.dataset].keys())
     if unknown:
         parser.error(f"unknown network {', '.join(unknown)}; choose from {', '.join(CONTROLS[asked.dataset])}")
+    if negative := [seed for seed in asked.seeds if not 0 <= seed < 2**32]:
+        parser.error(f"a seed is a whole number from 0 to {2**32 - 1}, not {negative[0]}")
     missing = missing_trainings(asked.dataset, asked.seeds, asked.only, ship=asked.ship)
     print(f"{len(missing)} networks to train", flush=True)
     for words in missing:

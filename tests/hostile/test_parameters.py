@@ -36,6 +36,7 @@ REFUSED = [  # notebook, parameter, value, how the error goes on after "<paramet
     ("01", "linear_crop_scale", 0, "0 must be above 0 and at most 1"),
     ("01", "full_crop_scale", 1.5, "1.5 must be above 0 and at most 1"),
     ("01", "batch_size", 0, "0 must be at least 1"),
+    ("01", "device", "gpu", "'gpu' is none of auto, cuda, mps, cpu, or cuda:1 for the second; the notebook has device"),
     ("01", "loader", "disk", "'disk' is not among memory, ffcv; the notebook has loader = 'memory'"),
     ("02", "worst_eps_255", [2, 2], "[2, 2] must name at least one, each once"),
     ("02", "worst_eps_255", [2, 2.0], "[2, 2.0] must name at least one, each once"),

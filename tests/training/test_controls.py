@@ -68,3 +68,10 @@ def test_an_unknown_network_is_refused_with_the_choices(capsys):
     with pytest.raises(SystemExit):
         controls.main(["cifar10", "--only", "cnn@w3"])
     assert "unknown network cnn@w3; choose from cnn@short67" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+def test_a_seed_that_is_none_is_refused_before_the_first_training(seed, capsys):
+    with pytest.raises(SystemExit):
+        controls.main(["cifar10", "--seeds", "0", seed])
+    assert f"a seed is a whole number from 0 to 4294967295, not {seed}" in capsys.readouterr().err
