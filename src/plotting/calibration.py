@@ -57,7 +57,8 @@ def reliability(bins: pd.DataFrame, measured: pd.DataFrame, *, dataset: str) -> 
         ax.label_outer()
     for ax in axes.flat:
         ax.axison = ax.has_data()  # nothing where a model has no such scaling
-    figure.suptitle(f"{dataset_title(dataset)}, n = {part['n'].sum():,} test images", fontsize=8)
+    told = "grey: a calibrated model, 95 %; pale: share of the images"
+    figure.suptitle(f"{dataset_title(dataset)}, n = {part['n'].sum():,} test images; {told}", fontsize=8)
     return figure
 
 

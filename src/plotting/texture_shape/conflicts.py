@@ -140,4 +140,5 @@ def bias_curves(
     for row in () if crossovers is None else crossovers.itertuples():
         if 0 < row.crossover < np.inf:
             ax.axvline(row.crossover, ymax=0.06, color=model_style(row.model)["color"], linewidth=1.5)
+            ax.set_xlabel("cut-off (cycles per image); ticks: half")
     return ax
