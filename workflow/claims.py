@@ -74,6 +74,7 @@ def as_page(table: pd.DataFrame) -> str:
     template = jinja2.Template((Path(__file__).parent / "claims.md.j2").read_text(encoding="utf-8"), trim_blocks=True)
     left = {row["text"]: left_of(row) for row in table.to_dict("records")}
     shown = dict(by_verdict=by_verdict, said=said, left=left, controls=[SEEDS, *CONTROLS], table=table)
+    shown |= dict(settled={row["text"]: settled_by(row) for row in table.to_dict("records")})
     return template.render(**shown, named=dict(zip(table["text"], names_of(table), strict=True)))
 
 
@@ -126,6 +127,17 @@ def number_of(row: dict) -> str:
     value, low, high = (told(row, end) for end in ("value", "low", "high"))
     seeds = f"{row['n_seeds']:.0f} seed{'s' * (row['n_seeds'] > 1)}"
     return f"{value} [{low}, {high}] {row['unit']}, n = {int(row['n']):,} {row['counted']}, {seeds}"
+
+
+def settled_by(row: dict) -> str:
+    """What would settle an open statement; "" for others, and where the tables cannot say.
+
+    >>> settled_by(dict(needed=1234.0, needed_seeds=7.0, counted="images"))
+    '; 1,234 images and 7 seeds would settle it with a chance of 80 %, if the number is the truth'
+    """
+    parts = [(row["needed"], row["counted"]), (row["needed_seeds"], "seeds")]
+    told = " and ".join(f"{int(number):,} {counted}" for number, counted in parts if not pd.isna(number))
+    return f"; {told} would settle it with a chance of 80 %, if the number is the truth" if told else ""
 
 
 def left_of(row: dict) -> str:

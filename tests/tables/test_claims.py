@@ -139,9 +139,23 @@ def test_the_families_p_values_are_holms(tmp_path):
 
 def test_the_number_needed_is_that_of_a_normal_test():
     """(1.96 + .84) standard errors: of ±.1 at 100 images, a value of .05 needs 100 · (2.8 · .051 / .05)²."""
-    row = dict(state="open", value=0.05, low=-0.05, high=0.15, n=100)
-    assert needed(row) == pytest.approx(817, rel=0.01)
-    assert np.isnan(needed(row | {"state": "holds"}))
+    row = dict(state="open", value=0.05, low=-0.05, high=0.15, n=100, n_seeds=1)
+    assert needed(row) == pytest.approx((817, np.nan), rel=0.01, nan_ok=True)
+    assert np.isnan(needed(row | {"state": "holds"})).all()
+
+
+def test_seeds_are_needed_where_they_are_in_the_interval():
+    row = dict(state="open", value=0.05, low=-0.05, high=0.15, n=100, n_seeds=2)
+    assert needed(row) == pytest.approx((817, 17), rel=0.01)
+    assert np.isnan(needed(row | {"unit": "CKA"})).all()  # two seeds have no spread there
+    assert needed(row | {"unit": "CKA", "n_seeds": 3}) == pytest.approx((np.nan, 25), rel=0.01, nan_ok=True)
+
+
+def test_what_only_holms_correction_leaves_open_needs_more():
+    """An interval just above 0 is settled against one test with what there is, against twenty with more."""
+    row = dict(state="open", value=0.1, low=0.01, high=0.19, n=100, n_seeds=1)
+    assert needed(row)[0] < needed(row, tests=20)[0]
+    assert needed(row | {"low": 0.08, "high": 0.12})[0] == 100
 
 
 @pytest.mark.parametrize(

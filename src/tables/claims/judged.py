@@ -28,7 +28,8 @@ def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] 
 
     folders: of tables; "base", and where they are there "controls" and "other".  Columns: claim, text, unit, scale,
     counted, value, low, high, p_value, p_holm, n, n_promised, small, n_seeds, state (as trained), a column for each
-    control (SEEDS and CONTROLS), value, low and high under it as "<control> value" and so on, verdict, needed.
+    control (SEEDS and CONTROLS), value, low and high under it as "<control> value" and so on, verdict, and what would
+    settle an open one: needed (as many of `counted`) and needed_seeds, see `needed`.
     A control holds when its interval lies above 0, is reversed when it lies below, open when it holds 0, and not run
     when a table or a network is not there, or when accuracies that it calls matched are not WITHIN of each other.
     Holm's correction is over all statements that have a number.
@@ -55,7 +56,9 @@ def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] 
     enough = table["n_seeds"] >= N_SEEDS
     table[SEEDS] = np.where(table["value"].isna() | ~enough, NOT_RUN, table["state"])
     table["verdict"] = [verdict_of(row) for row in table.to_dict("records")]
-    table["needed"] = [needed(row) for row in table.to_dict("records")]
+    tests = [(table["p_value"] >= p_value).sum() for p_value in table["p_value"]]  # against which Holm's tests each
+    settled = [needed(row, tests=max(n, 1)) for row, n in zip(table.to_dict("records"), tests, strict=True)]
+    table[["needed", "needed_seeds"]] = pd.DataFrame(settled, index=table.index, columns=["needed", "needed_seeds"])
     return table
 
 
@@ -117,17 +120,26 @@ def vanishes(row: Mapping, control: str) -> bool:
     return bool(lost > np.hypot(row["value"] - row["low"], row[f"{control} high"] - row[f"{control} value"]))
 
 
-def needed(row: Mapping, *, level: float = 0.95) -> float:
-    """Images at which a statement that is open as trained would be settled with a chance of POWER; NaN for others.
+def needed(row: Mapping, *, tests: int = 1, level: float = 0.95) -> tuple[float, float]:
+    """Images and training seeds at which what is open as trained would be settled with a chance of POWER.
 
-    As if its number were the truth and its interval shrank with the root of the images; what seeds add does not, and
-    with CKA it is nearly all: NaN there too.
+    As if its number were the truth and its interval shrank with the root of both: of a network of one seed the images
+    (NaN seeds), of CKA the seeds (NaN images), which from N_SEEDS on are in its interval.  NaN, NaN for what is not
+    open.  tests: of which it is one, for Holm's correction.
+
+    >>> row = dict(state="open", value=0.05, low=-0.05, high=0.15, n=100, n_seeds=3)
+    >>> needed(row), needed(row | {"unit": "CKA"}), needed(row | {"n_seeds": 1}), needed(row, tests=3)
+    ((818.0, 25.0), (nan, 25.0), (818.0, nan), (1091.0, 33.0))
     """
-    if row["state"] != OPEN or row.get("unit") == "CKA" or not row["value"] or np.isnan(row["value"]):
-        return np.nan
+    if row["state"] != OPEN or not row["value"] or np.isnan(row["value"]):
+        return np.nan, np.nan
     spread = (row["high"] - row["low"]) / (2 * special.ndtri((1 + level) / 2))
-    reach = special.ndtri((1 + level) / 2) + special.ndtri(POWER)
-    return float(np.ceil(row["n"] * (reach * spread / row["value"]) ** 2))
+    reach = special.ndtri(1 - (1 - level) / (2 * tests)) + special.ndtri(POWER)
+    times = max((reach * spread / row["value"]) ** 2, 1)
+    of_networks = row.get("unit") == "CKA"
+    has_seeds = row["n_seeds"] >= (N_SEEDS if of_networks else 2)
+    images = np.nan if of_networks else float(np.ceil(row["n"] * times))
+    return images, float(np.ceil(row["n_seeds"] * times)) if has_seeds else np.nan
 
 
 def names_of(table: pd.DataFrame) -> list[str]:
