@@ -311,7 +311,8 @@ def test_each_network_s_number_of_pairs_stands_below(whole):
     part = summarise(whole, MODELS)[0].query("axis == 'shape bias'")
     _, ax = plt.subplots()
     plotting.profile.profile_axis(part, ax)
-    assert part["n"].nunique() == 3 and ax.get_xlabel() == f"n = {' / '.join(f'{n:,}' for n in part['n'])} pairs"
+    said = f"n = {' / '.join(f'{n:,}' for n in part['n'])} pairs, {part['seeds'].iloc[0]} seeds"
+    assert part["n"].nunique() == 3 and ax.get_xlabel() == said
     plt.close()
 
 
@@ -359,7 +360,7 @@ def test_published_markers_are_hollow_and_where_the_numbers_are():
 def test_the_profile_s_sentences_name_the_first(whole):
     summary, _ = summarise(whole, MODELS)
     said, n = sentences(summary, ["MLP", "CNN", "ViT"]), summary["axis"].nunique()
-    assert len(said) == n == len(AXES) and said[0].startswith("Accuracy: best CNN; from end to end 25.3 %")
+    assert len(said) == n == len(AXES) and said[0].startswith("Accuracy: best CNN; from end to end 25.1 %")
     figure = plotting.profile.profile(summary, dataset=DATASET)
     assert [ax.axison for ax in figure.axes] == [True] * n + [False] * (n % 2)
     plt.close("all")

@@ -16,6 +16,7 @@ from workflow.compare import as_text, build_page, page_path
 
 TABLES = paths.RESULTS / "cifar10"
 KEPT = ("05_calibration", "06_efficiency")
+SEEDS = load_table(TABLES, KEPT[0], "cnn")["model_seed"].nunique()  # each an accuracy and a calibration error
 
 
 def cut(place):
@@ -47,14 +48,14 @@ def table(folders):
 
 def test_the_text_names_what_differs_and_what_is_only_in_one(table):
     lines = as_text(table)
-    assert lines[1] == "4 differ after Holm's correction, at 0.05."
+    assert lines[1] == f"{2 * SEEDS} differ after Holm's correction, at 0.05."
     assert lines[2].endswith("are not tested: the median changed by +25 % to +25 %.")
     (accuracy,) = (line for line in lines if "accuracy · mlp · clean" in line)
     assert (
         "66.63 % in A, 92.05 % in B, +25.42 points [" in accuracy
         and "(10,000 pairs; p < 0.0001 after Holm)" in accuracy
     )
-    assert lines[-1] == "only in A: 05_calibration/vit (4 rows)"
+    assert lines[-1] == f"only in A: 05_calibration/vit ({2 * SEEDS} rows)"
 
 
 def test_the_figure_has_the_numbers_of_the_table_and_colours_what_differs(table):
@@ -87,7 +88,7 @@ def test_the_page_is_read_on_a_phone_and_fetches_nothing(folders, table, tmp_pat
     page = build_page(table, compare.differing_facts(*folders), a="results/a", b="runs/" + 60 * "b", dataset="cifar10")
     assert page.count("<img") == 2 and "http" not in page and "<script" not in page
     assert "&lt;another machine&gt;" in page and "<another machine>" not in page
-    assert "only in A: 05_calibration/vit (4 rows)" in page and "parameter n_test" in page
+    assert f"only in A: 05_calibration/vit ({2 * SEEDS} rows)" in page and "parameter n_test" in page
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not chromium:
         if os.environ.get("REQUIRE_CHROMIUM"):
@@ -114,7 +115,7 @@ def command(*words):
 def test_the_command_writes_the_page_and_prints_the_text(folders, tmp_path):
     done = command(*folders, "--out", tmp_path / "here" / "page.html")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[1] == "4 differ after Holm's correction, at 0.05."
+    assert done.stdout.splitlines()[1] == f"{2 * SEEDS} differ after Holm's correction, at 0.05."
     assert (tmp_path / "here" / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     place = page_path(TABLES, paths.RUNS / "mine")
     assert place == paths.RUNS / "comparisons" / "results-cifar10_runs-mine.html"
