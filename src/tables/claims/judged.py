@@ -56,8 +56,8 @@ def judge_claims(folders: Mapping[str, Path], statements: tuple[Statement, ...] 
     enough = table["n_seeds"] >= N_SEEDS
     table[SEEDS] = np.where(table["value"].isna() | ~enough, NOT_RUN, table["state"])
     table["verdict"] = [verdict_of(row) for row in table.to_dict("records")]
-    tests = [(table["p_value"] >= p_value).sum() for p_value in table["p_value"]]  # against which Holm's tests each
-    settled = [needed(row, tests=max(n, 1)) for row, n in zip(table.to_dict("records"), tests, strict=True)]
+    tests = table["p_value"].rank(ascending=False, method="max").fillna(1)  # of how many Holm's method takes each to be
+    settled = [needed(row, tests=n) for row, n in zip(table.to_dict("records"), tests, strict=True)]
     table[["needed", "needed_seeds"]] = pd.DataFrame(settled, index=table.index, columns=["needed", "needed_seeds"])
     return table
 
