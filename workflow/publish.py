@@ -25,8 +25,11 @@ def problems_of(folder: Path) -> list[str]:
     problems = []
     for experiment in experiments_of(folder):
         today = code_hash(NOTEBOOKS[experiment])
-        names = sorted({re.sub(r"\.\d+of\d+$", "", path.stem) for path in (folder / experiment).glob("*.parquet")})
-        for name in names:
+        names = [path.stem for path in (folder / experiment).glob("*.parquet")]
+        parts = [name for name in names if re.search(r"\.\d+of\d+$", name)]
+        if parts:
+            problems.append(f"{experiment} has parts that are not put together, as {min(parts)}; let the run end")
+        for name in sorted(set(names) - set(parts)):
             try:
                 load_table(folder, experiment, name)
                 code = load_facts(folder, experiment, name)["provenance"].get("code")

@@ -77,7 +77,8 @@ def damage(run):
         (lambda run: None, "run 'mine' holds no tables"),
         (lambda run: save(run, code="0" * 16), "05_calibration/m was made by other code than today's"),
         (damage, "half-written or altered"),
-        (lambda run: save(run, shard="1/2"), "the parts 2/2 are missing"),
+        (lambda run: save(run, shard="1/2"), "05_calibration has parts that are not put together, as m.1of2"),
+        (lambda run: [save(run, shard=part) for part in ("1/1", "1/2", "2/2")], "parts that are not put together"),
         (lambda run: save(run).with_suffix(".json").unlink(), "there is no table"),
     ],
 )
