@@ -11,25 +11,29 @@ from torch import Tensor
 
 SMALLEST_BATCH = 4  # the unbiased estimator divides by n - 3
 FEATURES_AT_ONCE, ROWS_AT_ONCE = 4096, 32  # a block of products stays in the cache
+ROUNDING = 8  # units in the last place of a mean
 
 
 def gram(x: Float[Tensor, "n p"], *, centre: bool = True) -> Float[Tensor, "n n"]:
     """X Xᵀ in float64; `centre` first subtracts each feature's mean: CKA does not see it, and float32 gains digits.
 
     Products of some thousand features are made at a time in the precision of x, on and above the diagonal, and summed
-    in float64.  Values that are not finite are seen in the result (`check_finite`): a look through x takes as long.
+    in float64.  Where centring leaves rounding alone, all is 0.  Values that are not finite are seen in the result
+    (`check_finite`): a look through x takes as long.
     """
     n, p = x.shape
-    total = torch.zeros(n, n, dtype=torch.float64, device=x.device)
+    total, level = torch.zeros(n, n, dtype=torch.float64, device=x.device), 0
     step = ROWS_AT_ONCE if x.device.type == "cpu" else n
     for first in range(0, p, FEATURES_AT_ONCE):
         part = x[:, first : first + FEATURES_AT_ONCE]
         if part.dtype not in (torch.float32, torch.float64):
             part = part.float()
         if centre:
-            part = part - part.mean(0)
+            means = part.mean(0)
+            part, level = part - means, level + (ROUNDING * torch.finfo(part.dtype).eps * means.double()).square().sum()
         for row in range(0, n, step):
             total[row : row + step, row:] += part[row : row + step] @ part[row:].T
+    total = total * ~(total.diagonal().amax() <= level)  # a NaN stays one
     return total.triu() + total.triu(1).T
 
 
@@ -172,20 +176,29 @@ class Pieces:
 
     def hsic(self, other: "Pieces", *, unbiased: bool = True) -> Float[Tensor, "l m"]:
         """HSIC of every kernel with every one of `other`, unbiased (Song et al. 2012, eq. 5) or biased."""
-        n = self.rows.shape[1]
         products = 2 * self.triangle @ other.triangle.T  # tr(KL), less the diagonals
         own, others = self.rows, other.rows
         if not unbiased:
             products = products + self.diagonal @ other.diagonal.T
             own, others = own + self.diagonal, others + other.diagonal
-        crossed = own @ others.T  # 1ᵀKL1
         sums = own.sum(1)[:, None] * others.sum(1)  # 1ᵀK1 · 1ᵀL1
-        if unbiased:
-            return (products + sums / ((n - 1) * (n - 2)) - 2 * crossed / (n - 2)) / (n * (n - 3))
-        return (products - 2 * crossed / n + sums / n**2) / (n - 1) ** 2
+        return _hsic(products, own @ others.T, sums, self.rows.shape[1], unbiased)
 
     def own_hsic(self, *, unbiased: bool = True) -> Float[Tensor, " l"]:
-        """HSIC of every kernel with itself."""
-        values = (self.triangle, self.rows, self.diagonal)
-        alone = (Pieces(*(v[i : i + 1] for v in values)) for i in range(len(self.rows)))
-        return torch.stack([part.hsic(part, unbiased=unbiased)[0, 0] for part in alone])
+        """HSIC of every kernel with itself; 0 where its entries are all one but for rounding."""
+        products, rows = 2 * _squares(self.triangle), self.rows
+        if not unbiased:
+            products, rows = products + _squares(self.diagonal), rows + self.diagonal
+        found = _hsic(products, _squares(rows), rows.sum(1).square(), self.rows.shape[1], unbiased)
+        return found.masked_fill(found.abs() <= 1e-13 * products / self.rows.shape[1] ** 2, 0)
+
+
+def _hsic(products: Tensor, crossed: Tensor, sums: Tensor, n: int, unbiased: bool) -> Tensor:
+    """products: tr(KL).  crossed: 1ᵀKL1.  sums: 1ᵀK1 · 1ᵀL1.  n: examples."""
+    if unbiased:
+        return (products + sums / ((n - 1) * (n - 2)) - 2 * crossed / (n - 2)) / (n * (n - 3))
+    return (products - 2 * crossed / n + sums / n**2) / (n - 1) ** 2
+
+
+def _squares(x: Float[Tensor, "l p"]) -> Float[Tensor, " l"]:
+    return torch.einsum("lp,lp->l", x, x)

@@ -1,5 +1,6 @@
 """CKA against published numbers, closed forms, its own definition in float64, and on real networks."""
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -126,7 +127,18 @@ def test_wrong_matrices_are_refused():
         linear_cka(x, x[:9])
     with pytest.raises(ValueError, match="y: activations are not finite"):
         linear_cka(x, torch.full((10, 2), torch.nan))
-    assert np.isnan(linear_cka(torch.ones(10, 3), x))
+
+
+@pytest.mark.parametrize("measure", [linear_cka, rbf_cka, cosine_cka])
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_what_does_not_vary_has_no_cka(measure, unbiased):
+    """Whatever rounding leaves of it; what varies little has one."""
+    for value, n, width in itertools.product((0, 1, 0.3, -7.123, 1e5), (4, 33, 300), (1, 7, 5000)):
+        x = normal(n, 3)
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            assert np.isnan(measure(torch.full((n, width), value, dtype=dtype), x, unbiased=unbiased))
+    little = 1 + 1e-2 * x
+    assert measure(little, x, unbiased=unbiased) > 0.3 and linear_cka(1e3 + x.double(), x) == pytest.approx(1, abs=1e-5)
 
 
 # Networks
