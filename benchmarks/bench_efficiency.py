@@ -3,15 +3,18 @@
     python -m benchmarks.bench_efficiency             # embedded images; writes results/benchmarks/efficiency.csv
 
 "as in 2023": one pass of a loader that decodes picture by picture, model and first batch inside the clock, divided by
-the number of images. "memory loader inside": the same with this study's loader. "ours": `time_inference` on images that
-lie on the device, warmed up, in turns. `times_ours` is how much slower a network seems; rankings and ratios of networks
-are judged by `ratio_to_mlp`.
+the number of images. "memory loader inside": the same with this study's loader. "ours": the median of `time_inference`
+on images that lie on the device, warmed up. The three take turns within each round. `times_ours` is how much slower a
+network seems, the median over rounds; rankings and ratios of networks are judged by `ratio_to_mlp`.
 """
 
 import argparse
+import itertools
 import os
 import platform
 import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -42,8 +45,8 @@ class Pictures(Dataset):
         return self.transform(Image.fromarray(self.image_set.images[i])), int(self.image_set.labels[i])
 
 
-def whole_pass(model: torch.nn.Module, batches) -> float:
-    """Milliseconds of a pass over a loader, loading and first batch included."""
+def whole_pass(model: torch.nn.Module, batches: Iterable) -> float:
+    """Milliseconds an image of a pass over a loader, loading and first batch included."""
     begin, n = time.perf_counter(), 0
     with torch.no_grad():
         for pixels, *_ in batches:
@@ -65,24 +68,26 @@ def main() -> None:
 
     torch.set_num_threads(asked.threads)
     images = load_images(asked.dataset, "test").subset(asked.n, seed=0)
-    ways = {
-        "as in 2023": lambda: DataLoader(Pictures(images), batch_size=asked.batch_size),
-        "memory loader inside": lambda: make_loader(images, batch_size=asked.batch_size),
-    }
-    rows = []
-    for round_ in range(asked.rounds):
-        for name in asked.models:
-            for way, make in ways.items():
-                model = build_model(name, asked.dataset)
-                rows.append(dict(model=name, way=way, round=round_, ms=whole_pass(model, make())))
-    (batch, *_) = make_loader(images, batch_size=asked.batch_size)
-    builders = {name: (lambda name=name: build_model(name, asked.dataset)) for name in asked.models}
-    ours = time_inference(builders, batch.pixels, n_repeats=max(asked.rounds, 2))
-    ours = ours.assign(way="ours", round=ours["repeat"], ms=ours["ms"] / len(batch.pixels))
-    table = pd.concat([pd.DataFrame(rows), ours[["model", "way", "round", "ms"]]])
+    (first, *_) = make_loader(images, batch_size=asked.batch_size)
 
+    def build(name: str) -> torch.nn.Module:
+        return build_model(name, asked.dataset)
+
+    def ours(name: str) -> float:
+        times = time_inference({name: partial(build, name)}, first.pixels, progress=False)
+        return times["ms"].median() / len(first.pixels)
+
+    ways = {
+        "as in 2023": lambda name: whole_pass(build(name), DataLoader(Pictures(images), asked.batch_size)),
+        "memory loader inside": lambda name: whole_pass(build(name), make_loader(images, batch_size=asked.batch_size)),
+        "ours": ours,
+    }
+    turns = itertools.product(range(asked.rounds), asked.models, ways.items())
+    table = pd.DataFrame(
+        [dict(model=name, way=way, round=round_, ms=measure(name)) for round_, name, (way, measure) in turns]
+    )
     wide = table.pivot(index=["model", "round"], columns="way", values="ms")
-    table = table.join((wide["ours"]).rename("ours_ms"), on=["model", "round"])
+    table = table.join(wide["ours"].rename("ours_ms"), on=["model", "round"])
     table["times_ours"] = table["ms"] / table["ours_ms"]
     grouped = table.groupby(["way", "model"], sort=False)
     summary = grouped["ms"].agg(["median", "min", "max"]).add_prefix("ms_an_image_")
