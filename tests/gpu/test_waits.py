@@ -23,8 +23,8 @@ LIMITS = {
     **({"texture synthesis": (0, 1400)} if textures.available() else {}),
     "predict": (1, 25),
     "manipulations": (2, 3700),  # two networks, 38 conditions
-    "HSIC, 10 permutations": (3, 1400),
-    "other measures": (11, 900),
+    "HSIC, 10 permutations": (3, 700),
+    "other measures": (11, 700),
     "transfer": (4, 4000),
     "worst case": (64 + 11, 8500),  # of three attacks: one a step, and four to begin and to end
 }
