@@ -58,7 +58,7 @@ CONTROLS: dict[str, dict[str, Control]] = {
     "cifar10": {
         "cnn@short67": _short("MLP", epochs=2, batch_size=200),
         "vit@short67": _short("MLP", epochs=2, batch_size=224),
-        "cnn@short81": _short("ViT", epochs=4),
+        "cnn@short81": _short("ViT", epochs=5),
         "cnn@w2": _narrow("width=2", "MLP", epochs=10),
         "vit@w18": _narrow("embed_dim=18,depth=3,num_heads=2", "MLP"),
         "cnn@w4": _narrow("width=4", "ViT"),
