@@ -21,6 +21,7 @@ from src.tables.attacks import (
     stored_curves,
     stored_worst_case,
 )
+from src.tables.statistics import first_seed
 
 FEW = dict(steps=6, n_targets=2, queries=20)
 FOLDERS = ("results/cifar10", "results/cifar10_controls")
@@ -123,7 +124,9 @@ def test_the_figure_says_its_budget_and_draws_every_radius():
     figure, ranked = plotting.attacks.ensemble(table), ranks(table)
     left, right = figure.axes
     n = table["sample_id"].nunique()
-    assert f"n = {n}" in figure.get_supxlabel() and "APGD-T 50 steps × 5 targets" in figure.get_supxlabel()
+    said = figure.get_supxlabel()
+    assert f"n = {n}" in said and "APGD-T 50 steps × 5 targets" in said and "each line is a training seed" in said
+    assert "training seed" not in plotting.attacks.ensemble(first_seed(table)).get_supxlabel()
     line = next(line for line in left.lines if line.get_label() == "MLP")
     mlp = ranked[ranked["model"] == "mlp"].sort_values("eps_255")
     np.testing.assert_allclose(line.get_xydata(), np.c_[mlp["eps_255"], 100 * mlp["accuracy"]])
@@ -145,8 +148,8 @@ def test_the_ensemble_gives_the_same_verdicts_on_two_machines():
     assert (both["held_x"] == both["held_y"]).all() and 0.2 < both["held_x"].mean() < 0.8
 
 
-def test_verdicts_of_pgd_in_bfloat16_are_those_in_float32():
-    """Of the same networks, whose steps of PGD were taken in bfloat16 for CIFAR-10, in float32 for the controls."""
+def test_pgd_gives_the_same_verdicts_on_two_machines():
+    """Of the same networks and images, attacked in float32."""
     keys = ["model", "model_seed", "condition", "sample_id", "eps_255"]
     one, other = (
         rows.assign(
@@ -156,10 +159,10 @@ def test_verdicts_of_pgd_in_bfloat16_are_those_in_float32():
         for folder in FOLDERS
         for rows in [stored_curves(folder, ["mlp", "vit"]).query("condition.str.startswith('pgd')")]
     )
-    dtypes = [load_facts(folder, "02_attacks", "mlp")["parameters"]["dtype"] for folder in FOLDERS]
+    dtypes = {load_facts(folder, "02_attacks", "mlp")["parameters"]["dtype"] for folder in FOLDERS}
     both = one.merge(other, on=keys)
-    assert dtypes == ["bfloat16", "float32"] and len(both) == 6360 and both["sample_id"].nunique() == 60
-    assert (both["broken_x"] != both["broken_y"]).sum() == 4  # docs/measures.md
+    assert dtypes == {"float32"} and len(both) == 6360 and both["sample_id"].nunique() == 60
+    assert (both["broken_x"] != both["broken_y"]).mean() < 0.001
 
 
 def test_what_is_said_of_smaller_budgets_is_the_benchmark_s():

@@ -250,6 +250,14 @@ def test_the_readme_tells_one_statement_of_each_measure_and_verdict(published):
     assert len({(measures[row["text"]], row["verdict"]) for row in told}) == len(told) > 3
 
 
+def test_the_readme_tells_all_that_is_of_architectures(published):
+    kinds = published["text"].map({statement.text: statement.kind for statement in STATEMENTS})
+    some = kinds.drop_duplicates().index[:5]
+    verdicts = pd.Series(["refuted", "recipe", "open"] * len(published))[: len(published)]
+    told = claims.findings(published.assign(verdict=verdicts.where(~published.index.isin(some), "architecture")))
+    assert {row["text"] for row in told if row["verdict"] == "architecture"} == set(published.loc[some, "text"])
+
+
 def test_vit_and_cnn_are_matched_at_the_mlp_s_accuracy_where_none_are_at_the_vit_s(tmp_path):
     """C3, whose pair at the ViT's accuracy says the opposite of the one at the MLP's."""
     at_mlp, at_vit = {"vit@short67": 0.6, "cnn@short67": 0.3}, {"vit": 0.3, "cnn@short81": 0.6}

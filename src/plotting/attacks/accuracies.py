@@ -104,8 +104,10 @@ def ensemble(worst: pd.DataFrame) -> Figure:
     for ax in (left, right):
         ax.set_xscale("log", base=2)
         ax.set_xticks(ranked["eps_255"].unique(), [f"{eps:g}" for eps in ranked["eps_255"].unique()])
-    told = f"n = {n:,} test images, 95 % bands; {describe_budget(worst)}"
-    figure.supxlabel(captioned(worst, told), fontsize=7)
+    told = f"n = {n:,} test images, 95 % bands"
+    if worst.groupby("model")["model_seed"].nunique().max() > 1:
+        told += "; each line is a training seed, ranks are of the first"
+    figure.supxlabel(f"{captioned(worst, told)}\n{describe_budget(worst)}", fontsize=7)
     return figure
 
 
