@@ -60,12 +60,14 @@ def test_the_cold_curve_starts_every_radius_afresh(measured):
     assert (cold.loc[cold["eps"] > 0, "n_evaluations"] <= 6).all()  # a start and five steps, never more
 
 
-def test_the_cifar10_cnn_is_flagged_from_the_published_tables():
-    """About 20 % stay under the drawn curve and 1 % under the ensemble, at 2/255 on 150 images."""
-    worst = stored_worst_case("results/cifar10")
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_cifar10_cnn_is_flagged_from_the_published_tables(seed):
+    """About 20 % stay under the drawn curve and 1 % under the ensemble, at 2/255 on 150 images, of every seed."""
+    worst = stored_worst_case("results/cifar10").query("model_seed == @seed or model == 'cnn_robust'")
     if worst["sample_id"].nunique() < 50:
         pytest.skip("a small run has taken the place of the published table, and few images cannot tell")
     curves = stored_curves("results/cifar10", ["mlp", "cnn", "vit"])
+    curves = curves.query("model_seed == @seed or model == 'cnn_robust'")
     report = judge_drawn(curves, worst).set_index("model")
     assert report["passed"].to_dict() == {"mlp": True, "cnn": False, "vit": True, "cnn_robust": True}
     row, at_2 = report.loc["cnn"], [t[(t["model"] == "cnn") & np.isclose(255 * t["eps"], 2)] for t in (curves, worst)]
