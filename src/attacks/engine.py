@@ -15,7 +15,7 @@ one radius breaks it at every larger one, so the image is done; if it holds, it 
 warm start), whose gradient is known already.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 
 import torch
@@ -38,20 +38,19 @@ def run(
     rule: Rule,
     plan: Plan,
     *,
-    upto: Mapping[int, int] | None = None,
+    only: Collection[int] | None = None,
     advance: Callable[[int], object] = lambda n: None,
 ) -> Record:
     """Attack every image of the loader at every radius of the plan; `advance` is told how many images are done.
 
-    upto: sample id -> at how many radii, from the smallest, the image is attacked, and others are left out; all images
-    at all radii if not given.
+    only: sample ids of the images to attack, others are left out; all if not given.
     """
     for eps in plan.eps_grid:
         check_threat(eps, rule.norm)
     check_dtype(plan.dtype, device_of(model))
     record, n_done = Record(keep_pixels=plan.keep_pixels), 0
     with frozen(model), folded(model), checked_together():
-        queue = _Queue(_victims(model, loader, rule, plan, record, upto))
+        queue = _Queue(_victims(model, loader, rule, plan, record, only))
         rows = queue.take(plan.batch_size)
         while rows is not None:
             rows = _advance(model, rows, rule, plan, record)
@@ -85,26 +84,24 @@ class _Queue:
 
 
 def _victims(
-    model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, record: Record, upto: Mapping[int, int] | None
+    model: nn.Module, loader: Iterable[Batch], rule: Rule, plan: Plan, record: Record, only: Collection[int] | None
 ) -> Iterator[Rows]:
     """The images to attack, as rows at the first start of the first radius; their clean facts go into the record."""
     for batch in loader:
         check_images(batch.pixels, batch.labels)
-        n_radii = torch.full((len(batch.labels),), len(plan.eps_grid))
-        if upto is not None:
-            n_radii = torch.tensor([upto.get(i, 0) for i in batch.sample_ids.tolist()])
-            chosen = n_radii.nonzero()[:, 0]
+        if only is not None:
+            chosen = torch.tensor([i in only for i in batch.sample_ids.tolist()]).nonzero()[:, 0]
             if not len(chosen):
                 continue
-            batch, n_radii = Batch(**rows_at(batch._asdict(), chosen)), n_radii[chosen]
+            batch = Batch(**rows_at(batch._asdict(), chosen))
         logits = logits_of(model, batch.pixels, batch, getattr(loader, "n_classes", None))
         # a label that no class has may be reported late, see `checked_together`; a GPU would end at it before
         labels = batch.labels.clamp(0, logits.shape[1] - 1)
         facts = facts_of(logits, labels)
-        rows = dict.fromkeys(("radius", "start", "step", "n_evaluations"), torch.zeros_like(n_radii))
+        position = record.add_clean(batch, facts)
+        rows = dict.fromkeys(("radius", "start", "step", "n_evaluations"), torch.zeros_like(position))
         rows |= {
-            "position": record.add_clean(batch, facts),
-            "last": n_radii - 1,
+            "position": position,
             "id": batch.sample_ids,
             "y": labels,
             "clean": batch.pixels,
@@ -121,7 +118,7 @@ def _victims(
 
 def _advance(model: nn.Module, rows: Rows, rule: Rule, plan: Plan, record: Record) -> Rows:
     """Evaluate every row at its point, write down what ends, and move the others on; the rows that stay."""
-    last_radius = rows["radius"] == rows["last"]
+    last_radius = rows["radius"] == len(plan.eps_grid) - 1
     start_ends = rows["step"] == rule.steps
     radius_ends = start_ends & (rows["start"] == rule.n_starts - 1)
     widens = radius_ends & ~last_radius & plan.warm_start

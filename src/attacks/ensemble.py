@@ -13,6 +13,7 @@ from src.attacks.plan import set_up
 from src.attacks.rules import check_targets
 from src.data.inputs import as_batches, bar
 from src.models.access import device_of
+from src.models.predict import predict
 
 
 def worst_case(
@@ -31,10 +32,12 @@ def worst_case(
     """Robustness to the worst of APGD-CE, APGD-T and, for Linf, Square: an image broken by one is spared the next.
 
     loader, progress: as of `attack_curve`.  eps: a radius above 0 or several, each once.  queries: of Square; 0 leaves
-    it out.  Each attack goes through the radii in ascending order, APGD from where the smaller one left off, and what
-    is broken at one radius is broken at all larger ones; the budgets are those of each radius.
+    it out.  Each attack begins at the largest radius at which an image still holds, and goes down as long as it breaks
+    it: an image that holds there is not tried at smaller radii, all of whose points lie in that ball too.  Budgets are
+    those of each radius, and each begins afresh.
     Columns as of `attack_curve`, one row per radius and image, and `broken_by`: the attack, "clean" for an image that
-    is misclassified as it is, "" for one that holds; then steps, n_targets and queries.
+    is misclassified as it is, "" for one that holds; then steps, n_targets and queries.  A row tells of the strongest
+    point of the attack that was last there, and without any, by n_evaluations 0, of the image as it is.
     Source: Croce & Hein 2020 (AutoAttack, without FAB).
     """
     radii = checked_grid(np.atleast_1d(eps), norm)
@@ -45,32 +48,25 @@ def worst_case(
     if queries := queries if norm == "Linf" else 0:
         budgets["square"] = dict(queries=queries)
     batches = as_batches(loader, again=True, device=device_of(model))
-    options, table, upto = dict(norm=norm, seed=seed, batch_size=batch_size), None, None
-    with bar("worst case", batches, progress, times=len(budgets)) as shown:
-        for place, (attack, budget) in enumerate(budgets.items(), start=1):
-            warm = dict(warm_start=attack != "square")
-            rule, plan = set_up(attack, ATTACKS[attack], radii, options | budget, **warm)
-            done = engine.run(model, batches, rule, plan, upto=upto, advance=shown.update).table([0.0, *radii])
-            table = _worst_of(table, done.set_index(["sample_id", "eps"]), attack)
-            holds = (table["broken_by"] == "").groupby("sample_id", sort=False).sum()
-            shown.update(len(holds) - done["sample_id"].nunique())  # spared
-            upto = holds[holds > 0].to_dict()
-            if not upto:
-                shown.update(len(holds) * (len(budgets) - place))
-                break
-    table = table.reset_index().sort_values("eps", kind="stable", ignore_index=True)
-    return table.assign(steps=steps, n_targets=n_targets, queries=queries)
-
-
-def _worst_of(table: pd.DataFrame | None, done: pd.DataFrame, attack: str) -> pd.DataFrame:
-    """The table with what one more attack has broken; done: its rows, the clean images among them."""
-    clean, done = done.xs(0.0, level="eps"), done.drop(index=0.0, level="eps")
-    done["broken_by"] = np.where(done["label_rank"] < 1, "", attack)
-    if table is None:
-        wrong = done.index.get_level_values("sample_id").isin(clean.index[clean["label_rank"] >= 1])
-        return done.assign(broken_by=done["broken_by"].mask(wrong, "clean"))
-    done["n_evaluations"] += table.loc[done.index, "n_evaluations"]
-    table.loc[done.index, "n_evaluations"] = done["n_evaluations"]
-    broken = done[(done["broken_by"] != "") & (table.loc[done.index, "broken_by"] == "")]
-    table.loc[broken.index] = broken
-    return table
+    clean = predict(model, batches, progress=False)[["sample_id", "label", "prediction", "confidence", "label_rank"]]
+    clean["broken_by"] = np.where(clean["label_rank"] < 1, "", "clean")
+    table = pd.concat(clean.assign(eps=radius, distance=np.float32(0), n_evaluations=0) for radius in radii).set_index(
+        ["eps", "sample_id"]
+    )
+    n_held = pd.Series(np.where(clean["label_rank"] < 1, len(radii), 0), index=clean["sample_id"])  # the smallest ones
+    options = dict(norm=norm, seed=seed, batch_size=batch_size)
+    with bar("worst case", batches, progress, times=len(budgets) * len(radii)) as shown:
+        for attack, budget in budgets.items():
+            for place, radius in reversed(list(enumerate(radii))):
+                reached = n_held.index[n_held == place + 1]
+                shown.update(len(n_held) - len(reached))
+                if not len(reached):
+                    continue
+                rule, plan = set_up(attack, ATTACKS[attack], [radius], options | budget)
+                record = engine.run(model, batches, rule, plan, only=set(reached), advance=shown.update)
+                done = record.table([radius]).set_index(table.index.names)
+                done["broken_by"] = np.where(done["label_rank"] < 1, "", attack)
+                done["n_evaluations"] += table.loc[done.index, "n_evaluations"]
+                table.loc[done.index, done.columns] = done
+                n_held[done.index.get_level_values("sample_id")[done["label_rank"] >= 1]] = place
+    return table.reset_index().assign(steps=steps, n_targets=n_targets, queries=queries)

@@ -14,7 +14,7 @@ from src.models.checks import check_logits
 from src.models.predict import label_rank, on_host
 from src.runtime import sent
 
-# name -> [n, …]: the state of each image under attack, on the model's device; position, radius, last, start, step and
+# name -> [n, …]: the state of each image under attack, on the model's device; position, radius, start, step and
 # n_evaluations, which the host counts by itself, on the CPU
 Rows = dict[str, Tensor]
 

@@ -73,7 +73,8 @@ def measure_worst_cases(
         raise ValueError(f"eps_255 names {', '.join(f'{radius:g}' for radius in twice)} twice; name each radius once")
     zoo, eps = as_zoo(zoo), [radius / 255 for radius in eps_255]
     batches = as_batches(loader, again=True, device=device_of(*zoo.values()))
-    with bar("worst case", batches, progress, times=(3 if options.get("queries", 1) else 2) * len(zoo)) as shown:
+    n_attacks = 3 if options.get("queries", 1) else 2
+    with bar("worst case", batches, progress, times=n_attacks * len(eps) * len(zoo)) as shown:
         return pd.concat(
             worst_case(model, batches, eps=eps, progress=shown, **options).assign(
                 model=name, model_seed=model_seed, condition="worst case", norm=options.get("norm", "Linf")
