@@ -11,7 +11,7 @@ from src.attacks.audit import AUDIT_RADII, CONDITIONS, audit_predictions
 from src.attacks.curves import attack_curve
 from src.attacks.ensemble import worst_case
 from src.attacks.norms import check_255
-from src.attacks.transfer import transfer_predictions
+from src.attacks.transfer import TRANSFER_ATTACKS, transfer_predictions
 from src.data.inputs import as_batches, bar
 from src.models.access import as_zoo, device_of, first_seeds
 from src.tables.attacks import ENSEMBLE_255, FGSM_GRID, L2_GRID, LINF_GRID, PGD_GRID
@@ -86,12 +86,29 @@ def measure_worst_cases(
 def measure_transfer(
     zoo: Mapping, loader: Iterable, *, eps: float, seed: int = 0, progress: bool = True
 ) -> pd.DataFrame:
-    """`transfer_predictions` between the models' first seeds; columns model (the target), model_seed, condition too."""
-    first = first_seeds(zoo)
-    table = transfer_predictions(first, loader, eps=eps, seed=seed, progress=progress)
-    return table.assign(
-        model=table["target"], model_seed=table["target"].map(dict(first.keys())), condition=table["attack"]
-    )
+    """`transfer_predictions` between the first training seeds of all models, between their second ones, and so on.
+
+    Columns round (0 for the first seeds; later ones are of the models that have so many), model (the target),
+    model_seed and condition too.
+    """
+    zoo, seeds = as_zoo(zoo), {}
+    for name, model_seed in zoo:
+        seeds.setdefault(name, []).append(model_seed)
+    rounds = [
+        {(name, of[k]): zoo[name, of[k]] for name, of in seeds.items() if k < len(of)}
+        for k in range(max(map(len, seeds.values())))
+    ]
+    rounds = [rounds[0], *(models for models in rounds[1:] if len(models) > 1)]
+    batches = as_batches(loader, again=True, device=device_of(*zoo.values()))
+    times = sum(len(models) * len(TRANSFER_ATTACKS) + 1 for models in rounds)
+    with bar("transfer", batches, progress, times=times) as shown:
+        table = pd.concat(
+            transfer_predictions(models, batches, eps=eps, seed=seed, progress=shown).assign(
+                round=k, model_seed=lambda made, models=models: made["target"].map(dict(models.keys()))
+            )
+            for k, models in enumerate(rounds)
+        )
+    return table.assign(model=table["target"], condition=table["attack"])
 
 
 def measure_audits(

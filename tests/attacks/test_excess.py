@@ -12,10 +12,17 @@ from torch import nn
 from victims import Linear, some_images, trained_conv
 
 from src import plotting
-from src.attacks import random_noise, transfer_predictions
+from src.attacks import measure_transfer, random_noise, transfer_predictions
 from src.data.batches import Batch
 from src.results import load_table
-from src.tables.attacks import NOISE, additive_transfer, stored_transfer, summarise_transfer, transfer_excess
+from src.tables.attacks import (
+    NOISE,
+    additive_transfer,
+    compare_targets,
+    stored_transfer,
+    summarise_transfer,
+    transfer_excess,
+)
 
 
 class Half(nn.Module):
@@ -163,3 +170,35 @@ def test_the_figure_has_a_row_for_each_pair_and_target(additive):
     for draw in (plotting.attacks.transfer, plotting.attacks.transfer_excess):
         assert draw(everyone_wrong).get_supxlabel() == "no image is right for all networks"
     plt.close("all")
+
+
+def test_every_round_of_seeds_counts_as_a_seed_and_only_the_first_in_tables_of_pairs():
+    rates = np.full((3, 3), 0.4)
+    rounds = [planted(rates + [0, 0.1 * k, 0], 1500, seed=k).assign(round=k, source_clean=1) for k in range(3)]
+    table = pd.concat(rounds, ignore_index=True)
+    for of_pairs in (summarise_transfer, transfer_excess, additive_transfer):
+        options = {} if of_pairs is summarise_transfer else dict(n_resamples=20)
+        pd.testing.assert_frame_equal(of_pairs(table, **options), of_pairs(rounds[0], **options))
+    found, alone = (compare_targets(some).set_index(["model", "other"]) for some in (table, rounds[0]))
+    assert (found["seeds"] == 3).all() and (alone["seeds"] == 1).all() and (found["n"] == 1500).all()
+    each = [compare_targets(some).set_index(["model", "other"])["value"] for some in rounds]
+    np.testing.assert_allclose(found["value"], np.mean(each, axis=0))
+    np.testing.assert_allclose(found[["seed_low", "seed_high"]], np.c_[np.min(each, axis=0), np.max(each, axis=0)])
+    width, width_alone = (some["high"] - some["low"] for some in (found, alone))
+    assert width["m1", ""] > 3 * width_alone["m1", ""]  # seeds part it by 10 points, and there are three of them
+    assert width["m2", ""] < 2 * width_alone["m2", ""]
+    low, high = found.loc[("m1", ""), ["low", "high"]]
+    assert low < 0.4 < high  # 0.5 of average seeds, less noise's 0.1
+
+
+def test_networks_with_fewer_seeds_are_left_out_of_later_rounds():
+    zoo = {("a", 0): trained_conv(), ("a", 5): deepcopy(trained_conv()), ("b", 0): trained_conv()}
+    images = some_images(20)
+    alone = measure_transfer(zoo, [images], eps=0.1)
+    assert set(alone["round"]) == {0}  # one network is no round
+    table = measure_transfer(zoo | {("c", 2): trained_conv(), ("c", 3): trained_conv()}, [images], eps=0.1)
+    seeds = table.groupby("round")[["model", "model_seed"]].agg(lambda of: list(dict.fromkeys(of)))
+    assert seeds["model"].tolist() == [["a", "b", "c"], ["a", "c"]] and seeds.loc[0, "model_seed"] == [0, 2]
+    assert seeds.loc[1, "model_seed"] == [5, 3] and (table["model"] == table["target"]).all()
+    assert not table.duplicated(["round", "source", "attack", "target", "sample_id"]).any()
+    assert compare_targets(table, n_resamples=10)["seeds"].unique().tolist() == [1]  # b is in the first round alone

@@ -18,7 +18,7 @@ TRANSFER_NAMES = {"fgsm": "FGSM", "pgd": f"PGD-{TRANSFER_STEPS}", "mi_fgsm": f"M
 def transfer(predictions: pd.DataFrame) -> Figure:
     """Success of examples made on one model and judged by another, a heatmap for each attack.
 
-    predictions: of `attacks.transfer_predictions`, as notebook 02 stores them.
+    predictions: of `attacks.measure_transfer`, as notebook 02 stores them, or of `attacks.transfer_predictions`.
     """
     table = summarise_transfer(predictions)
     if table.empty:
@@ -33,7 +33,7 @@ def transfer(predictions: pd.DataFrame) -> Figure:
             title=f"{TRANSFER_NAMES[attack]}, {255 * part['eps'].iloc[0]:g}/255",
             ylabel="" if attack != attacks[0] else "made on",
         )
-    told = "fooled (%), 95 % interval, of the n images that both networks get right"
+    told = f"fooled (%), 95 % interval, of the n images that both networks get right{_of_first_seeds(predictions)}"
     figure.supxlabel(captioned(predictions, told), fontsize=7)
     return figure
 
@@ -71,8 +71,13 @@ def transfer_excess(predictions: pd.DataFrame) -> Figure:
         )
     axes[0, 0].set_ylim(n_rows - 0.5, -0.5)
     n = int(pairs["n"].iloc[0])
-    figure.supxlabel(f"n = {n:,} images that all networks get right; 95 % bootstrap over images", fontsize=7)
+    told = f"n = {n:,} images that all networks get right; 95 % bootstrap over images{_of_first_seeds(predictions)}"
+    figure.supxlabel(told, fontsize=7)
     return figure
+
+
+def _of_first_seeds(predictions: pd.DataFrame) -> str:
+    return "; first training seeds" if len(tables.attacks.first_round(predictions)) < len(predictions) else ""
 
 
 def _none_right() -> Figure:

@@ -9,7 +9,13 @@ import pandas as pd
 from scipy.special import expit
 
 from src.results import load_table
-from src.tables.statistics import bootstrap_counts, interval_over_seeds, percentile_interval, wilson_interval
+from src.tables.statistics import (
+    added_by_seeds,
+    bootstrap_counts,
+    interval_over_seeds,
+    percentile_interval,
+    wilson_interval,
+)
 
 TRANSFER_STEPS = 10  # of PGD and MI-FGSM
 NOISE = "random_signs"  # the attack that has no source
@@ -17,16 +23,26 @@ CONVERGED = 1e-9  # on the log-odds
 RIDGE = 0.01  # on the coefficients of the additive model, against n images in each of its cells
 
 
+def first_round(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Of `attacks.measure_transfer` the rows of the first training seeds; all where there is one round.
+
+    >>> first_round(pd.DataFrame(dict(round=[0, 0, 1], prediction=[3, 4, 5])))["prediction"].tolist()
+    [3, 4]
+    """
+    return predictions[predictions["round"] == predictions["round"].min()] if "round" in predictions else predictions
+
+
 def summarise_transfer(predictions: pd.DataFrame) -> pd.DataFrame:
     """Success of each attack, source and target on the images that both classify correctly when clean.
 
-    predictions: of `attacks.transfer_predictions`.
+    predictions: of `attacks.transfer_predictions`, or of `attacks.measure_transfer`, of which the first round counts.
     Columns: attack, eps, source, target, n (such images), fooled, success = fooled / n, low, high (Wilson, 95 %).
 
     >>> pair = dict(attack="pgd", eps=0.1, source="a", target="b", label=3, source_clean=3, target_clean=[3, 3, 5])
     >>> summarise_transfer(pd.DataFrame(pair | dict(prediction=[3, 4, 4])))[["n", "fooled", "success"]].values.tolist()
     [[2.0, 1.0, 0.5]]
     """
+    predictions = first_round(predictions)
     label = predictions["label"]
     both = predictions[(predictions["source_clean"] == label) & (predictions["target_clean"] == label)]
     fooled = (both["prediction"] != both["label"]).rename("fooled")
@@ -83,14 +99,14 @@ def transfer_excess(
 ) -> pd.DataFrame:
     """How much more examples made on one network fool another than random signs of the same radius do.
 
-    predictions: of `attacks.transfer_predictions`.  models: those compared, all if not given; every number is of the
-    one set of images that all of them get right when clean.
+    predictions: as of `summarise_transfer`.  models: those compared, all if not given; every number is of the one set
+    of images that all of them get right when clean.
     Columns: attack, eps, source, target, n; success and noise (shares fooled), excess = success - noise with low, high
     (95 %, bootstrap over images); and the same on the images whose example fools its source, n_at_source of them:
     success_at_source, excess_at_source, low_at_source, high_at_source.  Empty where no image is right for all.
     """
     out = []
-    for attack, eps, names, fooled, noise in _on_shared_images(predictions, models):
+    for attack, eps, names, fooled, noise in _on_shared_images(first_round(predictions), models):
         counts = bootstrap_counts(len(noise), n_resamples, seed)
         for s, t in permutations(range(len(names)), 2):
             hit, gain, at_source = fooled[:, s, t], fooled[:, s, t] - noise[:, t], fooled[:, s, s]
@@ -121,7 +137,9 @@ def additive_transfer(
     Arguments as of `transfer_excess`.
     """
     out = []
-    for facts, names, effects, success, baseline in _additive_draws(predictions, models, n_resamples, seed):
+    for facts, names, effects, success, baseline in _additive_draws(
+        first_round(predictions), models, n_resamples, seed
+    ):
         for role, i in product(("source", "target"), range(len(names))):
             row = facts | dict(role=role, model=names[i])
             for value, start, drawn in (
@@ -140,19 +158,33 @@ def compare_targets(
 ) -> pd.DataFrame:
     """Excess of each target of `additive_transfer`, and the difference of every two on the same resampled images.
 
-    Columns: attack, eps, model, other ("" for the excess itself, or the target that is subtracted), value, low, high,
-    p_value (of a difference), n.  Empty below three networks.  Arguments as of `transfer_excess`.
+    Every round that all the models are in counts as a training seed of each; the images are those that the models get
+    right in all of them.
+    Columns: attack, eps, model, other ("" for the excess itself, or the target that is subtracted), value, low, high
+    (over images and seeds), p_value (of a difference), n, seeds, seed_low and seed_high (smallest and largest value of
+    a round).  Empty below three networks.  Arguments as of `transfer_excess`.
     """
+    models = list(first_round(predictions)["target"].unique() if models is None else models)
+    rows = predictions[predictions["target"].isin(models)]
+    wrong = rows.loc[rows["target_clean"] != rows["label"], "sample_id"]
+    rows = rows[~rows["sample_id"].isin(wrong)]
+    rounds = [part for _, part in rows.groupby(rows["round"] if "round" in rows else np.zeros(len(rows)))]
+    rounds = [part for part in rounds if part["target"].nunique() == len(models)]
     out = []
-    for facts, names, _, success, baseline in _additive_draws(predictions, models, n_resamples, seed):
-        excess = dict(zip(names, (success["target"] - baseline["target"]).T, strict=True))
-        facts = {name: facts[name] for name in ("attack", "eps", "n")}
+    for of_rounds in zip(*(_additive_draws(part, models, n_resamples, seed) for part in rounds), strict=True):
+        facts, names, *_ = of_rounds[0]
+        excess = np.stack([success["target"] - baseline["target"] for *_, success, baseline in of_rounds])
+        facts = {name: facts[name] for name in ("attack", "eps", "n")} | dict(seeds=len(rounds))
         for model, other in [*((name, "") for name in names), *combinations(names, 2)]:
-            value, *drawn = excess[model] - (excess[other] if other else 0)
-            low, high, p_value = interval_over_seeds(value, np.array(drawn), [])
-            found = dict(value=value, low=low, high=high, p_value=p_value if other else np.nan)
+            values = excess[..., names.index(model)] - (excess[..., names.index(other)] if other else 0)
+            by_round, drawn = values[:, 0], values[:, 1:].T
+            seeds = added_by_seeds(by_round, drawn)
+            low, high, p_value = interval_over_seeds(by_round.mean(), drawn.mean(1), seeds)
+            found = dict(value=by_round.mean(), low=low, high=high, p_value=p_value if other else np.nan)
+            found |= dict(seed_low=by_round.min(), seed_high=by_round.max())
             out.append(facts | dict(model=model, other=other) | found)
-    return pd.DataFrame(out, columns=["attack", "eps", "model", "other", "value", "low", "high", "p_value", "n"])
+    columns = ["attack", "eps", "model", "other", "value", "low", "high", "p_value", "n", "seeds"]
+    return pd.DataFrame(out, columns=[*columns, "seed_low", "seed_high"])
 
 
 def _additive_draws(

@@ -192,7 +192,7 @@ def transferred(
     value, *ends = ((below or 0) + sign * row[end] for end in ("value", "low", "high"))
     spread = (max(ends) - min(ends)) / (2 * special.ndtri(0.975))
     p_value = float(2 * special.ndtr(-abs(value) / spread)) if spread > 0 else float(value == 0)
-    return Estimate(value, min(ends), max(ends), p_value, int(row["n"]))
+    return Estimate(value, min(ends), max(ends), p_value, int(row["n"]), int(row["seeds"]))
 
 
 def _held(folder: Path, models: list[str], eps_255: float) -> pd.DataFrame:

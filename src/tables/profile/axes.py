@@ -50,8 +50,7 @@ def fooled_by_others(folder: str | Path, models: Sequence[str], *, seed: int = 0
     """
     table = _of(attacks.stored_transfer(folder), models, "02_attacks", folder, column="target")
     rows = attacks.compare_targets(table[table["attack"].isin(["mi_fgsm", attacks.NOISE])], list(models), seed=seed)
-    rows = rows.assign(of="images", seeds=1, label=f"Fooled by the {len(models) - 1} others, beyond random signs")
-    return _with_range(rows, rows[rows["other"] == ""]).assign(chance=0.0)
+    return rows.assign(of="images", chance=0.0, label=f"Fooled by the {len(models) - 1} others, beyond random signs")
 
 
 def shape_less_texture(folder: str | Path, models: Sequence[str]) -> pd.DataFrame:
