@@ -48,14 +48,14 @@ def worst_case(
     if queries := queries if norm == "Linf" else 0:
         budgets["square"] = dict(queries=queries)
     batches = as_batches(loader, again=True, device=device_of(model))
-    clean = predict(model, batches, progress=False)[["sample_id", "label", "prediction", "confidence", "label_rank"]]
-    clean["broken_by"] = np.where(clean["label_rank"] < 1, "", "clean")
-    table = pd.concat(clean.assign(eps=radius, distance=np.float32(0), n_evaluations=0) for radius in radii).set_index(
-        ["eps", "sample_id"]
-    )
-    n_held = pd.Series(np.where(clean["label_rank"] < 1, len(radii), 0), index=clean["sample_id"])  # the smallest ones
     options = dict(norm=norm, seed=seed, batch_size=batch_size)
-    with bar("worst case", batches, progress, times=len(budgets) * len(radii)) as shown:
+    with bar("worst case", batches, progress, times=1 + len(budgets) * len(radii)) as shown:
+        clean = predict(model, batches, progress=shown)
+        clean = clean[["sample_id", "label", "prediction", "confidence", "label_rank"]]
+        right = clean["label_rank"] < 1
+        untried = clean.assign(broken_by=np.where(right, "", "clean"), distance=np.float32(0), n_evaluations=0)
+        table = pd.concat(untried.assign(eps=radius) for radius in radii).set_index(["eps", "sample_id"])
+        n_held = pd.Series(np.where(right, len(radii), 0), index=clean["sample_id"])  # radii, from the smallest
         for attack, budget in budgets.items():
             for place, radius in reversed(list(enumerate(radii))):
                 reached = n_held.index[n_held == place + 1]

@@ -74,7 +74,7 @@ def measure_worst_cases(
     zoo, eps = as_zoo(zoo), [radius / 255 for radius in eps_255]
     batches = as_batches(loader, again=True, device=device_of(*zoo.values()))
     n_attacks = 3 if options.get("queries", 1) else 2
-    with bar("worst case", batches, progress, times=n_attacks * len(eps) * len(zoo)) as shown:
+    with bar("worst case", batches, progress, times=(1 + n_attacks * len(eps)) * len(zoo)) as shown:
         return pd.concat(
             worst_case(model, batches, eps=eps, progress=shown, **options).assign(
                 model=name, model_seed=model_seed, condition="worst case", norm=options.get("norm", "Linf")
