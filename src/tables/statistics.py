@@ -137,8 +137,8 @@ def added_by_seeds(values: np.ndarray, drawn: np.ndarray) -> list[tuple[float, f
     values: an estimate for each seed, [k].  drawn: the same of images that a bootstrap drew, alike for all, [r, k].
     The variance of the values less what images alone make of it.  Empty for one seed.
 
-    >>> added_by_seeds(np.array([1.0, 3.0]), np.array([[1.0, 3.0], [1.0, 3.0]]))
-    [(1.0, 1.0)]
+    >>> added_by_seeds(np.array([1.0, 4.0, 7.0]), np.array([[0.0, 3.0, 6.0], [3.0, 3.0, 3.0]]))
+    [(2.25, 4.5)]
     """
     k = len(values)
     if k < 2:

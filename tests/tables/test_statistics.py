@@ -59,6 +59,15 @@ def test_seeds_that_differ_far_more_than_images_give_welch_s_interval():
     assert row["p_value"] == pytest.approx(welch.pvalue, abs=0.01)
 
 
+def test_what_seeds_add_is_a_random_effects_analysis_of_variance():
+    """Images alike but for what each does with each seed: mean square of seeds 8, of the rest 2/3, of four images."""
+    rest = np.array([0.5, -0.5, 0.5, -0.5])
+    values = np.stack([3 + 1 + rest, 3 - 1 - rest], 1)
+    row = two_level_bootstrap(long({"a": values})).iloc[0]
+    added = (8 - 2 / 3) / 8
+    assert row["value"] == 3 and row["p_value"] == pytest.approx(2 * stats.t.sf(3 / added**0.5, added**2))
+
+
 @pytest.mark.parametrize("of_seeds", [0.0, 0.1, 1.0])
 def test_the_interval_covers_a_known_difference(of_seeds):
     """Nominal 95 %; of 600 data sets the share varies by .9 points (one standard deviation)."""
